@@ -1,0 +1,1 @@
+"""What runs in the guest: serves clients over every link. Standard library only."""

@@ -1,0 +1,1 @@
+"""Putting the agent into a guest, and talking to it."""

@@ -1,0 +1,1 @@
+"""This host: run folders, processes, CID leases, probes."""

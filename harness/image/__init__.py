@@ -1,0 +1,1 @@
+"""Recipes and the content-addressed cache of what they make."""

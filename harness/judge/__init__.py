@@ -1,0 +1,1 @@
+"""Expectations against a trace: pure."""

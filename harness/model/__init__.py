@@ -1,0 +1,1 @@
+"""Frozen typed data and the errors; imports nothing of the harness above it."""

@@ -1,0 +1,1 @@
+"""A scenario on one link: clients as processes, gathered into one trace."""

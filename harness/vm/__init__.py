@@ -1,0 +1,1 @@
+"""One virtual machine: its command line, its QMP monitor, its console."""
