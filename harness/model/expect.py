@@ -1,0 +1,59 @@
+"""What clients' ends are called, and how many of each a scenario expects."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+
+class Word(StrEnum):
+    """What a client's end is called. `docs/scenarios.md` defines each by the client's events."""
+
+    SERVED = "served"
+    INTACT = "intact"
+    WAITED = "waited"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    GARBLED = "garbled"
+    STALE = "stale"
+    LOST = "lost"
+
+
+ENDS: tuple[Word, ...] = tuple(word for word in Word if word not in (Word.INTACT, Word.WAITED))
+"""Every client has exactly one of these; `intact` and `waited` are said of served clients besides."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From `min` to `max` clients, both included; `max` None is no upper bound."""
+
+    min: int = 0
+    max: int | None = None
+
+    def __contains__(self, count: int) -> bool:
+        return self.min <= count and (self.max is None or count <= self.max)
+
+    def __str__(self) -> str:
+        if self.min == self.max:
+            return str(self.min)
+        if self.max is None:
+            return f"at least {self.min}"
+        return f"at most {self.max}" if self.min == 0 else f"{self.min} to {self.max}"
+
+
+Fact: TypeAlias = str | int | bool
+Counts: TypeAlias = dict[Word, Bounds]
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one link is expected to show. Words left out of the file are already filled in.
+
+    Either `totals`, over all clients, or `groups`, one entry for each group, is given; the other is None.
+    A word that is not in a `Counts` is not compared (only `waited` may be missing).
+    `facts`: group → fact's name → value; every client of the group must have reported it so.
+    """
+
+    totals: Counts | None = None
+    groups: dict[str, Counts] | None = None
+    facts: dict[str, dict[str, Fact]] = {}

@@ -1,0 +1,74 @@
+"""A scenario resolved for one link: everything the run and the judge need, and nothing else.
+
+A `Plan` goes to other processes and into a run's folder as JSON: ``msgspec.json.encode(plan)`` and
+``msgspec.json.decode(data, type=Plan)`` give an equal plan back.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from harness.model.claims import Claim
+from harness.model.expect import Expectation
+from harness.model.link import Link
+from harness.model.steps import Step
+
+
+class Boot(StrEnum):
+    """How the VM comes to be."""
+
+    CLONE = "clone"  # restored from a saved, ready machine; the vsock device plugged in
+    COLD = "cold"  # booted from nothing; the vsock device on QEMU's command line
+
+
+class Schedule(StrEnum):
+    """How the clients of all groups are run."""
+
+    CONCURRENT = "concurrent"  # all groups that have no `after` at once
+    SEQUENTIAL = "sequential"  # one client after the other, each leaves before the next starts
+
+
+class Connection(StrEnum):
+    """Whose connection a client uses."""
+
+    OWN = "own"  # each client connects
+    SHARED = "shared"  # the first connects; all processes of the group write to and read from that one
+
+
+class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`count` clients that each do `workload`.
+
+    `after`: the group that must hold, have left or have ended, all of it, before a client of this one starts.
+    """
+
+    name: str
+    count: int
+    workload: tuple[Step, ...]
+    after: str | None = None
+    connection: Connection = Connection.OWN
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """The clients' names in the trace: ``group/0`` to ``group/(count - 1)``."""
+        return tuple(f"{self.name}/{index}" for index in range(self.count))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to run on one link, and what to expect of it. `groups` are in the file's order."""
+
+    scenario: str
+    title: str
+    claim: Claim
+    link: Link
+    boot: Boot
+    schedule: Schedule
+    drain: bool
+    groups: tuple[GroupPlan, ...]
+    expect: Expectation
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """All clients' names, group by group."""
+        return tuple(client for group in self.groups for client in group.clients)

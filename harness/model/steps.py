@@ -1,0 +1,155 @@
+"""The steps of a workload, resolved for one link: what a client process does, in order.
+
+A tagged union of frozen structs; JSON carries the kind in `op`, which equals the word of the scenario file
+and `Event.op` of the trace. Dispatch with ``match step: case Echo(): …``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, TypeAlias
+
+import msgspec
+
+
+class Moment(StrEnum):
+    """What `wait-for` waits for: it must hold for every client of the group."""
+
+    LEFT = "left"  # has closed its connection
+    HOLDING = "holding"  # has done all steps and keeps its connection, or has left
+    ENDED = "ended"  # its process is no more, in whatever way
+
+
+class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
+    """What all steps share."""
+
+    op: ClassVar[str] = ""
+
+
+class Echo(_Step, frozen=True, kw_only=True, tag="echo"):
+    """Send `bytes` seeded bytes, read them back, compare; `times` times, one after the other."""
+
+    op: ClassVar[str] = "echo"
+    bytes: int
+    times: int = 1
+
+
+class Ping(_Step, frozen=True, kw_only=True, tag="ping"):
+    """The smallest round trip, `times` times, one after the other."""
+
+    op: ClassVar[str] = "ping"
+    times: int = 1
+
+
+class Send(_Step, frozen=True, kw_only=True, tag="send"):
+    """Send `bytes` seeded bytes, which the agent swallows; compare its count and hash."""
+
+    op: ClassVar[str] = "send"
+    bytes: int
+
+
+class Receive(_Step, frozen=True, kw_only=True, tag="receive"):
+    """Have the agent send `bytes` seeded bytes; compare count and hash."""
+
+    op: ClassVar[str] = "receive"
+    bytes: int
+
+
+class Start(_Step, frozen=True, kw_only=True, tag="start"):
+    """Start a container named `name` (unique in its client) and leave it running."""
+
+    op: ClassVar[str] = "start"
+    name: str
+    argv: tuple[str, ...]
+
+
+class _Outcome(_Step, frozen=True, kw_only=True):
+    """Feed a container its whole stdin, wait for its end; what is not None is compared.
+
+    Exactly one of `exit` (code) and `signal` (name as SIGTERM) is not None.
+    """
+
+    stdin: str = ""
+    stdout: str | None = None
+    stderr: str | None = None
+    exit: int | None = None
+    signal: str | None = None
+
+
+class Run(_Outcome, frozen=True, kw_only=True, tag="run"):
+    """Start a container, feed it `stdin`, wait for its end, compare what is not None."""
+
+    op: ClassVar[str] = "run"
+    argv: tuple[str, ...]
+
+
+class Finish(_Outcome, frozen=True, kw_only=True, tag="finish"):
+    """Feed the container started as `name` its `stdin`, wait for its end, compare what is not None."""
+
+    op: ClassVar[str] = "finish"
+    name: str
+
+
+class OpenDevice(_Step, frozen=True, kw_only=True, tag="open-device"):
+    """Have the agent open this link's own guest device a second time.
+
+    Gives the fact `second-open`: ``opened``, an errno's name, or ``no-device`` (vsock has none).
+    """
+
+    op: ClassVar[str] = "open-device"
+
+
+class AskAndLeave(_Step, frozen=True, kw_only=True, tag="ask-and-leave"):
+    """Ask for an echo of `bytes` that the agent answers late; close without reading. Always the last step."""
+
+    op: ClassVar[str] = "ask-and-leave"
+    bytes: int
+
+
+class StopReading(_Step, frozen=True, kw_only=True, tag="stop-reading"):
+    """Ask the agent for `bytes`, read the first of them, then read no more.
+
+    Always the last step: the client then holds but cannot make round trips.
+    """
+
+    op: ClassVar[str] = "stop-reading"
+    bytes: int
+
+
+class WaitFor(_Step, frozen=True, kw_only=True, tag="wait-for"):
+    """Wait until `event` holds for every client of `group`; the coordinator tells."""
+
+    op: ClassVar[str] = "wait-for"
+    group: str
+    event: Moment
+
+
+class Containers(_Step, frozen=True, kw_only=True, tag="containers"):
+    """Wait until the agent counts exactly `running` containers, those of all clients together."""
+
+    op: ClassVar[str] = "containers"
+    running: int
+
+
+class Leave(_Step, frozen=True, kw_only=True, tag="leave"):
+    """Close the connection abruptly; containers still running are left to the agent. Always the last step."""
+
+    op: ClassVar[str] = "leave"
+
+
+Step: TypeAlias = (
+    Echo
+    | Ping
+    | Send
+    | Receive
+    | Run
+    | Start
+    | Finish
+    | OpenDevice
+    | AskAndLeave
+    | StopReading
+    | WaitFor
+    | Containers
+    | Leave
+)
+"""Any step."""
