@@ -1,0 +1,107 @@
+"""Start the agent: on vsock and all serial ports of a guest, or for development on a Unix socket.
+
+In a guest, with this folder at DIR/agent::
+
+    python3 -I -S -B -c "import sys; sys.path.insert(0, 'DIR'); from agent.__main__ import main; main()"
+
+It writes one line to stdout for each thing it serves, then ``vsock-harness agent: ready``.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import NoReturn
+
+from . import ports
+from .channel import open_serial
+from .server import Agent
+
+VSOCK_PORT = 1024
+BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
+
+
+def main() -> NoReturn:
+    """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    threading.stack_size(256 * 1024)
+    agent = Agent()
+    try:
+        if sys.argv[1:2] == ["--unix"]:
+            _serve_unix(agent, sys.argv[2])
+        _serve_guest(agent)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    finally:
+        agent.end_containers()
+
+
+def _serve_unix(agent: Agent, path: str) -> NoReturn:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(BACKLOG)
+    _say("ready")
+    agent.listen(listener, "unix")
+    raise AssertionError("listen() returned")
+
+
+def _serve_guest(agent: Agent) -> NoReturn:
+    """Serve what is there, and what comes later as the kernel announces it."""
+    _raise_limit()
+    announced = ports.announcements()
+    serving: dict[str, threading.Thread] = {}
+    vsock = _listen_vsock(agent)
+    _serve_new(agent, serving)
+    _say("ready")
+    while True:
+        with contextlib.suppress(OSError):  # ENOBUFS: some were lost, so look
+            announced.recv(65536)
+        vsock = vsock or _listen_vsock(agent)
+        _serve_new(agent, serving)
+
+
+def _listen_vsock(agent: Agent) -> threading.Thread | None:
+    try:
+        listener = socket.socket(socket.AF_VSOCK)
+        listener.bind((socket.VMADDR_CID_ANY, VSOCK_PORT))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        _say(f"no vsock: {error}")
+        return None
+    thread = threading.Thread(target=agent.listen, args=(listener, "vsock"), daemon=True)
+    thread.start()
+    _say(f"vsock port {VSOCK_PORT}")
+    return thread
+
+
+def _serve_new(agent: Agent, serving: dict[str, threading.Thread]) -> None:
+    for device in ports.find():
+        if device in serving and serving[device].is_alive():
+            continue
+        try:
+            channel = open_serial(device)
+        except OSError as error:
+            _say(f"{device}: {error}")
+            continue
+        thread = agent.start(channel)
+        if thread:
+            serving[device] = thread
+            _say(device)
+
+
+def _raise_limit() -> None:
+    """One descriptor a connection, five a container: take what the kernel allows."""
+    import resource  # not needed on a Unix socket
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _say(text: str) -> None:
+    os.write(1, f"vsock-harness agent: {text}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

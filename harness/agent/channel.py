@@ -1,0 +1,194 @@
+"""Byte channels: a connection, a tty, a virtio port. Each is read by one thread and written by any."""
+
+import os
+import select
+import socket
+import termios
+import threading
+from collections.abc import Callable
+
+from .wire import Frame, encode
+
+READ_SIZE = 65536
+KEPT_MAX = 1 << 20
+"""The most bytes of late replies that a channel keeps."""
+
+
+class Gone(Exception):
+    """The channel is over: a write failed for good."""
+
+
+class Channel:
+    """Base of the channels; `name` is what HELLO reports: ``vsock`` or a device's path.
+
+    A serial channel (`device` is not None) outlives its clients; a connection ends with its only one.
+    """
+
+    def __init__(self, name: str, read_fd: int, write_fd: int, device: str | None = None) -> None:
+        self.name = name
+        self.device = device
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._writing = threading.Lock()
+        self._kept: list[bytes] = []
+
+    @property
+    def fd(self) -> int:
+        """What to poll for the client's end (POLLHUP, POLLRDHUP)."""
+        return self._read_fd
+
+    def read(self) -> bytes:
+        """Wait for bytes and return them; b"" when the channel is over for good."""
+        try:
+            return os.read(self._read_fd, READ_SIZE)
+        except OSError:
+            return b""
+
+    def send(self, frame: Frame) -> None:
+        """Write the kept replies, then `frame`, whole, after what others write. Blocks while nobody reads.
+
+        :raise Gone: if the channel is over.
+        """
+        data = encode(frame)
+        with self._writing:
+            kept, self._kept = self._kept, []
+            for piece in (*kept, data):
+                self._write(piece)
+
+    def keep(self, frame: Frame) -> bool:
+        """Keep `frame` for the next `send`; False if more than `KEPT_MAX` bytes would be kept."""
+        data = encode(frame)
+        with self._writing:
+            if sum(map(len, self._kept)) + len(data) > KEPT_MAX:
+                return False
+            self._kept.append(data)
+        return True
+
+    def hung_up(self) -> bool:
+        """Whether the other end is away now. Always False on a tty, which cannot know."""
+        return False
+
+    def watch(self, hangup: Callable[[bool], None]) -> None:
+        """Call ``hangup(certain)`` when a client leaves a channel that goes on.
+
+        Certain comes from `read`, between two clients' bytes; uncertain from another thread, perhaps late.
+        """
+
+    def close(self) -> None:
+        """Let go of the descriptors. Only after `read` has returned b""."""
+        os.close(self._read_fd)
+        if self._write_fd != self._read_fd:
+            os.close(self._write_fd)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._write_fd, view) :]
+        except OSError as error:
+            raise Gone from error
+
+
+class ConnectionChannel(Channel):
+    """One accepted connection, vsock in the guest."""
+
+    def __init__(self, name: str, connection: socket.socket) -> None:
+        self._connection = connection
+        super().__init__(name, connection.fileno(), connection.fileno())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+class TtyChannel(Channel):
+    """A terminal device in raw mode. Nobody says when a client leaves it."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        make_raw(fd)
+        super().__init__(path, fd, fd, path)
+
+
+class PortChannel(Channel):
+    """A virtio port (drivers/char/virtio_console.c, port_fops_read, port_fops_poll).
+
+    While no client is on the host's side, read() returns 0 bytes at once and poll() says POLLHUP each time,
+    so neither waits. Edge-triggered epoll does: the kernel wakes the port's queue at each change of the
+    host's state, and a change between read() and the wait is kept. write() blocks until a client comes, which
+    then gets the bytes; so a thread of its own, which never writes, watches for the client leaving.
+
+    Not seen is a client that leaves while another is waiting: both changes may be over when the guest runs.
+    """
+
+    def __init__(self, path: str, read_fd: int, write_fd: int) -> None:
+        super().__init__(path, read_fd, write_fd, path)
+        self._change = select.epoll()
+        self._change.register(read_fd, select.EPOLLIN | select.EPOLLHUP | select.EPOLLET)
+        self._hangup: Callable[[bool], None] = lambda certain: None
+        self._over = os.eventfd(0)
+
+    def read(self) -> bytes:
+        """Wait for bytes, through any number of clients; b"" when the device is gone."""
+        while True:
+            try:
+                data = os.read(self._read_fd, READ_SIZE)
+            except OSError:
+                return b""
+            if data:
+                return data
+            self._hangup(True)
+            self._change.poll()
+
+    def hung_up(self) -> bool:
+        """Whether no client is there now."""
+        poll = select.poll()
+        poll.register(self._read_fd, 0)
+        return bool(poll.poll(0))
+
+    def watch(self, hangup: Callable[[bool], None]) -> None:
+        """See `Channel.watch`."""
+        self._hangup = hangup
+        threading.Thread(target=self._watch, name=f"{self.name} watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of the descriptors and end the watching thread."""
+        os.eventfd_write(self._over, 1)
+        self._change.close()
+        super().close()
+
+    def _watch(self) -> None:
+        with select.epoll() as changes:
+            changes.register(self._read_fd, select.EPOLLHUP | select.EPOLLET)
+            changes.register(self._over, select.EPOLLIN)
+            while not any(fd == self._over for fd, _ in changes.poll()):
+                self._hangup(False)
+        os.close(self._over)
+
+
+def open_serial(path: str) -> Channel:
+    """Open the device of a serial link as the channel it is.
+
+    :raise OSError: if that fails; EBUSY when another has the virtio port open, ENXIO on a console's port.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+    try:
+        return TtyChannel(path, fd) if os.isatty(fd) else PortChannel(path, fd, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def make_raw(fd: int) -> None:
+    """No echo, no translation, no signals, 8 bits, the fastest speed of a PC's UART; unread input is kept.
+
+    :raise OSError: if `fd` is no terminal, or one without hardware behind it.
+    """
+    try:
+        settings = termios.tcgetattr(fd)
+        settings[0] = settings[1] = settings[3] = 0
+        settings[2] = termios.CS8 | termios.CREAD | termios.CLOCAL
+        settings[4] = settings[5] = termios.B115200
+        settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(fd, termios.TCSANOW, settings)
+    except termios.error as error:
+        raise OSError(*error.args) from error

@@ -1,0 +1,80 @@
+"""The agent: every channel served by a thread of its own."""
+
+# Importing pathlib would cost more than it gives.
+# ruff: noqa: PTH100, PTH120
+
+import errno
+import os
+import select
+import socket
+import threading
+
+from . import digest, facts
+from .channel import Channel, ConnectionChannel
+from .session import Session
+
+_FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Agent:
+    """All sessions of this process. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
+        self._lock = threading.Lock()
+        self._sessions: set[Session] = set()
+
+    def listen(self, listener: socket.socket, name: str) -> None:
+        """Accept connections on a listening socket for ever, each served by a thread of its own.
+
+        :raise OSError: if the listener itself fails.
+        """
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno in _FULL:
+                    # Nothing tells when a descriptor gets free; the clients wait in the backlog meanwhile.
+                    select.poll().poll(100)
+                    continue
+                if error.errno in (errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN):
+                    continue
+                raise
+            self.start(ConnectionChannel(name, connection))
+
+    def start(self, channel: Channel) -> threading.Thread | None:
+        """Serve `channel` in a thread of its own; if no thread can be had, close it and return None."""
+        thread = threading.Thread(target=self.serve, args=(channel,), name=channel.name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            channel.close()
+            return None
+        return thread
+
+    def serve(self, channel: Channel) -> None:
+        """Serve `channel` until it is over, then close it and end its containers."""
+        session = Session(channel, self.digest, self.facts)
+        with self._lock:
+            self._sessions.add(session)
+        try:
+            session.run()
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+            session.end_containers()
+            channel.close()
+
+    def facts(self) -> dict[str, int]:
+        """FACTS's answer: `facts.facts`, the sessions, and all running containers."""
+        with self._lock:
+            sessions = list(self._sessions)
+        running = sum(session.running for session in sessions)
+        return {**facts.facts(), "sessions": len(sessions), "containers": running}
+
+    def end_containers(self) -> None:
+        """Kill all containers of all sessions."""
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.end_containers()

@@ -1,0 +1,277 @@
+"""Serving one channel: its requests, its sinks, its containers."""
+
+import errno
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from . import facts
+from .channel import Channel, Gone
+from .container import Container
+from .seeded import stream
+from .wire import MAX_PAYLOAD, BadFrame, Decoder, Frame, Kind
+
+_SINKS_MAX = 16
+
+
+class Refused(Exception):
+    """A request that cannot be done: becomes ERROR with `code` and `message`, and the session goes on."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Sink:
+    """What SINK has received so far."""
+
+    def __init__(self, total: int) -> None:
+        self.left = total
+        self.total = total
+        self.hash = hashlib.sha256()
+
+
+class Session:
+    """One channel being served. Requests are done in the order in which they come."""
+
+    def __init__(self, channel: Channel, digest: str, agent_facts: Callable[[], dict[str, int]]) -> None:
+        self._channel = channel
+        self._digest = digest
+        self._agent_facts = agent_facts
+        self._sinks: dict[int, _Sink] = {}
+        self._lock = threading.Lock()
+        self._containers: dict[int, Container] = {}
+        self._clients_left = 0
+        self._handlers: dict[int, Callable[[Frame], None]] = {
+            Kind.HELLO: self._hello,
+            Kind.ECHO: self._echo,
+            Kind.ECHO_LATER: self._echo_later,
+            Kind.SINK: self._sink,
+            Kind.DATA: self._data,
+            Kind.SOURCE: self._source,
+            Kind.RUN: self._run,
+            Kind.STDIN: self._stdin,
+            Kind.SIGNAL: self._signal,
+            Kind.OPEN_DEVICE: self._open_device,
+            Kind.FACTS: self._facts,
+        }
+
+    @property
+    def running(self) -> int:
+        """How many containers run for this channel."""
+        with self._lock:
+            return len(self._containers)
+
+    def run(self) -> None:
+        """Read, decode, do, until the channel is over."""
+        self._channel.watch(self._client_left)
+        decoder = Decoder()
+        try:
+            while data := self._channel.read():
+                for frame in decoder.feed(data):
+                    if isinstance(frame, Frame):
+                        self._handle(frame)
+                        continue
+                    self._complain(frame)
+                    if self._channel.device is None:
+                        return
+        except Gone:
+            return
+
+    def end_containers(self) -> None:
+        """Kill all containers of this channel; none of them sends anything more."""
+        with self._lock:
+            ended, self._containers = self._containers, {}
+            for container in ended.values():
+                container.end()
+
+    def _client_left(self, certain: bool) -> None:
+        with self._lock:
+            if not certain and not self._channel.hung_up():
+                return
+            self._clients_left += 1
+            ended, self._containers = self._containers, {}
+            for container in ended.values():
+                container.end()
+
+    def _handle(self, frame: Frame) -> None:
+        handler = self._handlers.get(frame.kind)
+        try:
+            if handler is None:
+                raise Refused("unknown-kind", f"no request is of kind {frame.kind}")
+            handler(frame)
+        except Refused as refusal:
+            self._send(Kind.ERROR, frame.request, _json({"code": refusal.code, "message": str(refusal)}))
+
+    def _complain(self, bad: BadFrame) -> None:
+        message = f"{bad.skipped} bytes that are no frame: {bad.reason}"
+        self._send(Kind.ERROR, 0, _json({"code": f"bad-frame-{bad.reason}", "message": message}))
+
+    def _send(self, kind: Kind, request: int, payload: bytes) -> None:
+        self._channel.send(Frame(kind, request, payload))
+
+    def _reply(self, frame: Frame, answer: object) -> None:
+        self._send(Kind.REPLY, frame.request, _json(answer))
+
+    def _hello(self, frame: Frame) -> None:
+        if _fields(frame, sole=False)["sole"] and self._channel.device is not None:
+            self._client_left(True)
+        self._reply(frame, facts.hello(self._digest, self._channel.name))
+
+    def _echo(self, frame: Frame) -> None:
+        self._send(Kind.DATA, frame.request, frame.payload)
+
+    def _echo_later(self, frame: Frame) -> None:
+        if not self._channel.keep(Frame(Kind.DATA, frame.request, frame.payload)):
+            raise Refused("too-much-kept", "the replies kept for later are too long already")
+
+    def _sink(self, frame: Frame) -> None:
+        total = _fields(frame, bytes=0)["bytes"]
+        if len(self._sinks) >= _SINKS_MAX:  # left open by clients that went away on a serial port
+            del self._sinks[next(iter(self._sinks))]
+        self._sinks[frame.request] = _Sink(total)
+        self._finish_sink(frame.request)
+
+    def _data(self, frame: Frame) -> None:
+        sink = self._sinks.get(frame.request)
+        if sink is None:
+            raise Refused("no-sink", "DATA for a request that is no open SINK")
+        sink.hash.update(frame.payload)
+        sink.left -= len(frame.payload)
+        self._finish_sink(frame.request)
+
+    def _finish_sink(self, request: int) -> None:
+        sink = self._sinks[request]
+        if sink.left <= 0:
+            del self._sinks[request]
+            done = {"bytes": sink.total - sink.left, "sha256": sink.hash.hexdigest()}
+            self._send(Kind.DONE, request, _json(done))
+
+    def _source(self, frame: Frame) -> None:
+        wish = _fields(frame, seed=0, bytes=0, chunk=65536)
+        clients_left = self._clients_left
+        if wish["chunk"] > MAX_PAYLOAD:
+            raise Refused(
+                "bad-request", f"pieces of {wish['chunk']} bytes, at most {MAX_PAYLOAD} are allowed"
+            )
+        total = hashlib.sha256()
+        try:
+            for piece in stream(wish["seed"], wish["bytes"], wish["chunk"]):
+                if self._clients_left != clients_left:
+                    return
+                total.update(piece)
+                self._send(Kind.DATA, frame.request, piece)
+        except ValueError as error:
+            raise Refused("bad-request", str(error)) from error
+        self._send(Kind.DONE, frame.request, _json({"bytes": wish["bytes"], "sha256": total.hexdigest()}))
+
+    def _run(self, frame: Frame) -> None:
+        wish = _fields(frame, argv=[], env={}, cwd="/")
+        if not wish["argv"] or not all(isinstance(word, str) for word in wish["argv"]):
+            raise Refused("bad-request", "argv must be a list of strings, not empty")
+        if frame.request in self._containers:
+            raise Refused("bad-request", f"request {frame.request} is a running container")
+        try:
+            container = Container(wish["argv"], {**os.environ, **wish["env"]}, wish["cwd"])
+        except OSError as error:
+            raise Refused(_errno_name(error), f"{wish['argv'][0]}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise Refused("bad-request", str(error)) from error
+        with self._lock:
+            self._containers[frame.request] = container
+        self._client_left(False)  # of a port: its request may be read after its leaving was seen
+        self._reply(frame, {"pid": container.pid})
+        follower = threading.Thread(target=self._follow, args=(frame.request, container), daemon=True)
+        try:
+            follower.start()
+        except RuntimeError as error:  # no more threads
+            self._disown(frame.request, container)
+            container.release()
+            raise Refused("EAGAIN", str(error)) from error
+
+    def _follow(self, request: int, container: Container) -> None:
+        def output(kind: Kind, data: bytes) -> None:
+            if self._containers.get(request) is container:
+                self._send(kind, request, data)
+
+        try:
+            end = container.follow(output)
+            if self._disown(request, container):
+                self._send(Kind.EXIT, request, _json(end))
+        except Gone:
+            self._disown(request, container)
+
+    def _disown(self, request: int, container: Container) -> bool:
+        """Forget `container`; whether it still had its owner."""
+        with self._lock:
+            owned = self._containers.get(request) is container
+            if owned:
+                del self._containers[request]
+            return owned
+
+    def _container(self, frame: Frame) -> Container | None:
+        with self._lock:
+            return self._containers.get(frame.request)
+
+    def _stdin(self, frame: Frame) -> None:
+        if container := self._container(frame):  # what comes after its end is lost, as with any pipe
+            container.feed(frame.payload, self._channel.fd)
+
+    def _signal(self, frame: Frame) -> None:
+        name = _fields(frame, signal="")["signal"]
+        container = self._container(frame)
+        try:
+            if container:
+                container.send_signal(name)
+        except ValueError as error:
+            raise Refused("bad-request", str(error)) from error
+
+    def _open_device(self, frame: Frame) -> None:
+        wish = _fields(frame, device="self")["device"]
+        device = self._channel.device if wish == "self" else wish
+        failed = "ENODEV" if device is None else _try_open(device)
+        self._reply(frame, {"opened": failed is None, "errno": failed, "device": device})
+
+    def _facts(self, frame: Frame) -> None:
+        self._reply(frame, self._agent_facts())
+
+
+def _try_open(device: str) -> str | None:
+    """Open and close a device; the errno's name if it cannot be opened."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError as error:
+        return _errno_name(error)
+    except ValueError:  # a NUL in the path
+        return "EINVAL"
+    return None
+
+
+def _errno_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _fields(frame: Frame, **defaults: Any) -> dict[str, Any]:
+    """The request's JSON object, each field of its default's type, with the defaults of those not given.
+
+    :raise Refused: if it is anything else.
+    """
+    try:
+        given = json.loads(frame.payload or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad-request", f"no JSON: {error}") from error
+    if not isinstance(given, dict) or not given.keys() <= defaults.keys():
+        raise Refused("bad-request", f"want an object of {sorted(defaults)}")
+    for name, value in given.items():
+        if type(value) is not type(defaults[name]):
+            raise Refused("bad-request", f"{name}: want {type(defaults[name]).__name__}")
+        if isinstance(value, int) and value < 0:
+            raise Refused("bad-request", f"{name}: {value} is negative")
+    return {**defaults, **given}
