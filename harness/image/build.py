@@ -1,0 +1,239 @@
+"""From a recipe to the files of an image. Slow; called by the store only."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.image import cpio, kernel, recipe, store, tree
+from harness.model.errors import HostUnfit
+from harness.model.progress import Progress
+
+_LIST = "packages.list"
+TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "zstd": "zstd"}
+
+
+def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progress) -> store.Manifest:
+    """Make image `name` in `scratch`/out, manifest included; `scratch` is the caller's to remove.
+
+    :raise HostUnfit: when a program is missing; the hint is the command that installs it.
+    :raise InfrastructureError: when a step fails.
+    """
+    check_tools()
+    begun = time.monotonic()
+    wish = recipe.load(name, folder)
+    out = scratch / "out"
+    out.mkdir()
+    root = scratch / "tree"
+    with progress.stage(f"image {name}: Debian {wish.suite} packages"):
+        packages = _unpack(wish, scratch, root)
+    release = ""
+    if wish.kind == "tree":
+        with progress.stage(f"image {name}: files"):
+            _prune(root, wish)
+            shutil.move(root, out / "tree")
+    else:
+        release = kernel.version(root)
+        finish: Callable[[recipe.Recipe, Path, Path, Path], None] = _guest if wish.kind == "guest" else _lab
+        (scratch / "where").write_text(f"{name}/{identity}\n")
+        with progress.stage(f"image {name}: kernel and initramfs"):
+            boot = next((root / "boot").glob("vmlinuz-*"))
+            kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
+            finish(wish, folder / name, root, out)
+    with progress.stage(f"image {name}: hashes"):
+        files = store.describe(out)
+    manifest = store.Manifest(
+        name=name,
+        id=identity,
+        kind=wish.kind,
+        suite=wish.suite,
+        kernel=release,
+        built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - begun, 1),
+        bytes=sum(entry.bytes for entry in files.values()),
+        packages=packages,
+        files=files,
+    )
+    (out / store.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    return manifest
+
+
+def check_tools() -> None:
+    """Raise `HostUnfit` that names the missing programs and the one command that installs them."""
+    missing = {program: package for program, package in TOOLS.items() if shutil.which(program) is None}
+    if missing:
+        raise HostUnfit(
+            f"building images needs {', '.join(missing)}",
+            ability="image-tools",
+            hint=f"sudo apt-get install --no-install-recommends {' '.join(sorted(missing.values()))}",
+        )
+
+
+def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Package, ...]:
+    """Let mmdebstrap fetch and unpack (variant extract: no maintainer script runs); what was fetched."""
+    archive = scratch / "tree.tar"
+    listing = f'ls "$1"/var/cache/apt/archives/ > "$1"/{_LIST}'
+    argv = [
+        "mmdebstrap",
+        "--variant=extract",
+        f"--extract-hook={listing}",
+        "--aptopt=APT::Install-Recommends false",
+    ]
+    argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
+    tree.run(argv, f"fetching Debian {wish.suite} packages")
+    with tarfile.open(archive) as tar:
+        tar.extractall(root, members=(member for member in tar if not member.isdev()), filter=_as_root_would)
+    archive.unlink()
+    files = (root / _LIST).read_text().split()
+    (root / _LIST).unlink()
+    parts = [urllib.parse.unquote(file).split("_") for file in files if file.endswith(".deb")]
+    return tuple(sorted(store.Package(name=part[0], version=part[1]) for part in parts))
+
+
+def _as_root_would(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    """Debian's archives are trusted by signature; absolute symlinks in them are wanted, ownership is not."""
+    return member.replace(uid=os.getuid(), gid=os.getgid(), uname="", gname="", deep=False)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _prune(root: Path, wish: recipe.Recipe) -> None:
+    """Remove from `root` what `keep` leaves out and what `drop` names."""
+    if wish.keep:
+        kept = [path for pattern in wish.keep for path in root.glob(pattern)]
+        for path in sorted(root.rglob("*"), reverse=True):
+            inside = any(path == keep or keep in path.parents or path in keep.parents for keep in kept)
+            if not inside and not path.is_dir():
+                path.unlink()
+    for path in sorted(root.rglob("*"), reverse=True):
+        if _matches(str(path.relative_to(root)), wish.drop):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.is_symlink() or path.exists():
+                path.unlink()
+        elif path.is_dir() and not path.is_symlink() and wish.keep and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _compile(root: Path, wish: recipe.Recipe) -> None:
+    """Write .pyc files with the tree's own Python: it takes seconds here and minutes when emulated."""
+    folders = [str(path) for pattern in wish.compile for path in root.glob(pattern) if path.is_dir()]
+    if not folders:
+        return
+    python = next(path for path in sorted((root / "usr/bin").glob("python3.*")) if path.name.count(".") == 1)
+    argv = tree.command(root, str(python.relative_to(root)))
+    argv += [
+        "-s",
+        "-m",
+        "compileall",
+        "-q",
+        "-s",
+        str(root),
+        "-p",
+        "/",
+        "--invalidation-mode",
+        "unchecked-hash",
+    ]
+    tree.run(
+        [*argv, *folders], "compiling Python files", env={"PYTHONHOME": str(root / "usr"), "PATH": os.defpath}
+    )
+
+
+def _initrd(modules: list[tuple[str, bytes]], source: Path, extra: list[cpio.Entry]) -> list[cpio.Entry]:
+    """What both initramfs have: folders, the init program, modules in load order; then `extra`."""
+    entries = [
+        cpio.folder(name) for name in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp", "run", "root")
+    ]
+    entries += [cpio.node("dev/console", 0o600, 5, 1), cpio.node("dev/null", 0o666, 1, 3)]
+    entries += [cpio.file("init", source / "init", 0o755)]
+    entries += [cpio.file(f"modules/{name}.ko", data) for name, data in modules]
+    entries += [cpio.file("etc/modules", "".join(f"{name}\n" for name, _ in modules).encode())]
+    return entries + extra
+
+
+def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+    """`initrd`, and `image.erofs` with both files for a lab's drive."""
+    modules = kernel.Modules(root).in_order(wish.modules)
+    busybox = (root / "usr/bin/busybox").read_bytes()
+    _prune(root, wish)
+    _compile(root, wish)
+    extra = [
+        cpio.file("bin/busybox", busybox, 0o755),
+        cpio.file("etc/inittab", source / "inittab"),
+        cpio.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n"),
+        cpio.file("etc/group", b"root:x:0:\n"),
+        cpio.symlink("lib64", "usr/lib64"),
+        cpio.symlink("lib", "usr/lib"),
+        *cpio.walk(root),
+    ]
+    with (out / "initrd").open("wb") as file:
+        cpio.write(file, _initrd(modules, source, extra))
+    staged = out.parent / "drive"
+    staged.mkdir()
+    for name in ("vmlinux", "initrd"):
+        os.link(out / name, staged / name)
+    (out.parent / "where").rename(staged / "where")
+    tree.run(["mkfs.erofs", "--all-root", "-T0", str(out / "image.erofs"), str(staged)], "packing the drive")
+
+
+def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+    """`initrd`, and `root.erofs`: the lab's root with the workers' Python packages in it."""
+    modules = kernel.Modules(root).in_order(wish.modules)
+    busybox = (root / "usr/bin/busybox").read_bytes()
+    with (out / "initrd").open("wb") as file:
+        cpio.write(file, _initrd(modules, source, [cpio.file("bin/busybox", busybox, 0o755)]))
+    site = root / "opt/vsock-harness/site"
+    python = next(path.name for path in (root / "usr/lib").glob("python3.*"))[len("python") :]
+    _install(source.parent.parent / wish.python_packages, python, site)
+    _prune(root, wish)
+    _compile(root, wish)
+    depmod = tree.command(root, "usr/bin/kmod", argv0="depmod")
+    tree.run(
+        [*depmod, "-b", str(root / "usr"), "-m", "/lib/modules", kernel.version(root)],
+        "listing the lab's modules",
+    )
+    places = {"rc": "etc/lab/rc", "inittab": "etc/inittab", "sshd_config": "etc/ssh/sshd_config"}
+    places |= {"passwd": "etc/passwd", "group": "etc/group"}
+    for name, place in places.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / name, root / place)
+    (root / "etc/lab/rc").chmod(0o755)
+    for name in ("proc", "sys", "dev", "run", "tmp", "root", "mnt", "var/lib", "var/tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
+    if not (root / "usr/bin/sh").exists():  # dash makes it in its maintainer script, and none runs here
+        (root / "usr/bin/sh").symlink_to("bash")
+    tree.run(
+        ["mkfs.erofs", "--all-root", "-T0", str(out / "root.erofs"), str(root)], "packing the lab's root"
+    )
+
+
+def _install(requirements: Path, python: str, site: Path) -> None:
+    """Unpack the pinned wheels for the lab's Python version, checked by hash."""
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--no-deps",
+    ]
+    argv += ["--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    argv += ["--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64", f"--target={site}"]
+    tree.run([*argv, "-r", str(requirements)], f"fetching the workers' Python packages for {python}")

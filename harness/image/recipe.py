@@ -1,0 +1,75 @@
+"""Recipes: what an image is made of, read from `guest-images/NAME/recipe.toml`."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from harness.model.errors import UsageError
+
+Kind = Literal["guest", "lab", "tree"]
+RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
+_BUILDER = Path(__file__).resolve().parent
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """One recipe. `keep`, `drop` and `compile` are shell patterns on paths inside the unpacked tree.
+
+    An empty `keep` keeps all; `drop` is applied after it.
+    """
+
+    kind: Kind
+    suite: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    compile: tuple[str, ...] = ()
+    python_packages: str = ""
+
+
+def names(folder: Path = RECIPES) -> list[str]:
+    """The recipes there are, by name, sorted."""
+    return sorted(path.parent.name for path in folder.glob("*/recipe.toml"))
+
+
+def load(name: str, folder: Path = RECIPES) -> Recipe:
+    """Read one recipe.
+
+    :raise UsageError: naming the file and what is wrong; for an unknown name, the names there are.
+    """
+    path = folder / name / "recipe.toml"
+    known = names(folder)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no image is called {name!r}{guess} There are: {', '.join(known)}")
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Recipe)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        kinds = ", ".join(get_args(Kind))
+        raise UsageError(
+            f"{path}: {error}", hint=f"kinds: {kinds}; keys: {', '.join(Recipe.__struct_fields__)}"
+        ) from error
+
+
+def identity(name: str, folder: Path = RECIPES) -> str:
+    """16 hex digits over the recipe, all files beside it, what it refers to, and the builder's own code.
+
+    The same sources always give the same id; what Debian's mirror held on the day is in the manifest.
+    """
+    recipe = load(name, folder)
+    sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
+    sources += sorted(_BUILDER.glob("*.py"))
+    if recipe.python_packages:
+        sources.append(folder.parent / recipe.python_packages)
+    total = hashlib.sha256()
+    for path in sources:
+        total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]
