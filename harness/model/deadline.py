@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -51,3 +52,15 @@ def until(fact: Callable[[], T | None], deadline: Deadline, what: str, *, every:
             return value
         deadline.check(what)
         time.sleep(every)
+
+
+async def until_async(
+    fact: Callable[[], T | None], deadline: Deadline, what: str, *, every: float = 0.05
+) -> T:
+    """As `until`, for coroutines: other tasks run between two looks."""
+    while True:
+        value = fact()
+        if value:
+            return value
+        deadline.check(what)
+        await asyncio.sleep(every)

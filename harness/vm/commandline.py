@@ -1,0 +1,200 @@
+"""From a wish to QEMU's argument list: one pure function, held by golden files.
+
+Facts about options are from qemu(1) and QEMU's docs/system/invocation.rst; what they do at the edges was
+tried with QEMU 10.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from harness.model.errors import UsageError
+from harness.model.link import Link
+from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
+
+PORT_NAMES = {Link.VIRTIO_SERIAL: "vsock-harness.agent", Link.VIRTCONSOLE: "vsock-harness.agent.console"}
+"""By these the agent finds its virtio ports in ``/sys/class/virtio-ports/*/name``. QEMU wants a name to be
+unique in the machine, whatever the bus (find_port_by_name in hw/char/virtio-serial-bus.c)."""
+
+HOTPLUG_BUS = "hotplug0"
+"""Id of the empty PCIe port that takes a vsock device later."""
+
+VSOCK_ID = "vsock0"
+"""Id of the vhost-vsock-pci device, on the command line and when plugged in."""
+
+KERNEL_PARAMETERS = (
+    # Early messages too: a kernel that dies before its console driver would end without a word.
+    "earlyprintk=ttyS0,115200",
+    "console=ttyS0",
+    # Warnings and worse. `quiet` (4) would hide WARN_ON, which prints at level 4; the default (7) costs
+    # seconds of serial output per boot under emulation.
+    "loglevel=5",
+    # Reset at once on a panic: it ends the VM (-action reboot=shutdown) instead of looping for ever in a
+    # guest that has no pvpanic driver.
+    "panic=-1",
+)
+"""What every guest kernel gets. Not in it, on purpose: `random.trust_cpu` (the default since Linux 6.2,
+and virtio-rng is there) and `tsc=reliable` (it would hide a clock that really is bad)."""
+
+
+class RamFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Guest memory in a file: `share` writes to the file, else it is mapped copy-on-write."""
+
+    path: Path
+    share: bool
+
+
+class Wiring(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
+
+    `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
+    ``/dev/vhost-vsock`` that holds `cid`.
+    """
+
+    qmp_fd: int
+    console: Path
+    link_fds: Mapping[Link, int] = {}
+    cid: int | None = None
+    vhost_fd: int | None = None
+    ram: RamFile | None = None
+
+
+def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
+    """The whole argument list, `qemu.argv` first. Same arguments, same list.
+
+    :raise UsageError: a cold vsock device without a CID and its fd, or a link without its socket.
+    """
+    return [
+        *qemu.argv,
+        *_machine(spec, wiring),
+        *_kernel(spec),
+        *_monitor(wiring),
+        *_console(wiring),
+        *_links(spec, wiring),
+        *_vsock(spec, wiring),
+        *_drives(spec.drives),
+        *_network(spec),
+    ]
+
+
+def _options(*first: str, **options: object) -> str:
+    """QEMU's ``first,key=value,…``; a comma in a value is written twice, an underscore in a key is a dash."""
+    pairs = [f"{key.replace('_', '-')}={str(value).replace(',', ',,')}" for key, value in options.items()]
+    return ",".join([*first, *pairs])
+
+
+def _machine(spec: MachineSpec, wiring: Wiring) -> list[str]:
+    size = f"{spec.memory_mib}M"
+    if wiring.ram is None:
+        ram = _options("memory-backend-ram", id="ram", size=size)
+    else:
+        share = "on" if wiring.ram.share else "off"
+        ram = _options("memory-backend-file", id="ram", size=size, mem_path=wiring.ram.path, share=share)
+    return [
+        *("-name", _options(guest=spec.name)),
+        *("-nodefaults", "-no-user-config"),
+        *("-display", "none"),
+        *("-machine", "q35,memory-backend=ram"),
+        *("-accel", spec.accel.value),
+        *("-cpu", spec.cpu or ("host" if spec.accel is Accel.KVM else "max")),
+        *("-smp", str(spec.vcpus)),
+        *("-m", size),
+        *("-object", ram),
+        # A reset (also a triple fault) ends the VM with a SHUTDOWN event that says guest-reset; a panic
+        # stops it with GUEST_PANICKED and leaves it there to be looked at.
+        *("-action", "reboot=shutdown,panic=pause"),
+        *("-device", "pvpanic-pci"),
+        # Entropy, so that nothing in the guest's boot waits for it.
+        *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng0"),
+    ]
+
+
+def _kernel(spec: MachineSpec) -> list[str]:
+    append = " ".join([*KERNEL_PARAMETERS, spec.append]).strip()
+    return ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", append]
+
+
+def _monitor(wiring: Wiring) -> list[str]:
+    # One end of a socket pair: nobody else can connect, and its EOF is QEMU's end.
+    return [
+        *("-chardev", _options("socket", id="qmp", fd=wiring.qmp_fd)),
+        *("-mon", "chardev=qmp,mode=control"),
+    ]
+
+
+def _console(wiring: Wiring) -> list[str]:
+    return [
+        *("-chardev", _options("file", id="console", path=wiring.console, append="off")),
+        *("-device", "isa-serial,chardev=console,index=0"),
+    ]
+
+
+def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
+    port, console = PORT_NAMES[Link.VIRTIO_SERIAL], PORT_NAMES[Link.VIRTCONSOLE]
+    devices = {
+        # The id is what makes QEMU report VSERPORT_CHANGE (hw/char/virtio-console.c).
+        Link.VIRTIO_SERIAL: (
+            "virtio-serial-pci,id=serial-bus",
+            f"virtserialport,bus=serial-bus.0,chardev=virtio-serial,name={port},id=virtio-serial-port",
+        ),
+        Link.VIRTCONSOLE: (
+            "virtio-serial-pci,id=console-bus",
+            f"virtconsole,bus=console-bus.0,chardev=virtconsole,name={console},id=virtconsole-port",
+        ),
+        Link.ISA_SERIAL: ("isa-serial,chardev=isa-serial,index=1",),
+    }
+    result: list[str] = []
+    for link, wanted in devices.items():
+        if link not in spec.links:
+            continue
+        if link not in wiring.link_fds:
+            raise UsageError(f"machine {spec.name}: link {link} has no socket to listen on")
+        chardev = _options("socket", id=link, fd=wiring.link_fds[link], server="on", wait="off")
+        result += ["-chardev", chardev]
+        for device in wanted:
+            result += ["-device", device]
+    return result
+
+
+def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:
+    match spec.vsock:
+        case Vsock.NONE:
+            return []
+        case Vsock.HOTPLUG:
+            return ["-device", f"pcie-root-port,id={HOTPLUG_BUS},chassis=1,slot=1"]
+        case Vsock.COLD:
+            if wiring.cid is None or wiring.vhost_fd is None:
+                raise UsageError(
+                    f"machine {spec.name}: vsock is cold but no CID lease was given",
+                    hint="pass lease=, or make the spec's vsock hotplug or none",
+                )
+            device = _options("vhost-vsock-pci", id=VSOCK_ID, guest_cid=wiring.cid, vhostfd=wiring.vhost_fd)
+            return ["-device", device]
+
+
+def _drives(drives: tuple[Drive, ...]) -> list[str]:
+    result: list[str] = []
+    for number, drive in enumerate(drives):
+        node = f"drive{number}"
+        read_only = "on" if drive.read_only else "off"
+        blockdev = {"driver": "raw", "node-name": node, "read-only": read_only}
+        file = {"file.driver": "file", "file.filename": str(drive.path)}
+        result += ["-blockdev", _options(**blockdev, **file)]
+        result += ["-device", _options("virtio-blk-pci", drive=node)]
+    return result
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    if spec.ssh_forward is None:
+        return []
+    forward = f"tcp:127.0.0.1:{spec.ssh_forward}-:22"
+    return [
+        # restrict=on: the guest reaches nothing outside; only this one forward leads in.
+        *("-netdev", _options("user", id="net0", restrict="on", hostfwd=forward)),
+        # No boot ROM: nothing boots from the network.
+        *("-device", "virtio-net-pci,netdev=net0,romfile="),
+    ]

@@ -1,0 +1,267 @@
+"""A running VM: QEMU's process, its monitor, the console, the sockets of its links."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from harness.host.process import stop_async
+from harness.host.runfolder import RunFolder
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed, HarnessError, SystemFailure, UsageError
+from harness.model.link import AGENT_PORT, Endpoint, Link
+from harness.model.spec import MachineSpec, Qemu, Vsock
+from harness.vm import commandline, ending, launch
+from harness.vm.commandline import RamFile
+from harness.vm.console import Console
+from harness.vm.ending import Cause, End, QemuDied
+from harness.vm.launch import Lease, Logs
+from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed
+
+QUIT_SECONDS = 10.0
+"""How long quit may take, and then SIGTERM. A QEMU that is well is gone 0.1 s after quit."""
+
+SETTLE_SECONDS = 2.0
+"""From the monitor's EOF to the process's end: milliseconds, but for a core dump."""
+
+_numbers = itertools.count(1)
+
+
+class QemuKilled(SystemFailure):
+    """QEMU obeyed neither quit nor SIGTERM and had to be killed."""
+
+
+class Machine:
+    """One running VM, from `Machine.start`; there is no half-made one."""
+
+    def __init__(
+        self, spec: MachineSpec, process: Process, monitor: Monitor, logs: Logs, endpoints: _Endpoints
+    ) -> None:
+        self.pid = process.pid
+        self.monitor = monitor
+        self.console = Console(logs.console)
+        self._spec = spec
+        self._process = process
+        self._logs = logs
+        self._endpoints = endpoints
+        self._died: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self._shutdown_reason: str | None = None
+        self._end_expected = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(
+        cls,
+        spec: MachineSpec,
+        qemu: Qemu,
+        folder: RunFolder,
+        *,
+        log_folder: Path,
+        deadline: Deadline,
+        lease: Lease | None = None,
+        ram: RamFile | None = None,
+    ) -> AsyncIterator[Machine]:
+        """A VM that runs: QEMU has made all devices, the monitor answers; the guest only begins to boot.
+
+        `log_folder`, made if missing and this machine's own, gets ``qemu.cmdline``, ``qemu.stderr``,
+        ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it alone.
+        Start machines from the main thread: QEMU dies with the thread that started it (prctl(2)).
+
+        Leaving goes by `quit`. An exception that comes through gets notes about a guest crash, an unasked
+        end and a kill; without one these are raised.
+
+        :raise QemuDidNotStart: QEMU exited or was silent until `deadline`.
+        :raise GuestCrashed, SystemFailure, QemuDied, QemuKilled: on leaving, see `check` and `quit`.
+        """
+        if lease is not None and spec.vsock is not Vsock.COLD:
+            raise UsageError(f"machine {spec.name}: a lease at start, but vsock is {spec.vsock}, not cold")
+        async with contextlib.AsyncExitStack() as stack:
+            logs = Logs(log_folder)
+            serial = sorted(link for link in spec.links if link.is_serial_port)
+            paths = {link: folder.socket(f"{next(_numbers)}-{link}") for link in serial}
+            process, qmp = await launch.spawn(stack, spec, qemu, folder, logs, paths, lease, ram)
+            monitor = await launch.session(stack, process, qmp, logs, deadline)
+            endpoints = _Endpoints(paths, lease.cid if lease else None)
+            machine = cls(spec, process, monitor, logs, endpoints)
+            watch = asyncio.create_task(machine._watch())
+            stack.callback(watch.cancel)
+            try:
+                yield machine
+            except BaseException as error:
+                for trouble in await machine._leave():
+                    error.add_note(str(trouble))
+                raise
+            troubles = await machine._leave()
+            if troubles:
+                for further in troubles[1:]:
+                    troubles[0].add_note(str(further))
+                raise troubles[0]
+
+    @property
+    def died(self) -> asyncio.Future[End]:
+        """How the VM ends, as soon as it does, asked for or not. Cancelling it disturbs nobody else.
+
+        QEMU still runs after `Cause.GUEST_PANICKED` and, mostly, `Cause.INTERNAL_ERROR`.
+        """
+        return asyncio.shield(self._died)
+
+    def allow_end(self) -> None:
+        """From now on this VM may end without `check` and leaving taking it for a failure."""
+        self._end_expected = True
+
+    def check(self) -> None:
+        """Raise if something went wrong with this VM so far; look here before blaming a client's error.
+
+        :raise GuestCrashed: its kernel reported a panic, an oops, a warning; the error quotes it.
+        :raise SystemFailure: the guest reset itself or powered off, unasked.
+        :raise QemuDied: QEMU ended unasked, or its accelerator gave up.
+        """
+        self.console.check()
+        if self._died.done() and not self._end_expected:
+            end = self._died.result()
+            raise end.error(self._spec.name, stderr=self._logs.qemu_said(), console=self.console.tail())
+
+    def endpoint(self, link: Link) -> Endpoint:
+        """Where clients reach the agent over `link`.
+
+        :raise UsageError: this machine has no such link, or its vsock isn't plugged in.
+        """
+        return self._endpoints.of(link, self._spec.name)
+
+    async def plug_vsock(self, lease: Lease, deadline: Deadline | None = None) -> None:
+        """Plug in a vhost-vsock-pci that holds `lease`, which is QEMU's alone afterwards.
+
+        The guest needs a moment to find it: wait for the agent, not for this.
+
+        :raise UsageError: the spec's vsock isn't hotplug, or one is plugged in already.
+        :raise CommandFailed: QEMU refused it.
+        """
+        if self._spec.vsock is not Vsock.HOTPLUG or self._endpoints.cid is not None:
+            raise UsageError(
+                f"machine {self._spec.name}: no free port for a vsock device",
+                detail=f"vsock is {self._spec.vsock}, CID {self._endpoints.cid}",
+            )
+        await self.monitor.send_fd(lease.fd, "vhost")
+        device = {"driver": "vhost-vsock-pci", "id": commandline.VSOCK_ID, "bus": commandline.HOTPLUG_BUS}
+        wiring = {"guest-cid": lease.cid, "vhostfd": "vhost"}
+        await self.monitor.execute("device_add", {**device, **wiring}, deadline=deadline)
+        launch.let_go(lease)
+        self._endpoints.cid = lease.cid
+
+    async def unplug_vsock(self, deadline: Deadline) -> None:
+        """Take the vsock device out; returns when the guest has let it go, which also frees the CID.
+
+        :raise SystemFailure: the guest refused.
+        :raise DeadlinePassed: the guest has not let it go in time; it may still.
+        :raise CommandFailed: there is none, or it can't be unplugged.
+        """
+        with self.monitor.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
+            await self.monitor.execute("device_del", {"id": commandline.VSOCK_ID})
+            # The device's virtio-backend is reported first, without an id.
+            while (event := await events.get(deadline)).get("data", {}).get("device") != commandline.VSOCK_ID:
+                pass
+        if event["event"] != "DEVICE_DELETED":
+            raise SystemFailure(f"machine {self._spec.name}: the guest refused to unplug vsock")
+        self._endpoints.cid = None
+
+    async def quit(self, step_seconds: float = QUIT_SECONDS) -> None:
+        """End the VM: QMP quit, then SIGTERM, then SIGKILL, `step_seconds` between them. Then QEMU is gone.
+
+        Nothing happens if QEMU has exited already.
+
+        :raise QemuKilled: SIGKILL was needed.
+        :raise QemuDied: it ended, but by a crash or with an error.
+        :raise InfrastructureError: it outlived even that (stuck in the kernel).
+        """
+        if self._process.returncode is not None:
+            return
+        if not self._died.done():
+            self._end_expected = True
+        how = await stop_async(
+            self._process, self._ask_to_quit, terminate_after=step_seconds, kill_after=step_seconds
+        )
+        if how.killed:
+            raise QemuKilled(
+                f"machine {self._spec.name}: QEMU (pid {self.pid}) obeyed neither quit nor SIGTERM: {how}",
+                detail=self._logs.qemu_said(),
+                hint="qmp.jsonl shows the last thing it answered",
+            )
+        if how.returncode != 0:
+            raise QemuDied(
+                f"machine {self._spec.name}: QEMU (pid {self.pid}) did not end in order: {how}",
+                detail=self._logs.qemu_said(),
+                hint="the exit code should be 0; a negative one is a signal's number",
+            )
+
+    async def _ask_to_quit(self) -> None:
+        # A connection that ends before the answer means that it is going.
+        with contextlib.suppress(MonitorClosed):
+            await self.monitor.execute("quit", deadline=Deadline(None))
+
+    async def kill(self) -> None:
+        """Kill QEMU at once, as a fault; what follows from it is expected. Returns when it is gone."""
+        self._end_expected = True
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    async def _watch(self) -> None:
+        with contextlib.suppress(MonitorClosed):
+            await self._watch_events()
+        code = await self._process.wait()
+        self._set_died(ending.of_exit(code, self._shutdown_reason, self._logs.qemu_said()))
+
+    async def _watch_events(self) -> None:
+        """Until the monitor closes, which it does when QEMU ends."""
+        with self.monitor.events("SHUTDOWN", "GUEST_PANICKED", "STOP") as events:
+            while True:
+                event = await events.get(Deadline(None))
+                if event["event"] == "SHUTDOWN":
+                    self._shutdown_reason = event["data"].get("reason", "")
+                elif event["event"] == "GUEST_PANICKED":
+                    self._set_died(End(cause=Cause.GUEST_PANICKED, text="the guest's kernel panicked"))
+                else:
+                    # KVM's giving up has no event of its own: it stops the guest.
+                    with contextlib.suppress(CommandFailed, DeadlinePassed):
+                        status = await self.monitor.execute("query-status")
+                        self._set_died(ending.of_status(status["status"]))
+
+    def _set_died(self, end: End | None) -> None:
+        if end is not None and not self._died.done():
+            self._died.set_result(end)
+
+    async def _leave(self) -> list[HarnessError]:
+        """End the VM; what was wrong, first things first."""
+        troubles: list[HarnessError] = []
+        if self._process.returncode is not None or self.monitor.closed:
+            # It has just ended: what the watch makes of it is to be known before it is asked to quit.
+            await asyncio.wait({self.died}, timeout=SETTLE_SECONDS)
+        try:
+            self.check()
+        except HarnessError as error:
+            troubles.append(error)
+        try:
+            await self.quit()
+        except HarnessError as error:
+            troubles.append(error)
+        return troubles
+
+
+class _Endpoints:
+    """Where the links are reached: fixed sockets, and a CID that comes and goes."""
+
+    def __init__(self, paths: Mapping[Link, Path], cid: int | None) -> None:
+        self._paths = paths
+        self.cid = cid
+
+    def of(self, link: Link, name: str) -> Endpoint:
+        if link is Link.VSOCK and self.cid is not None:
+            return Endpoint(link=link, cid=self.cid, port=AGENT_PORT)
+        if link in self._paths:
+            return Endpoint(link=link, path=str(self._paths[link]))
+        there = [*self._paths, *([Link.VSOCK] if self.cid is not None else [])]
+        raise UsageError(f"machine {name} has no link {link}; it has: {', '.join(there) or 'none'}")

@@ -1,0 +1,109 @@
+"""The command line is exactly the golden file; to accept a change, delete the file and run the test twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.agent import ports
+from harness.model.errors import UsageError
+from harness.model.link import Link
+from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
+from harness.vm.commandline import PORT_NAMES, RamFile, Wiring, build
+
+GOLDEN = Path(__file__).parent / "golden"
+LINKER = ("/q/usr/lib64/ld-linux-x86-64.so.2", "--argv0", "qemu-system-x86_64", "/q/usr/bin/qemu-system-x86_64")
+SERIAL = frozenset({Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.ISA_SERIAL})
+LINK_FDS = {Link.VIRTIO_SERIAL: 11, Link.VIRTCONSOLE: 12, Link.ISA_SERIAL: 13}
+
+COLD = MachineSpec(
+    kernel=Path("/i/pod/vmlinux"), initrd=Path("/i/pod/initrd"), links=SERIAL | {Link.VSOCK}, vsock=Vsock.COLD
+)
+HOTPLUG = MachineSpec(
+    kernel=Path("/i/pod/vmlinux"),
+    initrd=Path("/i/pod/initrd"),
+    append="loglevel=7 agent=1",
+    memory_mib=192,
+    accel=Accel.TCG,
+    links=frozenset({Link.VSOCK, Link.VIRTIO_SERIAL}),
+    vsock=Vsock.HOTPLUG,
+)
+LAB = MachineSpec(
+    name="lab",
+    kernel=Path("/i/lab/vmlinux"),
+    initrd=Path("/i/lab/initrd"),
+    memory_mib=4096,
+    accel=Accel.TCG,
+    drives=(Drive(path=Path("/i/lab/root.erofs")), Drive(path=Path("/scratch/odd,name.img"), read_only=False)),
+    ssh_forward=0,
+)
+CONSOLE = Path("/log/console.log")
+CASES = {
+    "pod-cold": (
+        COLD,
+        Qemu(),
+        Wiring(qmp_fd=10, console=Path("/log/a,b/console.log"), link_fds=LINK_FDS, cid=4711, vhost_fd=14),
+    ),
+    "pod-hotplug": (
+        HOTPLUG,
+        Qemu(argv=LINKER),
+        Wiring(
+            qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS, ram=RamFile(path=Path("/run/ram"), share=False)
+        ),
+    ),
+    "lab": (LAB, Qemu(argv=LINKER), Wiring(qmp_fd=10, console=CONSOLE)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    argv = build(*CASES[name])
+    text = "\n".join(argv) + "\n"
+    golden = GOLDEN / f"{name}.txt"
+    if not golden.exists():
+        golden.write_text(text)
+        pytest.fail(f"wrote {golden.name}: read it, then run again")
+    assert text == golden.read_text()
+
+
+def test_every_option_is_given_once_but_the_repeatable() -> None:
+    for case in CASES.values():
+        options = [arg for arg in build(*case)[len(case[1].argv) :] if re.fullmatch(r"-[a-z-]+", arg)]
+        once = [o for o in options if o not in {"-device", "-chardev", "-object", "-blockdev"}]
+        assert len(once) == len(set(once))
+
+
+def test_ids_are_unique() -> None:
+    for case in CASES.values():
+        ids = [m for arg in build(*case) for m in re.findall(r"^(?!guest).*\bid=([^,]+)", arg)]
+        assert len(ids) == len(set(ids))
+
+
+def test_port_names_differ_and_the_agent_knows_the_port() -> None:
+    assert len(set(PORT_NAMES.values())) == 2
+    assert PORT_NAMES[Link.VIRTIO_SERIAL] == ports.AGENT_PORT_NAME
+
+
+def test_cold_vsock_needs_a_lease() -> None:
+    with pytest.raises(UsageError, match="no CID lease"):
+        build(COLD, Qemu(), Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS))
+
+
+def test_a_link_needs_its_socket() -> None:
+    with pytest.raises(UsageError, match="virtio-serial has no socket"):
+        build(HOTPLUG, Qemu(), Wiring(qmp_fd=10, console=CONSOLE))
+
+
+def test_cpu_follows_the_accelerator_unless_given() -> None:
+    wiring = Wiring(qmp_fd=10, console=CONSOLE)
+    common = {"kernel": Path("k"), "initrd": Path("i")}
+
+    def cpu(accel: Accel, cpu: str) -> str:
+        argv = build(MachineSpec(**common, accel=accel, cpu=cpu), Qemu(), wiring)
+        return argv[argv.index("-cpu") + 1]
+
+    assert cpu(Accel.KVM, "") == "host"
+    assert cpu(Accel.TCG, "") == "max"
+    assert cpu(Accel.KVM, "EPYC") == "EPYC"
