@@ -1,0 +1,194 @@
+"""Requests and replies over one socket, reading while writing so that neither end blocks the other."""
+
+from __future__ import annotations
+
+import errno
+import random
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from harness.agent.wire import BadFrame, Decoder, Frame, Kind, encode
+from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, agent_error, kind_name
+from harness.model.deadline import Deadline
+
+A = TypeVar("A")
+
+_READ_SIZE = 1 << 18
+
+
+class Conversation:
+    """One client's end of a channel to the agent.
+
+    Request ids start at a random 31-bit number, so that a reply to another client's request is known as such.
+    What could not be written before a deadline passed is written first by the next exchange: a frame is never
+    torn while the connection lives. Not for several threads.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._first = self._next = random.SystemRandom().randrange(1, 1 << 31)
+        self._decoder = Decoder()
+        self._inbox: deque[Frame | BadFrame] = deque()
+        self._outbox = memoryview(b"")
+        self._handlers: dict[int, Callable[[Frame], None]] = {}
+        self.notices: list[AgentError] = []
+
+    def open(self, handler: Callable[[Frame], None]) -> int:
+        """A new request id, whose frames `handler` gets; it may raise, and the exchange then raises that."""
+        request = self._next
+        self._next += 1
+        self._handlers[request] = handler
+        return request
+
+    def close(self, request: int) -> None:
+        """Drop whatever still comes for `request`."""
+        self._handlers.pop(request, None)
+
+    def exchange(
+        self,
+        frames: Iterable[Frame],
+        finished: Callable[[], bool],
+        what: str,
+        deadline: Deadline | None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Write all `frames` while handing out what comes, and return when that is done and `finished()`.
+
+        The next of `frames` is taken whenever the last one is written and `may_write()`.
+
+        :raise DeadlinePassed: naming `what`.
+        :raise StaleReply: a frame came for a request that this client never made; later ones are kept.
+        :raise Garbled: what came is no frame, or an agent does not send it.
+        :raise ConnectionLost: the connection ended or failed.
+        """
+        source = iter(frames)
+        more = True
+        while True:
+            while self._inbox:
+                self._hand_out(self._inbox.popleft())
+            if more and not self._outbox and may_write():
+                frame = next(source, None)
+                more = frame is not None
+                self._outbox = memoryview(encode(frame) if frame else b"")
+            if not more and not self._outbox and finished():
+                return
+            self._move(what, deadline)
+
+    def call(
+        self,
+        frames: Callable[[int], Iterable[Frame]],
+        handler: Callable[[Frame], None],
+        finished: Callable[[], bool],
+        what: str,
+        deadline: Deadline | None,
+    ) -> None:
+        """One request from `open` to `close`, around an `exchange` of ``frames(request)``."""
+        request = self.open(handler)
+        try:
+            self.exchange(frames(request), finished, what, deadline)
+        finally:
+            self.close(request)
+
+    def _move(self, what: str, deadline: Deadline | None) -> None:
+        """Wait until something can be read or written, and do it."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        remaining = deadline.remaining() if deadline else None
+        ready = poll.poll(None if remaining is None else remaining * 1000)
+        if not ready:
+            if deadline:
+                deadline.check(what)
+            return
+        _, events = ready[0]
+        if events & ~select.POLLOUT:
+            self._read(what)
+        if events & select.POLLOUT and self._outbox:
+            self._write(what)
+
+    def _read(self, what: str) -> None:
+        try:
+            data = self._sock.recv(_READ_SIZE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self._lost(_name(error), what) from error
+        if not data:
+            raise self._lost("eof", what)
+        self._inbox += self._decoder.feed(data)
+
+    def _write(self, what: str) -> None:
+        try:
+            count = self._sock.send(self._outbox, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._outbox = self._outbox[count:]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._outbox = memoryview(b"")
+            self._read_last_words()
+            raise self._lost(_name(error), what) from error
+
+    def _read_last_words(self) -> None:
+        """What the agent said before it closed is here already: take its complaints from it."""
+        try:
+            while data := self._sock.recv(_READ_SIZE, socket.MSG_DONTWAIT):
+                for frame in self._decoder.feed(data):
+                    if isinstance(frame, Frame) and frame.kind == Kind.ERROR and frame.request == 0:
+                        self.notices.append(agent_error(frame))
+        except OSError:
+            return
+
+    def _lost(self, why: str, what: str) -> ConnectionLost:
+        inside = " in the middle of a frame" if self._decoder.inside else ""
+        said = "; ".join(notice.summary for notice in self.notices)
+        return ConnectionLost(why, f"{what}: the connection ended{inside} ({why})", detail=said)
+
+    def _hand_out(self, frame: Frame | BadFrame) -> None:
+        if isinstance(frame, BadFrame):
+            raise Garbled(frame.reason, f"read {frame.skipped} bytes that are no frame: {frame.reason}")
+        if frame.request == 0 and frame.kind == Kind.ERROR:
+            # Of the channel, not of a request; on a serial port perhaps about what another client left there.
+            self.notices.append(agent_error(frame))
+            return
+        handler = self._handlers.get(frame.request)
+        if handler:
+            handler(frame)
+        elif not self._first <= frame.request < self._next:
+            raise StaleReply(frame)
+
+
+def payload(frame: Frame, kind: Kind) -> bytes:
+    """The payload of an answer that must be of `kind`.
+
+    :raise AgentError: if it is an ERROR instead.
+    :raise Garbled: if it is anything else.
+    """
+    if frame.kind == Kind.ERROR:
+        raise agent_error(frame)
+    if frame.kind != kind:
+        raise Garbled("kind", f"want a {kind.name}, read a {kind_name(frame.kind)}")
+    return frame.payload
+
+
+def encoded(wish: Mapping[str, object]) -> bytes:
+    """A request's JSON."""
+    return msgspec.json.encode(wish)
+
+
+def decoded(answer: bytes, kind: type[A]) -> A:
+    """An answer's JSON as `kind`.
+
+    :raise Garbled: if it is none.
+    """
+    try:
+        return msgspec.json.decode(answer, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Garbled("answer", f"want a {kind.__name__}, read {answer[:200]!r}: {error}") from error
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))
