@@ -1,0 +1,1 @@
+"""The tests of vsock-harness."""
