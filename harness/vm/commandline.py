@@ -115,7 +115,8 @@ def _machine(spec: MachineSpec, wiring: Wiring) -> list[str]:
 
 def _kernel(spec: MachineSpec) -> list[str]:
     append = " ".join([*KERNEL_PARAMETERS, spec.append]).strip()
-    return ["-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", append]
+    firmware = ["-bios", spec.firmware] if spec.firmware else []
+    return [*firmware, "-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", append]
 
 
 def _monitor(wiring: Wiring) -> list[str]:

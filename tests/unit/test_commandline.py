@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.agent import ports
@@ -14,7 +15,12 @@ from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
 from harness.vm.commandline import PORT_NAMES, RamFile, Wiring, build
 
 GOLDEN = Path(__file__).parent / "golden"
-LINKER = ("/q/usr/lib64/ld-linux-x86-64.so.2", "--argv0", "qemu-system-x86_64", "/q/usr/bin/qemu-system-x86_64")
+LINKER = (
+    "/q/usr/lib64/ld-linux-x86-64.so.2",
+    "--argv0",
+    "qemu-system-x86_64",
+    "/q/usr/bin/qemu-system-x86_64",
+)
 SERIAL = frozenset({Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.ISA_SERIAL})
 LINK_FDS = {Link.VIRTIO_SERIAL: 11, Link.VIRTCONSOLE: 12, Link.ISA_SERIAL: 13}
 
@@ -29,6 +35,7 @@ HOTPLUG = MachineSpec(
     accel=Accel.TCG,
     links=frozenset({Link.VSOCK, Link.VIRTIO_SERIAL}),
     vsock=Vsock.HOTPLUG,
+    firmware="qboot.rom",
 )
 LAB = MachineSpec(
     name="lab",
@@ -36,7 +43,10 @@ LAB = MachineSpec(
     initrd=Path("/i/lab/initrd"),
     memory_mib=4096,
     accel=Accel.TCG,
-    drives=(Drive(path=Path("/i/lab/root.erofs")), Drive(path=Path("/scratch/odd,name.img"), read_only=False)),
+    drives=(
+        Drive(path=Path("/i/lab/root.erofs")),
+        Drive(path=Path("/s/odd,name.img"), read_only=False),
+    ),
     ssh_forward=0,
 )
 CONSOLE = Path("/log/console.log")
@@ -98,10 +108,11 @@ def test_a_link_needs_its_socket() -> None:
 
 def test_cpu_follows_the_accelerator_unless_given() -> None:
     wiring = Wiring(qmp_fd=10, console=CONSOLE)
-    common = {"kernel": Path("k"), "initrd": Path("i")}
 
     def cpu(accel: Accel, cpu: str) -> str:
-        argv = build(MachineSpec(**common, accel=accel, cpu=cpu), Qemu(), wiring)
+        argv = build(
+            msgspec.structs.replace(HOTPLUG, links=frozenset(), accel=accel, cpu=cpu), Qemu(), wiring
+        )
         return argv[argv.index("-cpu") + 1]
 
     assert cpu(Accel.KVM, "") == "host"

@@ -18,7 +18,6 @@ from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, InfrastructureError
 from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed, MonitorError
 from harness.vm.network import ssh_port
-
 from tests.unit.fake_qemu import FakeQemu
 
 SOON = 0.05
@@ -97,11 +96,11 @@ def test_answers_find_their_callers(tmp_path: Path) -> None:
 
 def test_end_of_connection_within_and_after_a_command(tmp_path: Path) -> None:
     async def scenario(monitor: Monitor) -> None:
-        assert not monitor.closed
+        before = monitor.closed
         with pytest.raises(MonitorClosed) as raised:
             await monitor.execute("x-exit", {"words": None})
         assert raised.value.command == "x-exit"
-        assert monitor.closed
+        assert (before, monitor.closed) == (False, True)
         with pytest.raises(MonitorClosed):
             await monitor.execute("x-echo")
         with pytest.raises(MonitorClosed):
@@ -113,7 +112,7 @@ def test_end_of_connection_within_and_after_a_command(tmp_path: Path) -> None:
 def test_no_answer_in_time(tmp_path: Path) -> None:
     async def run() -> None:
         async with talking_to(tmp_path / "qmp.jsonl", fake) as monitor:
-            with pytest.raises(DeadlinePassed, match="QMP x-mute: no answer within 0.1 s"):
+            with pytest.raises(DeadlinePassed, match=r"QMP x-mute: no answer within 0\.1 s"):
                 await monitor.execute("x-mute", deadline=Deadline(SOON))
             assert await monitor.execute("x-echo", {"after": "that"}) == {"after": "that"}
 
@@ -127,10 +126,17 @@ def test_events_of_a_scope(tmp_path: Path) -> None:
             for name in ("STOP", "OTHER", "RESUME"):
                 await monitor.execute("x-event", {"name": name, "value": name.lower()})
             seen = [await events.get(Deadline(5)) for _ in range(2)]
-            assert [(e["event"], e["data"]["value"]) for e in seen] == [("STOP", "stop"), ("RESUME", "resume")]
+            assert [(e["event"], e["data"]["value"]) for e in seen] == [
+                ("STOP", "stop"),
+                ("RESUME", "resume"),
+            ]
             with pytest.raises(DeadlinePassed, match="STOP or RESUME"):
                 await events.get(Deadline(SOON))
-            assert [(await everything.get(Deadline(5)))["event"] for _ in range(3)] == ["STOP", "OTHER", "RESUME"]
+            assert [(await everything.get(Deadline(5)))["event"] for _ in range(3)] == [
+                "STOP",
+                "OTHER",
+                "RESUME",
+            ]
 
     with_fake(tmp_path, scenario)
 
