@@ -45,13 +45,10 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
     else:
         release = kernel.version(root)
         finish: Callable[[recipe.Recipe, Path, Path, Path], None] = _guest if wish.kind == "guest" else _lab
-        (scratch / "where").write_text(f"{name}/{identity}\n")
         with progress.stage(f"image {name}: kernel and initramfs"):
             boot = next((root / "boot").glob("vmlinuz-*"))
             kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
             finish(wish, folder / name, root, out)
-    with progress.stage(f"image {name}: hashes"):
-        files = store.describe(out)
     manifest = store.Manifest(
         name=name,
         id=identity,
@@ -59,13 +56,39 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         suite=wish.suite,
         kernel=release,
         built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - begun, 1),
-        bytes=sum(entry.bytes for entry in files.values()),
+        seconds=0.0,
+        bytes=0,
         packages=packages,
-        files=files,
+        files={},
     )
-    (out / store.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    with progress.stage(f"image {name}: hashes"):
+        if wish.kind == "guest":
+            _drive(_described(manifest, out, begun), out, scratch)
+        manifest = _described(manifest, out, begun)
+    _write_manifest(manifest, out)
     return manifest
+
+
+def _described(manifest: store.Manifest, out: Path, begun: float) -> store.Manifest:
+    files = store.describe(out)
+    size = sum(entry.bytes for entry in files.values())
+    seconds = round(time.monotonic() - begun, 1)
+    return msgspec.structs.replace(manifest, files=files, bytes=size, seconds=seconds)
+
+
+def _write_manifest(manifest: store.Manifest, folder: Path) -> None:
+    (folder / store.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def _drive(manifest: store.Manifest, out: Path, scratch: Path) -> None:
+    """`image.erofs`: the image as a lab's drive, with its manifest and its place in the lab's store (`where`)."""
+    staged = scratch / "drive"
+    staged.mkdir()
+    for name in manifest.files:
+        os.link(out / name, staged / name)
+    _write_manifest(manifest, staged)
+    (staged / "where").write_text(f"{manifest.name}/{manifest.id}\n")
+    tree.run(["mkfs.erofs", "--all-root", "-T0", str(out / "image.erofs"), str(staged)], "packing the drive")
 
 
 def check_tools() -> None:
@@ -164,7 +187,7 @@ def _initrd(modules: list[tuple[str, bytes]], source: Path, extra: list[cpio.Ent
 
 
 def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
-    """`initrd`, and `image.erofs` with both files for a lab's drive."""
+    """`initrd`: Python, busybox, the modules of the links."""
     modules = kernel.Modules(root).in_order(wish.modules)
     busybox = (root / "usr/bin/busybox").read_bytes()
     _prune(root, wish)
@@ -180,12 +203,6 @@ def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     ]
     with (out / "initrd").open("wb") as file:
         cpio.write(file, _initrd(modules, source, extra))
-    staged = out.parent / "drive"
-    staged.mkdir()
-    for name in ("vmlinux", "initrd"):
-        os.link(out / name, staged / name)
-    (out.parent / "where").rename(staged / "where")
-    tree.run(["mkfs.erofs", "--all-root", "-T0", str(out / "image.erofs"), str(staged)], "packing the drive")
 
 
 def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:

@@ -1,0 +1,68 @@
+"""The key pairs of this user's labs: one that opens them, one by which they are known."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from harness.model.errors import HostUnfit, InfrastructureError
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Paths of two ed25519 key pairs; the public halves have `.pub` appended."""
+
+    user: Path
+    host: Path
+
+    @property
+    def user_public(self) -> str:
+        """The line for `authorized_keys`."""
+        return self.user.with_suffix(".pub").read_text()
+
+    @property
+    def host_public(self) -> str:
+        """Type and base64 of the host key, as in `known_hosts`."""
+        return " ".join(self.host.with_suffix(".pub").read_text().split()[:2])
+
+
+def ensure(folder: Path) -> Keys:
+    """This user's keys in `folder`, made on first use; readable by nobody else.
+
+    :raise HostUnfit: when ssh-keygen is not installed.
+    :raise InfrastructureError: when the folder can't be written, or belongs to another user.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return Keys(user=_pair(folder / "user"), host=_pair(folder / "host"))
+    except PermissionError as error:
+        raise InfrastructureError(
+            f"the lab's keys in {folder} can't be made: {error.strerror}", hint="is it another user's folder?"
+        ) from error
+
+
+def _pair(path: Path) -> Path:
+    if path.exists() and path.with_suffix(".pub").exists():
+        return path
+    if shutil.which("ssh-keygen") is None:
+        raise HostUnfit(
+            "ssh-keygen is not installed",
+            ability="ssh",
+            hint="sudo apt-get install --no-install-recommends openssh-client",
+        )
+    # made under another name first: a torn pair must never be taken for a whole one
+    fresh = path.with_name(f"{path.name}-{os.getpid()}")
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vsock-harness", "-f", str(fresh)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise InfrastructureError("ssh-keygen failed", detail=done.stdout + done.stderr)
+    fresh.with_suffix(".pub").rename(path.with_suffix(".pub"))
+    fresh.rename(path)
+    return path

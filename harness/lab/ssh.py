@@ -1,0 +1,201 @@
+"""SSH to a host: commands, files up, files down. The only user of paramiko."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import shlex
+import stat
+import tarfile
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import paramiko
+
+from harness.lab.address import Address
+from harness.model.deadline import Deadline
+from harness.model.errors import HostUnfit, InfrastructureError
+
+_TIMEOUT = 60.0
+"""Seconds for one step of the SSH handshake; an emulated host takes two."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Ssh:
+    """One connection to a host; `Ssh.connect` makes it, leaving the `with` closes it."""
+
+    def __init__(self, address: Address, client: paramiko.SSHClient) -> None:
+        self.address = address
+        self._client = client
+        self._sftp: paramiko.SFTPClient | None = None
+
+    @classmethod
+    def connect(cls, address: Address) -> Ssh:
+        """Connect and authenticate.
+
+        :raise HostUnfit: when the host refuses the user, or shows another host key than the pinned one.
+        :raise InfrastructureError: when nothing answers there.
+        """
+        client = paramiko.SSHClient()
+        if address.host_key:
+            kind, data = address.host_key.split()
+            key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+            client.get_host_keys().add(f"[{address.host}]:{address.port}", kind, key)
+        else:
+            client.load_system_host_keys()
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            client.connect(
+                address.host,
+                port=address.port,
+                username=address.user or None,
+                key_filename=str(address.key) if address.key else None,
+                allow_agent=address.key is None,
+                look_for_keys=address.key is None,
+                timeout=_TIMEOUT,
+                banner_timeout=_TIMEOUT,
+                auth_timeout=_TIMEOUT,
+            )
+        except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
+            client.close()
+            raise HostUnfit(
+                f"{address}: {error}", ability="ssh", hint=f"try: ssh -p {address.port} {address.host} true"
+            ) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            client.close()
+            raise InfrastructureError(f"{address}: no SSH: {error}") from error
+        return cls(address, client)
+
+    def __enter__(self) -> Ssh:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and with it what runs over it."""
+        self._client.close()
+
+    def run(self, argv: list[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+        """Run a command there and return what it printed.
+
+        :raise InfrastructureError: when it ends with another code than 0, or the connection breaks.
+        """
+        done = self.run_unchecked(argv, env=env, stdin=stdin)
+        if done.code:
+            raise InfrastructureError(
+                f"{self.address}: {argv[0]} ended with {done.code}",
+                detail=f"{shlex.join(argv)}\n{(done.out + done.err)[-3000:]}",
+            )
+        return done.out
+
+    def run_unchecked(
+        self,
+        argv: list[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> Done:
+        """As `run`, whatever the command's exit code; -1 where a signal ended it."""
+        line = shlex.join([*(f"{key}={value}" for key, value in (env or {}).items())])
+        line = f"env {line} {shlex.join(argv)}" if line else shlex.join(argv)
+        try:
+            timeout = deadline.remaining() if deadline else None
+            writer, out, err = self._client.exec_command(line, timeout=timeout)
+            writer.write(stdin)
+            writer.channel.shutdown_write()
+            # the commands that are run this way print little: one stream after the other can't block
+            said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
+            return Done(out.channel.recv_exit_status(), said, complained)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise InfrastructureError(
+                f"{self.address}: connection lost while it ran {argv[0]}: {error}"
+            ) from error
+
+    def push(self, folder: Path, target: PurePosixPath, files: list[Path]) -> int:
+        """Make `target` hold those `files` of `folder` (relative names); only what changed is sent.
+
+        A file counts as unchanged when size and modification time (in whole seconds) agree. What is in
+        `target` and not in `files` is removed, but for `__pycache__`. Returns how many files were sent.
+        """
+        sftp = self._open_sftp()
+        there = dict(_remote_files(sftp, target))
+        made: set[PurePosixPath] = set()
+        sent = 0
+        for name in files:
+            source, remote = folder / name, target / name
+            found = source.stat()
+            known = there.pop(PurePosixPath(name), None)
+            if known == (found.st_size, int(found.st_mtime)):
+                continue
+            _make_folders(sftp, remote.parent, made)
+            sftp.put(str(source), f"{remote}.new", confirm=False)
+            sftp.utime(f"{remote}.new", (found.st_mtime, found.st_mtime))
+            sftp.posix_rename(f"{remote}.new", str(remote))
+            sent += 1
+        for gone in there:
+            sftp.remove(str(target / gone))
+        return sent
+
+    def fetch(self, source: PurePosixPath, folder: Path) -> None:
+        """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""
+        _, out, err = self._client.exec_command(f"tar -C {shlex.quote(str(source))} -cf - .")
+        try:
+            data = out.read()
+        except (OSError, EOFError) as error:
+            raise InfrastructureError(
+                f"{self.address}: connection lost while fetching {source}: {error}"
+            ) from error
+        if out.channel.recv_exit_status():
+            raise InfrastructureError(
+                f"{self.address}: fetching {source}: {err.read().decode(errors='replace')}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            tar.extractall(folder, filter="data")
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        if self._sftp is None:
+            try:
+                self._sftp = self._client.open_sftp()
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                raise InfrastructureError(f"{self.address}: no SFTP: {error}") from error
+        return self._sftp
+
+
+def _remote_files(
+    sftp: paramiko.SFTPClient, root: PurePosixPath, inside: str = ""
+) -> Iterator[tuple[PurePosixPath, tuple[int, int]]]:
+    """Relative name, size and whole-second mtime of each remote file; nothing if `root` isn't there."""
+    try:
+        found = sftp.listdir_attr(str(root / inside))
+    except FileNotFoundError:
+        return
+    for item in found:
+        name = PurePosixPath(inside, item.filename)
+        if item.st_mode is not None and stat.S_ISDIR(item.st_mode):
+            if item.filename != "__pycache__":
+                yield from _remote_files(sftp, root, str(name))
+        else:
+            yield name, (item.st_size or 0, int(item.st_mtime or 0))
+
+
+def _make_folders(sftp: paramiko.SFTPClient, folder: PurePosixPath, made: set[PurePosixPath]) -> None:
+    for part in [*reversed(folder.parents), folder]:
+        if part not in made:
+            with contextlib.suppress(OSError):
+                sftp.mkdir(str(part))
+            made.add(part)

@@ -1,0 +1,64 @@
+"""What pods are made from on the host that this process runs on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from harness.guest import inject
+from harness.host.cid import settle_g2h_fallback
+from harness.host.finding import Verdict
+from harness.host.runfolder import RunFolder
+from harness.image.qemu import of_image
+from harness.image.store import Image, Store
+from harness.model.errors import HostUnfit
+from harness.model.spec import Accel, Qemu
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The images, QEMU and accelerator that this host's pods use, and the run's folder.
+
+    `initrd` is the guest image's with the agent behind it; `agent` the hash that the guest must answer.
+    `notes` are things a reader of the results should know about this host.
+    """
+
+    folder: RunFolder
+    qemu: Qemu
+    guest: Image
+    initrd: Path
+    agent: str
+    accel: Accel
+    notes: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def opened(store: Store, *, accel: Accel) -> Iterator[Place]:
+    """A place for pods for the time of the `with`; afterwards nothing of it is left on this host.
+
+    :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
+    """
+    guest = store.find("pod")
+    if guest is None:
+        raise HostUnfit(
+            "this host has no guest image that fits this checkout",
+            ability="images",
+            hint="vsock-harness images build pod",
+        )
+    qemu = store.find("qemu")
+    fallback = settle_g2h_fallback()
+    harmless = fallback.verdict in (Verdict.OK, Verdict.NOT_NEEDED)
+    with RunFolder.create() as folder:
+        initrd = folder.path / "pod.initrd"
+        inject.write_initrd(guest.file("initrd"), initrd)
+        yield Place(
+            folder=folder,
+            qemu=of_image(qemu) if qemu else Qemu(),
+            guest=guest,
+            initrd=initrd,
+            agent=inject.expected_digest(),
+            accel=accel,
+            notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
+        )

@@ -1,0 +1,123 @@
+"""A pod: a VM whose agent has answered and proved to be the one that was injected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import msgspec
+
+from harness.guest import inject
+from harness.guest.client import AgentClient, Hello
+from harness.host.cid import CidLease
+from harness.host.speed import slowness
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.errors import InfrastructureError, SystemFailure
+from harness.model.link import Endpoint, Link
+from harness.model.spec import MachineSpec, Vsock
+from harness.run.place import Place
+from harness.vm.machine import Machine
+
+_BOOT_SECONDS = 60.0
+"""For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
+
+_HELLO_SECONDS = 20.0
+
+
+class Pod(msgspec.Struct, frozen=True):
+    """A running pod. `seconds` tells how long its phases took."""
+
+    machine: Machine
+    hello: Hello
+    seconds: dict[str, float]
+
+    def endpoint(self, link: Link) -> Endpoint:
+        """Where clients reach the agent over `link`; see `Machine.endpoint`."""
+        return self.machine.endpoint(link)
+
+
+def spec(place: Place, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
+    """The pod's VM on this host: the guest image with the agent, the devices of `links`."""
+    return MachineSpec(
+        name="pod",
+        kernel=place.guest.file("vmlinux"),
+        initrd=place.initrd,
+        links=frozenset(links),
+        vsock=vsock,
+        accel=place.accel,
+    )
+
+
+@contextlib.asynccontextmanager
+async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> AsyncIterator[Pod]:
+    """A pod booted from nothing, its vsock device on the command line.
+
+    :raise HostUnfit: vsock is wanted and this host has no usable /dev/vhost-vsock.
+    :raise InfrastructureError: QEMU or the guest did not come up in time.
+    :raise GuestCrashed: its kernel crashed, now or later.
+    """
+    links = frozenset(links)
+    deadline = Deadline(_BOOT_SECONDS * slowness())
+    begun = time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        lease = stack.enter_context(CidLease.claim()) if Link.VSOCK in links else None
+        wish = spec(place, links, Vsock.COLD if lease else Vsock.NONE)
+        machine = await stack.enter_async_context(
+            Machine.start(
+                wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, lease=lease
+            )
+        )
+        started = time.monotonic()
+        await machine.console.wait_for(inject.READY, deadline)
+        ready = time.monotonic()
+        hello = await greet(machine, first(links), place.agent)
+        phases = {"qemu": started - begun, "boot": ready - started, "hello": time.monotonic() - ready}
+        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
+
+
+def first(links: frozenset[Link]) -> Link:
+    """The link by which a pod is greeted: vsock if it has it, else any."""
+    return Link.VSOCK if Link.VSOCK in links else min(links)
+
+
+async def greet(machine: Machine, link: Link, agent: str) -> Hello:
+    """The agent's hello over `link`.
+
+    A refused connection is tried again until the deadline: right after a vsock device appeared in the
+    guest, nothing tells the host when it is ready.
+
+    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one.
+    """
+    deadline = Deadline(_HELLO_SECONDS * slowness())
+    endpoint = machine.endpoint(link)
+    ended = threading.Event()
+
+    def ask() -> Hello | None:
+        if ended.is_set():
+            raise InfrastructureError("the pod ended before its agent answered")
+        with contextlib.suppress(OSError):
+            with connect(endpoint) as sock:
+                return AgentClient(sock).hello(deadline=deadline)
+        return None
+
+    asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
+    died = asyncio.ensure_future(machine.died)
+    try:
+        await asyncio.wait([asked, died], return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            machine.check()
+    finally:
+        ended.set()
+        died.cancel()
+    hello = await asked
+    if hello.agent != agent:
+        raise SystemFailure(
+            f"the guest runs another agent than the injected one: {hello.agent[:12]}, not {agent[:12]}",
+            hint="is the initramfs segment complete? see console.log",
+        )
+    return hello
