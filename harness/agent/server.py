@@ -60,9 +60,9 @@ class Agent:
         try:
             session.run()
         finally:
+            session.end_containers()  # before it is forgotten: who counts none may rely on it
             with self._lock:
                 self._sessions.discard(session)
-            session.end_containers()
             channel.close()
 
     def facts(self) -> dict[str, int]:

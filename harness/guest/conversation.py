@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import select
@@ -134,13 +135,13 @@ class Conversation:
 
     def _read_last_words(self) -> None:
         """What the agent said before it closed is here already: take its complaints from it."""
-        try:
+        with contextlib.suppress(OSError):
             while data := self._sock.recv(_READ_SIZE, socket.MSG_DONTWAIT):
-                for frame in self._decoder.feed(data):
-                    if isinstance(frame, Frame) and frame.kind == Kind.ERROR and frame.request == 0:
-                        self.notices.append(agent_error(frame))
-        except OSError:
-            return
+                self._inbox += self._decoder.feed(data)
+        for frame in self._inbox:
+            if isinstance(frame, Frame) and frame.kind == Kind.ERROR and frame.request == 0:
+                self.notices.append(agent_error(frame))
+        self._inbox.clear()
 
     def _lost(self, why: str, what: str) -> ConnectionLost:
         inside = " in the middle of a frame" if self._decoder.inside else ""
