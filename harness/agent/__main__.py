@@ -26,7 +26,6 @@ BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
 def main() -> NoReturn:
     """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    threading.stack_size(256 * 1024)
     agent = Agent()
     try:
         if sys.argv[1:2] == ["--unix"]:
@@ -53,13 +52,13 @@ def _serve_guest(agent: Agent) -> NoReturn:
     announced = ports.announcements()
     serving: dict[str, threading.Thread] = {}
     vsock = _listen_vsock(agent)
-    _serve_new(agent, serving)
+    serve_new(agent, serving)
     _say("ready")
     while True:
         with contextlib.suppress(OSError):  # ENOBUFS: some were lost, so look
             announced.recv(65536)
         vsock = vsock or _listen_vsock(agent)
-        _serve_new(agent, serving)
+        serve_new(agent, serving)
 
 
 def _listen_vsock(agent: Agent) -> threading.Thread | None:
@@ -76,7 +75,8 @@ def _listen_vsock(agent: Agent) -> threading.Thread | None:
     return thread
 
 
-def _serve_new(agent: Agent, serving: dict[str, threading.Thread]) -> None:
+def serve_new(agent: Agent, serving: dict[str, threading.Thread]) -> None:
+    """Serve the serial devices that are there and not among `serving`, which maps device to thread."""
     for device in ports.find():
         if device in serving and serving[device].is_alive():
             continue

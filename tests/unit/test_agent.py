@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.agent import __main__ as start
 from harness.agent import digest, ports
 from harness.agent.channel import PortChannel, make_raw, open_serial
 from harness.agent.server import Agent
@@ -527,6 +528,37 @@ def corrupted(draw: st.DrawFn) -> bytes:
         place = at % (len(damaged) + 1)
         damaged[place : place + draw(st.integers(0, 5))] = how
     return bytes(damaged)
+
+
+# The process
+
+
+def test_sigterm_ends_the_agent_and_its_containers() -> None:
+    with unix_agent() as path:
+        peer = Peer(path)
+        pid = peer.run(1, "sleep", "1000")
+    peer.sock.close()
+    assert not alive(pid)
+
+
+def test_serial_devices_are_served_once_each_and_again_when_they_come_back(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serving: dict[str, threading.Thread] = {}
+    for _ in range(2):
+        master, slave = os.openpty()
+        device = os.ttyname(slave)
+        monkeypatch.setattr(ports, "find", lambda device=device: [device, "/no/such"])
+        for _ in range(2):
+            start.serve_new(Agent(), serving)
+        os.write(master, encode(Frame(Kind.ECHO, 1, b"to a tty")))
+        assert Decoder().feed(os.read(master, 1000)) == [Frame(Kind.DATA, 1, b"to a tty")]
+        os.close(slave)
+        os.close(master)
+        serving[device].join(10)
+        said = capfd.readouterr().out
+        assert said.count(f"vsock-harness agent: {device}\n") == 1
+        assert said.count("vsock-harness agent: /no/such: [Errno 2]") == 2
 
 
 # Finding the serial devices

@@ -265,7 +265,7 @@ def test_send_that_did_not_arrive_whole_is_wrong(count: int, sha: str | None) ->
     [
         (lambda frame: b"noise", "garbage"),
         (lambda frame: reply(frame)[:-5] + reply(frame), "torn"),
-        (lambda frame: reply(frame)[:-1] + b"x", "crc"),
+        (lambda frame: reply(frame)[:-1] + bytes((reply(frame)[-1] ^ 1,)), "crc"),
         (lambda frame: reply(frame, Kind.STDOUT), "kind"),
         (lambda frame: reply(frame, Kind.REPLY, b"{}"), "kind"),
     ],
