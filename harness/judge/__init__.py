@@ -1,1 +1,5 @@
-"""Expectations against a trace: pure."""
+"""Expectations × trace → verdict; pure."""
+
+from harness.judge.compare import judge
+
+__all__ = ["judge"]

@@ -42,7 +42,6 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"at most {self.max}" if self.min == 0 else f"{self.min} to {self.max}"
 
 
-Fact: TypeAlias = str | int | bool
 Counts: TypeAlias = dict[Word, Bounds]
 
 
@@ -50,10 +49,11 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What one link is expected to show. Words left out of the file are already filled in.
 
     Either `totals`, over all clients, or `groups`, one entry for each group, is given; the other is None.
-    A word that is not in a `Counts` is not compared (only `waited` may be missing).
+    Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
+    No other word is missing.
     `facts`: group → fact's name → value; every client of the group must have reported it so.
     """
 
     totals: Counts | None = None
     groups: dict[str, Counts] | None = None
-    facts: dict[str, dict[str, Fact]] = {}
+    facts: dict[str, dict[str, str]] = {}

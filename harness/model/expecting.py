@@ -1,0 +1,141 @@
+"""Reads the expectation of one link, and notes counts that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from harness.model import written
+from harness.model.check import check
+from harness.model.document import Node, Problems
+from harness.model.expect import ENDS, Bounds, Counts, Expectation, Word
+from harness.model.plan import GroupPlan
+from harness.model.shape import shape_of
+from harness.model.steps import OpenDevice
+
+
+def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: str) -> Expectation:
+    """The expectation that `node` states for `groups`; what is wrong with it is noted in `problems`.
+
+    :param name: what messages call it.
+    """
+    by_name = {group.name: group for group in groups}
+    if not isinstance(node.value, dict):
+        problems.add(node.mark, f"{name} must be a mapping, not {node.kind}", (*Word, "facts", *by_name))
+        return Expectation()
+    words = {key: value for key, value in node.value.items() if key in tuple(Word)}
+    named = {key: value for key, value in node.value.items() if key in by_name}
+    for key in node.value:
+        if key not in words and key not in named and key != "facts":
+            problems.unknown(node.keys[key], "word or group", key, (*Word, "facts", *by_name))
+            return Expectation()
+    _one_form(node, words, named, by_name, problems, name)
+    facts = node.value.get("facts")
+    return Expectation(
+        totals=_counts(node, words, sum(group.count for group in groups), problems, name) if words else None,
+        groups={
+            key: _group(value, by_name[key].count, problems, f"{name} of {key}")
+            for key, value in named.items()
+        }
+        if named
+        else None,
+        facts=_facts(facts, by_name, problems, f"facts of {name}") if facts else {},
+    )
+
+
+def _one_form(
+    node: Node,
+    words: Mapping[str, Node],
+    named: Mapping[str, Node],
+    groups: Mapping[str, GroupPlan],
+    problems: Problems,
+    name: str,
+) -> None:
+    if words and named:
+        what = f"{name} counts either all clients together or each group, not both"
+        second = max((node.keys[next(iter(words))], node.keys[next(iter(named))]))
+        problems.add(second, what)
+    elif not words and not named:
+        problems.add(node.mark, f"{name} says nothing of how clients end", (*Word, *groups))
+    for group in groups:
+        if named and not words and group not in named:
+            problems.add(node.mark, f"{name} says nothing of group {group!r}")
+
+
+def _group(node: Node, clients: int, problems: Problems, name: str) -> Counts:
+    if not isinstance(node.value, dict) or not node.value:
+        problems.add(node.mark, f"{name} must be a mapping of counts, not {node.kind}", Word)
+        return {}
+    known = {}
+    for key, value in node.value.items():
+        if key in tuple(Word):
+            known[key] = value
+        else:
+            problems.unknown(node.keys[key], "word", key, Word)
+    return _counts(node, known, clients, problems, name) if len(known) == len(node.value) else {}
+
+
+def _counts(node: Node, words: Mapping[str, Node], clients: int, problems: Problems, name: str) -> Counts:
+    before = len(problems)
+    counts = {Word(key): _bounds(value, clients, problems, key) for key, value in words.items()}
+    for word in ENDS:
+        counts.setdefault(word, Bounds(max=0))
+    if len(problems) == before:
+        _feasible(node, counts, clients, problems, name)
+    return counts
+
+
+def _bounds(node: Node, clients: int, problems: Problems, name: str) -> Bounds:
+    before = len(problems)
+    check(node, shape_of(written.Count), problems, name)
+    if len(problems) > before:
+        return Bounds()
+    if isinstance(node.value, int):
+        if node.value > clients:
+            problems.add(node.mark, f"{name}: {node.value} of {clients} clients cannot be")
+        return Bounds(min=node.value, max=node.value)
+    bounds = msgspec.convert(node.plain(), Bounds)
+    if not node.value:
+        problems.add(node.mark, f"{name} needs a number, or 'min', 'max' or both")
+    elif bounds.max is not None and bounds.min > bounds.max:
+        problems.add(node.mark, f"{name}: min {bounds.min} is more than max {bounds.max}")
+    elif max(bounds.min, bounds.max or 0) > clients:
+        problems.add(node.mark, f"{name}: {bounds} of {clients} clients cannot be")
+    return bounds
+
+
+def _feasible(node: Node, counts: Counts, clients: int, problems: Problems, name: str) -> None:
+    least = sum(counts[word].min for word in ENDS)
+    most = sum(clients if (high := counts[word].max) is None else high for word in ENDS)
+    if least > clients:
+        problems.add(node.mark, f"{name} accounts for at least {least} of {clients} clients")
+    elif most < clients:
+        problems.add(node.mark, f"{name} accounts for {most} of {clients} clients: how do the others end?")
+    served = counts[Word.SERVED].max
+    for word in (Word.INTACT, Word.WAITED):
+        if word in counts and served is not None and counts[word].min > served:
+            mark = node.at(word.value).mark
+            problems.add(mark, f"{word.value}: {counts[word]}, but served: {counts[Word.SERVED]}")
+
+
+def _facts(
+    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
+) -> dict[str, dict[str, str]]:
+    if not isinstance(node.value, dict) or not node.value:
+        problems.add(node.mark, f"{name} must be a mapping by group, not {node.kind}", groups)
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for key, value in node.value.items():
+        if key not in groups:
+            problems.unknown(node.keys[key], "group", key, groups)
+            continue
+        before = len(problems)
+        check(value, shape_of(written.FactValues), problems, f"{name} of {key}")
+        if len(problems) > before:
+            continue
+        if not any(isinstance(step, OpenDevice) for step in groups[key].workload):
+            what = f"no step of group {key!r} gives the fact 'second-open'; 'open-device' does"
+            problems.add(value.mark, what)
+        found[key] = msgspec.convert(value.plain(), dict[str, str])
+    return found

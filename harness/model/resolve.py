@@ -1,0 +1,112 @@
+"""Turns written groups into a plan's groups for one link: values per link chosen, sizes in bytes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
+
+from harness.model import steps, written
+from harness.model.document import Node, Place, Problems
+from harness.model.link import Link
+from harness.model.plan import Connection, GroupPlan
+from harness.model.size import parse_size
+from harness.model.written import Where
+
+T = TypeVar("T")
+
+MAX_BYTES = {"ask-and-leave": 1 << 20}
+"""Bytes at most where it is not `MAX_ANY`: a late answer is one frame (`harness.agent.wire.MAX_PAYLOAD`)."""
+
+MAX_ANY = 1 << 40
+
+STEP_TYPES: dict[str, type[Any]] = {
+    kind.op: kind
+    for kind in (
+        steps.Echo,
+        steps.Ping,
+        steps.Send,
+        steps.Receive,
+        steps.Run,
+        steps.Start,
+        steps.Finish,
+        steps.OpenDevice,
+        steps.AskAndLeave,
+        steps.StopReading,
+        steps.WaitFor,
+        steps.Containers,
+        steps.Leave,
+    )
+}
+"""The type of each step by its word."""
+
+
+class WrittenGroup(NamedTuple):
+    """A group and where its parts stand in the file."""
+
+    name: str
+    group: written.Group
+    count_path: tuple[Place, ...]
+    workload_path: tuple[Place, ...]
+
+    def at(self, key: str) -> tuple[Place, ...]:
+        """The path of one of its other keys."""
+        return (*self.workload_path[:-1], key)
+
+
+class Resolver:
+    """Chooses the values of one link, and notes in `problems` those that it has none for."""
+
+    def __init__(self, root: Node, link: Link, problems: Problems) -> None:
+        self._root = root
+        self._link = link
+        self._problems = problems
+
+    def group(self, source: WrittenGroup) -> GroupPlan:
+        """`source` for this link; where a value is missing, something that fits stands in its place."""
+        group = source.group
+        workload = enumerate(group.workload)
+        return GroupPlan(
+            name=source.name,
+            count=self._value(group.count, source.count_path, 1),
+            workload=tuple(self._step(step, (*source.workload_path, index)) for index, step in workload),
+            after=group.after or None,
+            connection=self._value(group.connection, source.at("connection"), Connection.OWN),
+        )
+
+    def _step(self, step: written.Step, path: tuple[Place, ...]) -> steps.Step:
+        op = word_of(step)
+        text = getattr(step, op.replace("-", "_"))
+        given = {name: value for name, value in asdict(text).items() if value is not UNSET}
+        if "times" in given:
+            given["times"] = self._value(given["times"], (*path, op, "times"), 1)
+        if "running" in given:
+            given["running"] = self._value(given["running"], (*path, op, "running"), 0)
+        if "bytes" in given:
+            given["bytes"] = self._size(given["bytes"], (*path, op, "bytes"), MAX_BYTES.get(op, MAX_ANY))
+        if isinstance(text, written.Run | written.Finish) and isinstance(text.signal, UnsetType):
+            given.setdefault("exit", 0)
+        made: steps.Step = STEP_TYPES[op](**given)
+        return made
+
+    def _size(self, value: Any, path: tuple[Place, ...], most: int) -> int:
+        size = parse_size(self._value(value, path, 1))
+        if not 1 <= size <= most:
+            self._problems.add(self._root.at(*path).mark, f"bytes must be 1 to {most}, not {size}")
+        return size
+
+    def _value(self, value: T | dict[Where, T], path: tuple[Place, ...], otherwise: T) -> T:
+        if not isinstance(value, dict):
+            return value
+        for key in (Where(self._link.value), Where.DEFAULT):
+            if key in value:
+                return value[key]
+        what = f"{path[-1]} has neither a value for link {self._link.value!r} nor a default"
+        self._problems.add(self._root.key_mark(*path), what)
+        return otherwise
+
+
+def word_of(step: written.Step) -> str:
+    """The one key of `step`."""
+    return next(name.replace("_", "-") for name in step.__struct_fields__ if getattr(step, name) is not UNSET)

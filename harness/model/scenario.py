@@ -1,0 +1,98 @@
+"""A scenario file, loaded: `load` raises or gives a `Scenario` whose every plan can be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.model import written
+from harness.model.check import check
+from harness.model.claims import Claim
+from harness.model.document import Node, Problems
+from harness.model.errors import UsageError
+from harness.model.expecting import expectation
+from harness.model.link import Link
+from harness.model.plan import Plan
+from harness.model.resolve import Resolver
+from harness.model.rules import Rules, groups_of
+from harness.model.shape import shape_of
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One scenario. `name` is the file's name without its suffix; `links` are in the file's order."""
+
+    name: str
+    title: str
+    claim: Claim
+    about: str
+    links: tuple[Link, ...]
+    plans: dict[Link, Plan]
+
+    def for_link(self, link: Link) -> Plan:
+        """What to run on `link`, and what to expect of it.
+
+        :raise UsageError: the scenario does not name `link`.
+        """
+        if link not in self.plans:
+            raise UsageError(
+                f"scenario {self.name} does not run on link {link.value!r}; "
+                f"allowed: {', '.join(known.value for known in self.links)}"
+            )
+        return self.plans[link]
+
+
+def load(path: Path) -> Scenario:
+    """Read, check and resolve the scenario file at `path`.
+
+    :raise UsageError: `summary` is ``FILE:LINE:COLUMN: what was wrong``, with what is allowed and what was
+        perhaps meant; `detail` has the like for each further mistake. Mistakes of syntax hide those of form
+        (types, keys, words), and those hide the ones of sense (names, order, counts).
+    """
+    from harness.model import yaml  # slow to import, and most processes that know scenarios read none
+
+    root = yaml.read(path)
+    problems = Problems()
+    check(root, shape_of(written.File), problems, "a scenario")
+    problems.check(path)
+    file = msgspec.convert(root.plain(), written.File)
+    groups = groups_of(file, root, problems)
+    problems.check(path)
+    Rules(file, groups, root, problems).check()
+    _links_expected(file, root, problems)
+    plans = {}
+    for link in file.links:
+        resolver = Resolver(root, link, problems)
+        resolved = [resolver.group(source) for source in groups]
+        if link not in file.expect:
+            continue
+        plans[link] = Plan(
+            scenario=path.stem,
+            title=file.title,
+            claim=file.claim,
+            link=link,
+            boot=file.boot,
+            schedule=file.schedule,
+            drain=file.drain,
+            groups=tuple(resolved),
+            expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
+        )
+    problems.check(path)
+    return Scenario(
+        name=path.stem,
+        title=file.title,
+        claim=file.claim,
+        about=file.about.strip(),
+        links=file.links,
+        plans=plans,
+    )
+
+
+def _links_expected(file: written.File, root: Node, problems: Problems) -> None:
+    links = [link.value for link in file.links]
+    for index, link in enumerate(file.links):
+        if link not in file.expect:
+            problems.add(root.at("links", index).mark, f"link {link.value!r} has no expectation in 'expect'")
+    for link in file.expect:
+        if link not in file.links:
+            problems.add(root.at("expect").keys[link.value], f"link {link.value!r} is not in 'links'", links)

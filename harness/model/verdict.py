@@ -1,0 +1,130 @@
+"""What a scenario showed on one link, against what was expected of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from harness.model.claims import Claim
+from harness.model.expect import ENDS, Counts, Word
+from harness.model.link import Link
+
+
+class Outcome(StrEnum):
+    """Whether a link behaved as expected."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+class ClientEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How one client ended. `end` is one of `ENDS`; `intact` and `waited` can only be true of served ones.
+
+    `at`: the time of the event that decided it, on the trace's clock (0 without any event). `why`: what
+    happened, to follow the client's name: ``was refused: ECONNRESET at connect``.
+    """
+
+    client: str
+    end: Word
+    intact: bool
+    waited: bool
+    at: float
+    why: str
+    facts: dict[str, str] = {}
+
+    def is_(self, word: Word) -> bool:
+        """Whether `word` is said of this client."""
+        match word:
+            case Word.INTACT:
+                return self.intact
+            case Word.WAITED:
+                return self.waited
+        return self.end is word
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """Clients counted by each word, and what was expected; `name` is a group's, or empty for all."""
+
+    name: str
+    clients: int
+    seen: dict[Word, int]
+    expected: Counts | None
+
+    def __str__(self) -> str:
+        """What was seen of what can be expected: ``served 1, waiting 7``."""
+        return ", ".join(f"{word} {self.seen[word]}" for word in ENDS if self.seen[word])
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict as a row of the terminal table. `other` counts stale and lost clients."""
+
+    scenario: str
+    claim: Claim
+    link: Link
+    served: int
+    waiting: int
+    refused: int
+    garbled: int
+    other: int
+    expected: str
+    outcome: Outcome
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of one scenario on one link.
+
+    `total` counts all clients, `groups` each group, in the plan's order; what the scenario states of the two
+    has `expected`. `differences`: each in words a reader understands; empty if and only if passed.
+    """
+
+    scenario: str
+    claim: Claim
+    link: Link
+    outcome: Outcome
+    total: Tally
+    groups: tuple[Tally, ...]
+    differences: tuple[str, ...]
+    ends: tuple[ClientEnd, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was as expected."""
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def first_difference(self) -> str:
+        """The first of `differences`, or an empty string."""
+        return self.differences[0] if self.differences else ""
+
+    @property
+    def expected(self) -> str:
+        """What was expected, in one line; words that are expected of nobody are left out."""
+        if self.total.expected is not None:
+            return _stated(self.total.expected)
+        return "; ".join(f"{tally.name}: {_stated(tally.expected or {})}" for tally in self.groups)
+
+    @property
+    def row(self) -> Row:
+        """The counts for a table."""
+        seen = self.total.seen
+        return Row(
+            scenario=self.scenario,
+            claim=self.claim,
+            link=self.link,
+            served=seen[Word.SERVED],
+            waiting=seen[Word.WAITING],
+            refused=seen[Word.REFUSED],
+            garbled=seen[Word.GARBLED],
+            other=seen[Word.STALE] + seen[Word.LOST],
+            expected=self.expected,
+            outcome=self.outcome,
+        )
+
+
+def _stated(counts: Counts) -> str:
+    return ", ".join(
+        f"{word} {counts[word]}"
+        for word in Word
+        if word in counts and (counts[word].max != 0 or word not in ENDS)
+    )

@@ -1,0 +1,227 @@
+"""A scenario file as it is written: what a file is held against, and what the JSON Schema is made from.
+
+Docstrings and `help` are shown by editors through the schema. What a single type cannot say (a group's name,
+a sum of counts) `harness.model.rules` checks.
+
+`msgspec.Meta` is not used: with it, msgspec 0.22 on Python 3.11 crashed at interpreter exit three times in
+ten (its issue 717).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from msgspec import UNSET, UnsetType
+
+from harness.model.claims import Claim
+from harness.model.link import Link
+from harness.model.plan import Boot, Connection, Schedule
+from harness.model.shape import Limits, Written
+from harness.model.size import PATTERN
+from harness.model.steps import Moment
+
+MAX_CLIENTS = 1000
+"""Clients of one group; the agent's listen backlog refuses what exceeds it."""
+
+
+class FactName(StrEnum):
+    """Facts that steps report."""
+
+    SECOND_OPEN = "second-open"
+
+
+class Where(StrEnum):
+    """Keys of a value that differs per link: links' names, and `default` for those not named."""
+
+    DEFAULT = "default"
+    VSOCK = "vsock"
+    VIRTIO_SERIAL = "virtio-serial"
+    VIRTCONSOLE = "virtconsole"
+    ISA_SERIAL = "isa-serial"
+
+
+Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]
+SizeText: TypeAlias = Annotated[
+    str, Limits(pattern=PATTERN, wanted="a size: an integer (bytes) or such as 64KiB, 1MiB, 2GiB")
+]
+SizeNumber: TypeAlias = Annotated[int, Limits(low=1, help="bytes")]
+SizeValue: TypeAlias = Annotated[SizeNumber | SizeText, Limits(name="SizeValue")]
+Size: TypeAlias = Annotated[
+    SizeNumber | SizeText | dict[Where, SizeValue],
+    Limits(name="Size", help="bytes, or such as 64KiB, 1MiB, 2GiB, or one of these per link"),
+]
+TimesNumber: TypeAlias = Annotated[int, Limits(low=1, high=1_000_000)]
+Times: TypeAlias = Annotated[TimesNumber | dict[Where, TimesNumber], Limits(name="Times")]
+RunningNumber: TypeAlias = Annotated[int, Limits(low=0, high=MAX_CLIENTS)]
+Running: TypeAlias = RunningNumber | dict[Where, RunningNumber]
+Clients: TypeAlias = Annotated[int, Limits(low=1, high=MAX_CLIENTS)]
+Name: TypeAlias = Annotated[
+    str,
+    Limits(pattern="^[a-z][a-z0-9-]{0,31}$", wanted="a name: small letters, digits and -, at most 32"),
+]
+Signal: TypeAlias = Annotated[str, Limits(pattern="^SIG[A-Z0-9]+$", wanted="a signal's name such as SIGTERM")]
+Argv: TypeAlias = Annotated[
+    tuple[str, ...], Limits(least=1, help="a program, looked up in the guest's PATH, and its arguments")
+]
+
+
+class Echo(Written, frozen=True, kw_only=True):
+    """Send seeded bytes, read them back, compare."""
+
+    bytes: Size
+    times: Times = 1
+
+
+class Ping(Written, frozen=True, kw_only=True):
+    """The smallest round trip."""
+
+    times: Times = 1
+
+
+class Send(Written, frozen=True, kw_only=True):
+    """Send seeded bytes; the agent swallows them and its count and hash are compared."""
+
+    bytes: Size
+
+
+class Receive(Written, frozen=True, kw_only=True):
+    """Have the agent send seeded bytes; compare count and hash."""
+
+    bytes: Size
+
+
+class _Outcome(Written, frozen=True, kw_only=True):
+    stdin: str = ""
+    stdout: str | UnsetType = UNSET
+    stderr: str | UnsetType = UNSET
+    exit: Annotated[int, Limits(low=0, high=255)] | UnsetType = UNSET
+    signal: Signal | UnsetType = UNSET
+
+
+class Run(_Outcome, frozen=True, kw_only=True):
+    """Run a container: feed it stdin, wait for its end, compare stdout, stderr, and exit (0) or signal."""
+
+    argv: Argv
+
+
+class Start(Written, frozen=True, kw_only=True):
+    """Start a container and leave it running."""
+
+    name: Name
+    argv: Argv
+
+
+class Finish(_Outcome, frozen=True, kw_only=True):
+    """Feed a started container its stdin, wait for its end, compare as `run` does."""
+
+    name: Name
+
+
+class OpenDevice(Written, frozen=True, kw_only=True):
+    """The agent opens this link's own guest device a second time: fact `second-open`. Write {}."""
+
+
+class AskAndLeave(Written, frozen=True, kw_only=True):
+    """Ask for an echo that the agent answers late, and leave without reading. Last step."""
+
+    bytes: Size
+
+
+class StopReading(Written, frozen=True, kw_only=True):
+    """Ask for that much, read the first bytes, then read no more. Last step."""
+
+    bytes: Size
+
+
+class WaitFor(Written, frozen=True, kw_only=True):
+    """Wait until every client of another group has left, holds (or has left), or has ended."""
+
+    group: str
+    event: Moment
+
+
+class Containers(Written, frozen=True, kw_only=True):
+    """Wait until the agent counts exactly this many running containers, all clients' together."""
+
+    running: Running
+
+
+class Leave(Written, frozen=True, kw_only=True):
+    """Close the connection abruptly. Last step. Write {}."""
+
+
+class Step(Written, frozen=True, kw_only=True):
+    """One step: a mapping with exactly one key, the step's name."""
+
+    noun: ClassVar[str] = "step"
+    one_key: ClassVar[bool] = True
+
+    echo: Echo | UnsetType = UNSET
+    ping: Ping | UnsetType = UNSET
+    send: Send | UnsetType = UNSET
+    receive: Receive | UnsetType = UNSET
+    run: Run | UnsetType = UNSET
+    start: Start | UnsetType = UNSET
+    finish: Finish | UnsetType = UNSET
+    open_device: OpenDevice | UnsetType = UNSET
+    ask_and_leave: AskAndLeave | UnsetType = UNSET
+    stop_reading: StopReading | UnsetType = UNSET
+    wait_for: WaitFor | UnsetType = UNSET
+    containers: Containers | UnsetType = UNSET
+    leave: Leave | UnsetType = UNSET
+
+
+Workload: TypeAlias = Annotated[tuple[Step, ...], Limits(least=1, help="what each client does, in order")]
+
+
+class Group(Written, frozen=True, kw_only=True):
+    """Clients that do the same."""
+
+    count: Annotated[Clients | dict[Where, Clients], Limits(help="how many clients")] = 1
+    workload: Workload
+    after: Annotated[
+        str, Limits(help="the group whose clients must all hold, have left or have ended first")
+    ] = ""
+    connection: Annotated[
+        Connection | dict[Where, Connection],
+        Limits(help="own: each connects; shared: all write to and read from the first one's connection"),
+    ] = Connection.OWN
+
+
+class Range(Written, frozen=True, kw_only=True):
+    """From `min` (0) to `max` (no limit) clients, both included."""
+
+    min: Annotated[int, Limits(low=0)] | UnsetType = UNSET
+    max: Annotated[int, Limits(low=0)] | UnsetType = UNSET
+
+
+Count: TypeAlias = Annotated[
+    Annotated[int, Limits(low=0)] | Range, Limits(name="Count", help="a number, or its least and most")
+]
+FactValues: TypeAlias = dict[FactName, str]
+
+
+class File(Written, frozen=True, kw_only=True):
+    """A scenario: what clients do over each link, and what is expected of it."""
+
+    title: Annotated[Line, Limits(help="one line: what happens")]
+    claim: Annotated[Claim, Limits(help="the row of the report that this scenario proves")]
+    about: Annotated[str, Limits(help="prose for the reader")] = ""
+    links: Annotated[tuple[Link, ...], Limits(least=1, help="columns of the report; one test each")]
+    boot: Annotated[
+        Boot,
+        Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),
+    ] = Boot.CLONE
+    schedule: Annotated[
+        Schedule, Limits(help="concurrent: all at once; sequential: each leaves before the next starts")
+    ] = Schedule.CONCURRENT
+    drain: Annotated[
+        bool, Limits(help="let the holding clients leave one by one, so that those who waited are served")
+    ] = False
+    clients: Annotated[
+        Clients | dict[Name, Group],
+        Limits(help="a number of clients that do `workload`, or groups by name"),
+    ]
+    workload: Annotated[Workload | UnsetType, Limits(help="what each client does")] = UNSET
+    expect: Annotated[dict[Link, Any], Limits(help="per link: how many clients end in which way")]
