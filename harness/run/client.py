@@ -1,0 +1,236 @@
+"""A client process: does one client's workload on its connection and tells the coordinator what it sees.
+
+STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
+bytes sent and received in the step), ANSWERED with what was compared; `leave` has none of these, and
+`ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round trips can be made meanwhile, or
+LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and REFUSED are the last.
+
+Who reads another's reply on a shared connection is WRONG, not STALE: there it is the garbling itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, TypeVar
+
+from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garbled, StaleReply, WrongData
+from harness.link.connect import connect
+from harness.model.link import Link
+from harness.model.steps import AskAndLeave, Leave, Step, StopReading
+from harness.model.trace import Event, What
+from harness.run import control
+from harness.run.control import Begin, Role
+from harness.run.steps import Detail, Steps, Value, Wrong
+from harness.run.tap import Tap
+
+PROGRESS_EVERY = 64 * 1024
+"""Bytes moved from one PROGRESS event to the next."""
+
+SHARED_PIECE = 512
+"""Bytes a write on a connection that several processes write to."""
+
+FRAMES = {Link.ISA_SERIAL: (1024, 1024), Link.VIRTCONSOLE: (4096, 4096)}
+"""Bytes of a frame, and bytes not yet answered, on ttys: n_tty keeps 4095 bytes of input (N_TTY_BUF_SIZE)."""
+
+_DEFAULT_FRAMES = (64 * 1024, 1 << 20)
+
+_TOLD_MAX = 1000
+"""Characters of an unexpected error that go into the trace."""
+
+T = TypeVar("T")
+
+
+class _Gone(Exception):
+    """There is nothing more to do: the client's end was told."""
+
+
+def main(pipe: socket.socket) -> None:
+    """Be the client that the first order on `pipe` names, to its end.
+
+    The process ends at once when the coordinator goes: at the end of `pipe`, in the middle of anything.
+    """
+    threading.Thread(target=_end_with, args=(pipe.fileno(),), daemon=True).start()
+    order, _ = control.receive_order(pipe)
+    if isinstance(order, Begin):
+        with _Telling(pipe):
+            _Client(pipe, order).run()
+
+
+def _end_with(pipe: int) -> None:
+    poll = select.poll()
+    poll.register(pipe, select.POLLRDHUP)
+    poll.poll()
+    os._exit(0)
+
+
+class _Telling:
+    """Tells the coordinator of an error that nobody expected; it then goes on, to stderr."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        self._pipe = pipe
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            control.send(self._pipe, control.Crashed(f"{kind.__name__}: {error}"[:_TOLD_MAX]))
+
+
+class _Client:
+    """One client's life: connect, do each step, hold or leave."""
+
+    def __init__(self, pipe: socket.socket, begin: Begin) -> None:
+        self._pipe = pipe
+        self._begin = begin
+        self._step = -1
+        self._op = ""
+        self._tap: Tap | None = None
+        self._told = 0  # bytes moved when PROGRESS was last told
+        self._start = (0, 0)  # bytes sent and received when the step began
+
+    def run(self) -> None:
+        """All of it."""
+        self._tell(What.STARTED, pid=os.getpid())
+        try:
+            self._tap = Tap(self._connection(), self._moved, self._piece)
+            chunk, window = FRAMES.get(self._begin.endpoint.link, _DEFAULT_FRAMES)
+            with AgentClient(self._tap, chunk=chunk, window=window) as agent:
+                steps = Steps(agent, self._begin.scenario, self._begin.client, self._begin.slowness)
+                self._work(steps)
+        except _Gone:
+            return
+
+    @property
+    def _piece(self) -> int | None:
+        return None if self._begin.role is Role.ALONE else SHARED_PIECE
+
+    def _connection(self) -> socket.socket:
+        if self._begin.role is Role.SHARER:
+            sock = self._shared()
+            self._tell(What.CONNECTED, shared=True)
+        else:
+            self._tell(What.CONNECTING)
+            try:
+                sock = connect(self._begin.endpoint)
+            except OSError as error:
+                self._tell(What.REFUSED, errno=_name(error), error=str(error.strerror))
+                raise _Gone from error
+            if self._begin.role is Role.OPENER:
+                control.send(self._pipe, control.Connection(), sock.fileno())
+            self._tell(What.CONNECTED)
+        if self._begin.role is not Role.ALONE:
+            self._wait_for_go()
+        return sock
+
+    def _shared(self) -> socket.socket:
+        order, fd = control.receive_order(self._pipe)
+        if not isinstance(order, control.Connection):
+            raise _Gone
+        return socket.socket(fileno=fd)
+
+    def _wait_for_go(self) -> None:
+        order, _ = control.receive_order(self._pipe)
+        if not isinstance(order, control.Go):
+            raise _Gone
+
+    def _work(self, steps: Steps) -> None:
+        last: Step | None = None
+        for index, step in enumerate(self._begin.steps):
+            self._step, last = index, step
+            self._do(steps, step)
+        self._step, self._op = -1, ""
+        if self._begin.leave or isinstance(last, Leave | AskAndLeave):
+            self._leave()
+        pings = self._begin.role is Role.ALONE and not isinstance(last, StopReading)
+        self._tell(What.HOLDING, pings=pings)
+        self._hold(steps)
+
+    def _hold(self, steps: Steps) -> None:
+        while True:
+            order, _ = control.receive_order(self._pipe)
+            if not isinstance(order, control.Ping):
+                self._leave()
+            self._op = "hold"
+            self._guarded(steps.ping)
+            self._tell(What.PINGED)
+            self._op = ""
+
+    def _leave(self) -> NoReturn:
+        assert self._tap is not None
+        self._tap.close()
+        self._tell(What.LEFT)
+        raise _Gone
+
+    def _do(self, steps: Steps, step: Step) -> None:
+        self._op = step.op
+        if isinstance(step, Leave):
+            return
+        assert self._tap is not None
+        self._start = (self._tap.sent, self._tap.received)
+        self._told = 0
+        self._tell(What.ASKED)
+        detail = self._guarded(lambda: steps.do(self._step, step, self._fact, self._wait_for_go))
+        if not isinstance(step, AskAndLeave):
+            self._tell(What.ANSWERED, **detail)
+
+    def _fact(self, detail: Detail) -> None:
+        self._tell(What.FACT, **detail)
+
+    def _guarded(self, do: Callable[[], T]) -> T:
+        """`do()`; whatever it raises of the system under test is told, and is this client's end."""
+        try:
+            return do()
+        except StaleReply as error:
+            if self._begin.role is Role.ALONE:
+                self._tell(What.STALE, request=error.request, seen=error.summary)
+            else:
+                self._tell(What.WRONG, expected="its own reply", seen=error.summary)
+        except ConnectionLost as error:
+            self._tell(What.LOST, errno=error.why, error=str(error))
+            raise _Gone from error
+        except Wrong as error:
+            self._tell(What.WRONG, expected=error.expected, seen=error.seen)
+        except WrongData as error:
+            self._tell(What.WRONG, expected=error.expected, seen=error.seen, at=error.at)
+        except (Garbled, AgentError) as error:
+            self._tell(What.WRONG, expected="an answer", seen=error.summary)
+        return self._leave()
+
+    def _moved(self) -> None:
+        assert self._tap is not None
+        sent, received = self._tap.sent - self._start[0], self._tap.received - self._start[1]
+        if self._step >= 0 and sent + received - self._told >= PROGRESS_EVERY:
+            self._told = sent + received
+            self._tell(What.PROGRESS, sent=sent, received=received)
+
+    def _tell(self, what: What, **detail: Value) -> None:
+        moved = 0
+        if self._tap is not None and self._step >= 0:
+            moved = self._tap.sent + self._tap.received - sum(self._start)
+        event = Event(
+            at=time.monotonic(),
+            client=self._begin.client,
+            what=what,
+            step=self._step,
+            op=self._op,
+            bytes=moved,
+            detail=detail,
+        )
+        try:
+            control.send(self._pipe, control.Saw(event))
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the coordinator went this moment; the thread that watches it would do the same
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))

@@ -1,0 +1,255 @@
+"""Runs a plan's clients, each a process, and gathers what they saw into one trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
+from harness.model.link import Endpoint
+from harness.model.plan import Plan, Schedule
+from harness.model.steps import Moment
+from harness.model.trace import Event, What
+from harness.run import control
+from harness.run.nursery import Nursery
+from harness.run.patience import Patience
+from harness.run.peer import NEEDS_CONNECTION, NEEDS_GROUP, Peer, Stage
+from harness.run.roster import Roster, Trace
+
+_LOOK = 0.05
+"""Seconds of a plain machine between two looks at what only time changes."""
+
+
+class PlanOverdue(DeadlinePassed):
+    """The plan did not end by its deadline. All clients were ended; `trace` is complete up to then."""
+
+    def __init__(self, summary: str, trace: Trace) -> None:
+        super().__init__(summary, hint="the trace tells who waits for what; a slow machine needs more time")
+        self.trace = trace
+
+
+async def run_plan(
+    plan: Plan,
+    endpoint: Endpoint,
+    *,
+    deadline: Deadline,
+    slowness: float,
+    on_event: Callable[[Event], None] | None = None,
+    nursery: Nursery | None = None,
+) -> Trace:
+    """Run every client of `plan` against `endpoint` and return what they saw, in order of time.
+
+    Returns when all have left or were ended; no client is left then, nor when it raises or is cancelled.
+    A client that waits, crashes, or is killed is an event of the trace, never an error of this function.
+
+    :param slowness: how many times slower than a plain machine this one is; stretches all patience.
+    :param on_event: is called with each event as it arrives; those of two clients may come out of order.
+    :param nursery: forks the clients; without one, a nursery of this run's own is made.
+    :raise PlanOverdue: at the deadline; carries the trace.
+    :raise InfrastructureError: when clients can't be forked, or not be killed.
+    """
+    with contextlib.ExitStack() as stack:
+        if nursery is None:
+            nursery = stack.enter_context(Nursery())
+        roster = Roster(plan, on_event or (lambda event: None))
+        stack.callback(roster.close)
+        coordinator = stack.enter_context(_Coordinator(plan, endpoint, slowness, nursery, roster))
+        await coordinator.run(deadline)
+        return roster.trace
+
+
+class _Coordinator:
+    """Decides what is due. Everything happens in `_turn`, in one thread; the pipes only wake it."""
+
+    def __init__(
+        self, plan: Plan, endpoint: Endpoint, slowness: float, nursery: Nursery, roster: Roster
+    ) -> None:
+        self._plan = plan
+        self._endpoint = endpoint
+        self._slowness = slowness
+        self._nursery = nursery
+        self._roster = roster
+        self._patience = Patience(slowness)
+        self._connections: dict[str, int] = {}  # group → descriptor of the connection it shares
+        self._draining = False
+        self._wake = asyncio.Event()
+
+    def __enter__(self) -> _Coordinator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._connections.values():
+            os.close(fd)
+
+    async def run(self, deadline: Deadline) -> None:
+        """Turn after turn, until every client is at its end.
+
+        :raise PlanOverdue: at `deadline`, with all clients ended.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._roster, self._wake.set)
+        try:
+            while not self._turn():
+                if deadline.expired:
+                    self._roster.end(self._roster.peers)
+                    what = f"{self._plan.scenario}: clients not done within {deadline.seconds:.1f} s"
+                    raise PlanOverdue(what, self._roster.trace)
+                await self._news(deadline)
+        finally:
+            loop.remove_reader(self._roster)
+
+    async def _news(self, deadline: Deadline) -> None:
+        """Wait until a pipe has something, or it's time to look at what only time changes."""
+        seconds = _LOOK * self._slowness
+        remaining = deadline.remaining()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds if remaining is None else min(seconds, remaining)):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _turn(self) -> bool:
+        """Take all news, then do all that is due. Whether the run is over."""
+        for peer, report, fd in self._roster.news():
+            self._take(peer, report, fd)
+        self._start_due()
+        self._let_go()
+        unfinished = [peer for peer in self._roster.peers if peer.unfinished]
+        if not unfinished:
+            return self._wind_up()
+        if any(peer.busy for peer in unfinished):
+            return False
+        stuck = [peer for peer in unfinished if peer.blocked]
+        if stuck and not self._lost_patience(stuck):
+            return False
+        # Where none is stuck, what the others are parked for can't come while the holding ones hold.
+        if not self._drain_one():
+            self._roster.end(stuck or unfinished)
+            self._patience.news()
+        return False
+
+    def _wind_up(self) -> bool:
+        """All workloads are at their ends: let the holding ones go. Whether all are gone."""
+        if not self._drain_one():
+            self._roster.end(self._roster.at(Stage.HOLDING))
+        return all(peer.stage is Stage.GONE for peer in self._roster.peers)
+
+    def _take(self, peer: Peer, report: control.Report | None, fd: int) -> None:
+        match report:
+            case control.Born():
+                peer.tell(self._assignment(peer))
+            case control.Saw(event):
+                if peer.unfinished:
+                    self._patience.news()
+                if event.what is What.PINGED:
+                    self._patience.back(peer.name)
+                self._roster.saw(peer, event)
+                if event.what is What.REFUSED and peer.shares:
+                    self._refuse_group(peer, event)
+            case control.Connection():
+                self._connections[peer.group.name] = fd
+            case control.Crashed(error):
+                peer.crash = error
+            case control.Died(status):
+                peer.crash = peer.crash or _ending(status)
+            case None:
+                self._roster.gone(peer)
+                self._patience.news()
+
+    def _refuse_group(self, opener: Peer, event: Event) -> None:
+        """Who was to share the connection of `opener` was refused with it."""
+        for peer in self._roster.peers:
+            if peer.group is opener.group and not peer.over:
+                self._roster.record(peer, What.REFUSED, **event.detail)
+                peer.kill()
+
+    def _start_due(self) -> None:
+        """Start who may start: the next one, or every one whose `after` is there."""
+        planned = self._roster.at(Stage.PLANNED)
+        if self._plan.schedule is Schedule.SEQUENTIAL:
+            others = len(self._roster.peers) - len(planned)
+            due = planned[:1] if len(self._roster.at(Stage.GONE)) == others else []
+        else:
+            due = [
+                peer
+                for peer in planned
+                if peer.group.after is None or self._roster.past(peer.group.after, Moment.HOLDING)
+            ]
+        for peer in due:
+            self._roster.spawn(peer, self._nursery)
+            self._patience.news()
+
+    def _assignment(self, peer: Peer) -> control.Begin:
+        sequential = self._plan.schedule is Schedule.SEQUENTIAL
+        role = control.Role.ALONE
+        if peer.shares:
+            role = control.Role.SHARER if peer.index else control.Role.OPENER
+        return control.Begin(
+            client=peer.name,
+            scenario=self._plan.scenario,
+            steps=peer.group.workload,
+            endpoint=self._endpoint,
+            role=role,
+            leave=sequential,
+            slowness=self._slowness,
+        )
+
+    def _let_go(self) -> None:
+        """Tell the parked clients whose wait is over."""
+        for peer in self._roster.peers:
+            if peer.waits and peer.parked and self._roster.past(peer.waits.group, peer.waits.event):
+                peer.go()
+                self._patience.news()
+        for name, fd in self._connections.items():
+            group = [peer for peer in self._roster.peers if peer.group.name == name and not peer.over]
+            for peer in group:
+                if peer.parked == NEEDS_CONNECTION:
+                    peer.hand(fd)
+            if all(peer.parked == NEEDS_GROUP for peer in group):
+                for peer in group:
+                    peer.go()
+
+    def _lost_patience(self, stuck: list[Peer]) -> bool:
+        """Whether `stuck`, who wait for the system under test, waited long enough. Asks for round trips."""
+        holding = self._roster.at(Stage.HOLDING)
+        pinging = {peer.name: peer for peer in holding if peer.pings}
+        shared = any(peer.shares for peer in stuck)
+        midway = any(peer.answered and not peer.shares for peer in stuck)
+        self._patience.among(pinging.keys())
+        if self._patience.over(
+            rounds=bool(pinging) and not midway,
+            blind=(shared or len(pinging) < len(holding)) and not midway,
+            quick=self._draining,
+        ):
+            self._end_mute(pinging)
+            return True
+        if self._patience.begin_round(pinging.keys()):
+            for peer in pinging.values():
+                peer.tell(control.Ping())
+        return False
+
+    def _end_mute(self, pinging: dict[str, Peer]) -> None:
+        """Who got no answer to a round trip in all the patience there is has lost its connection."""
+        for name in self._patience.unanswered:
+            self._roster.record(pinging[name], What.LOST, error="no answer to a round trip while holding")
+            pinging[name].kill()
+
+    def _drain_one(self) -> bool:
+        """With `drain`, let the one who holds longest leave. False if nobody leaves, now or already."""
+        if self._roster.at(Stage.LEAVING):
+            return True
+        holding = [peer for peer in self._roster.served if peer.stage is Stage.HOLDING]
+        if not self._plan.drain or not holding:
+            return False
+        self._draining = True
+        holding[0].leave()
+        self._patience.news()
+        return True
+
+
+def _ending(status: int) -> str:
+    """How a process ended by itself, from its exit code as `os.waitstatus_to_exitcode` gives it."""
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"

@@ -1,0 +1,42 @@
+"""A socket that counts what moves through it, and can write in small pieces."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Tap(socket.socket):
+    """Takes over `sock`'s descriptor. Counts `sent` and `received` bytes, and calls `moved` after each move.
+
+    :param piece: the most bytes that one write takes, with a yield of the CPU after it, so that processes
+        that write to one connection at once do interleave; None for no limit.
+    """
+
+    def __init__(self, sock: socket.socket, moved: Callable[[], None], piece: int | None = None) -> None:
+        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self.sent = 0
+        self.received = 0
+        self._moved = moved
+        self._piece = piece
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As `socket.recv`."""
+        data = super().recv(bufsize, flags)
+        self.received += len(data)
+        self._moved()
+        return data
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        """As `socket.send`, which may send less than all."""
+        sent = super().send(memoryview(data)[: self._piece], flags)
+        self.sent += sent
+        self._moved()
+        if self._piece is not None:
+            os.sched_yield()
+        return sent

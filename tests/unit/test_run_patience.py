@@ -1,0 +1,95 @@
+"""When somebody is called waiting, with a clock of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.run import patience as module
+from harness.run.patience import BLIND, HUNG, ROUND, ROUNDS, SILENCE, Patience
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def rounds(patience: Patience, clock: Clock, count: int, every: float) -> None:
+    for _ in range(count):
+        clock.now += every + 0.001
+        assert patience.begin_round({"a/0", "b/0"})
+        patience.back("a/0")
+        patience.back("b/0")
+
+
+def lost(patience: Patience, *, rounds: bool = True, blind: bool = False, quick: bool = False) -> bool:
+    return patience.over(rounds=rounds, blind=blind, quick=quick)
+
+
+@pytest.mark.parametrize("slowness", [1.0, 10.0])
+def test_it_takes_rounds_and_silence(clock: Clock, slowness: float) -> None:
+    patience = Patience(slowness)
+    rounds(patience, clock, ROUNDS - 1, ROUND * slowness)
+    clock.now += SILENCE * slowness
+    assert not lost(patience), "rounds are missing"
+    rounds(patience, clock, 1, ROUND * slowness)
+    assert lost(patience)
+
+
+def test_rounds_without_the_time_are_not_enough(clock: Clock) -> None:
+    patience = Patience(1.0)
+    clock.now += 5
+    assert patience.begin_round({"a/0"})
+    patience.news()
+    patience.back("a/0")
+    rounds(patience, clock, ROUNDS - 1, ROUND)
+    assert not lost(patience), "the first of the rounds began before the news"
+    clock.now += ROUND
+    assert lost(patience)
+
+
+def test_news_starts_it_anew(clock: Clock) -> None:
+    patience = Patience(1.0)
+    rounds(patience, clock, 5, ROUND)
+    assert lost(patience)
+    patience.news()
+    assert not lost(patience)
+
+
+def test_a_round_is_over_when_all_answered_and_another_does_not_begin_before(clock: Clock) -> None:
+    patience = Patience(1.0)
+    clock.now += 5
+    assert patience.begin_round({"a/0", "b/0"})
+    patience.back("a/0")
+    clock.now += 5
+    assert not patience.begin_round({"a/0", "b/0"})
+    assert patience.unanswered == {"b/0"}
+    assert not lost(patience, quick=True)
+    patience.back("b/0")
+    assert lost(patience, quick=True)
+
+
+def test_one_that_no_longer_holds_is_not_waited_for(clock: Clock) -> None:
+    patience = Patience(1.0)
+    clock.now += 5
+    assert patience.begin_round({"a/0", "b/0"})
+    patience.among({"a/0"})
+    assert patience.unanswered == {"a/0"}
+
+
+def test_blind_and_hung(clock: Clock) -> None:
+    patience = Patience(2.0)
+    clock.now += BLIND * 2.0
+    assert not lost(patience, rounds=False)
+    assert lost(patience, rounds=False, blind=True)
+    clock.now += (HUNG - BLIND) * 2.0
+    assert lost(patience, rounds=False)
