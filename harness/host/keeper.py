@@ -34,6 +34,9 @@ OWNED = "owned"
 PATIENCE = 30.0
 """Seconds to wait for killed processes; only a process stuck in the kernel needs more."""
 
+LOOKS = 30
+"""How often to look at a process without an environment before believing it."""
+
 READY = b"ready"
 
 
@@ -163,15 +166,30 @@ def _marked(folder: Path) -> dict[int, int]:
             pidfd = os.pidfd_open(int(entry.name))
         except OSError:
             continue
-        try:
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            marked = False
-        if marked and not _gone(pidfd):
+        if mark in _environment(entry, pidfd) and not _gone(pidfd):
             found[pidfd] = int(entry.name)
         else:
             os.close(pidfd)
     return found
+
+
+def _environment(entry: Path, pidfd: int) -> list[bytes]:
+    """The process's environment; empty if it's another user's, or has ended.
+
+    It also reads as empty for a moment around execve(2), when the old memory has gone or the new has no
+    environment yet. So what has memory but no environment is looked at again, or many a process
+    that was just started would be missed.
+    """
+    try:
+        for _ in range(LOOKS):
+            found = (entry / "environ").read_bytes()
+            if found or (entry / "statm").read_bytes().startswith(b"0 "):  # none: a kernel thread, a zombie
+                return found.split(b"\0")
+            if _wait_gone([pidfd], 0.002):
+                break
+    except OSError:
+        pass
+    return []
 
 
 def _gone(pidfd: int) -> bool:
@@ -181,8 +199,8 @@ def _gone(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _wait_gone(pidfds: list[int], seconds: float) -> None:
-    """Return once all have ended, or after `seconds`."""
+def _wait_gone(pidfds: list[int], seconds: float) -> bool:
+    """Return once all have ended, or after `seconds`; whether they have."""
     end = time.monotonic() + seconds
     poll = select.poll()
     for pidfd in pidfds:
@@ -192,6 +210,7 @@ def _wait_gone(pidfds: list[int], seconds: float) -> None:
         for pidfd, _ in poll.poll(max(0.0, end - time.monotonic()) * 1000):
             poll.unregister(pidfd)
             left -= 1
+    return not left
 
 
 def _mounts_below(path: Path) -> list[str]:

@@ -253,3 +253,15 @@ def test_mounts_are_seen(tmp_path: Path) -> None:
     assert "/proc" in keeper._mounts_below(Path("/"))
     assert "/proc" in keeper._mounts_below(Path("/proc"))
     assert keeper._mounts_below(tmp_path) == []
+
+
+def test_a_process_caught_in_the_midst_of_exec_is_found_by_its_mark(tmp_path: Path) -> None:
+    mark = {keeper.MARK: str(tmp_path / "run"), "PATH": os.environ["PATH"]}
+    for _ in range(60):  # without the second look 1 to 20 of them were missed
+        process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "sleep", "1000"], env=mark)
+        try:
+            assert keeper.clean(tmp_path / "run") == []
+            assert process.wait(timeout=5) == -signal.SIGKILL
+        finally:
+            process.kill()
+            process.wait()

@@ -1,0 +1,288 @@
+"""KVM, QEMU, the choice of a host, and the command's output."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.cli import doctor as cli
+from harness.host import doctor, probe_kvm
+from harness.host.doctor import Kind
+from harness.host.finding import Finding, Verdict
+from harness.host.paths import Cache
+from harness.host.probe_kvm import Guest, Kvm
+from harness.host.probe_qemu import DEVICES, QemuDevices
+from harness.host.runfolder import RunFolder
+from harness.model.deadline import Deadline
+from harness.model.spec import Qemu
+
+UP = "echo Linux version; echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'; exec sleep 1000"
+
+
+def program(path: Path, script: str) -> Qemu:
+    path.write_text(f'#!/bin/sh\necho "$@" >> {path}.calls\n{script}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return Qemu(argv=(str(path),), env={"FROM": "here"})
+
+
+def guest(tmp_path: Path, script: str) -> Guest:
+    (tmp_path / "vmlinux").touch()
+    return Guest(program(tmp_path / "qemu", script), tmp_path / "vmlinux")
+
+
+def host(root: Path, boot_id: str) -> Path:
+    path = root / "proc/sys/kernel/random/boot_id"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(boot_id)
+    return root
+
+
+def opens(device: Path) -> None:
+    pass
+
+
+def fast(device: Path) -> float:
+    return 1.0
+
+
+def test_boot_that_comes_up_leaves_no_process(tmp_path: Path) -> None:
+    made = guest(tmp_path, f"echo $$ > {tmp_path}/pid; {UP}")
+    with RunFolder.create(tmp_path) as folder:
+        assert probe_kvm.boot(made, folder, Deadline(20)).up
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+    call = (tmp_path / "qemu.calls").read_text()
+    assert "-accel kvm -cpu host" in call
+    assert f"-kernel {tmp_path}/vmlinux" in call
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds", "says"),
+    [
+        (
+            "echo 'KVM internal error. Suberror: 1'; exit 1",
+            20.0,
+            "QEMU ended; last printed: KVM internal error",
+        ),
+        ("echo 'Probing EDD'; exec sleep 1000", 0.3, "no kernel came up in 0 s; last printed: Probing EDD"),
+        ("exec sleep 1000", 0.3, "last printed: nothing at all"),
+    ],
+)
+def test_boot_that_does_not_come_up(tmp_path: Path, script: str, seconds: float, says: str) -> None:
+    with RunFolder.create(tmp_path) as folder:
+        went = probe_kvm.boot(guest(tmp_path, script), folder, Deadline(seconds))
+    assert not went.up
+    assert says in went.seen
+
+
+def test_the_boots_answer_is_kept_for_this_boot_of_the_machine(tmp_path: Path) -> None:
+    cache, made = Cache(tmp_path / "cache"), guest(tmp_path, UP)
+
+    def look() -> Finding:
+        return Kvm(made, cache, root=host(tmp_path, boot_id), open=opens, loop=fast, machine="x86_64").look()
+
+    boot_id = "first"
+    first = look()
+    assert first.verdict is Verdict.OK
+    assert look() == first
+    assert (tmp_path / "qemu.calls").read_text().count("-accel") == 1
+    boot_id = "second"
+    assert look().verdict is Verdict.OK
+    assert (tmp_path / "qemu.calls").read_text().count("-accel") == 2
+
+
+def test_a_spoilt_cache_is_asked_anew(tmp_path: Path) -> None:
+    cache, made = Cache(tmp_path / "cache"), guest(tmp_path, UP)
+    (cache.folder("probes") / "kvm.json").write_text("{")
+    assert (
+        Kvm(made, cache, root=tmp_path, open=opens, loop=fast, machine="x86_64").look().verdict is Verdict.OK
+    )
+
+
+def test_kvm_without_images_is_unknown() -> None:
+    found = Kvm(open=opens, loop=fast, machine="x86_64").look()
+    assert found.verdict is Verdict.UNKNOWN
+    assert "images not built" in found.seen
+    assert found.mend == doctor.BUILD_IMAGES
+
+
+def test_kvm_that_emulates_is_broken_before_any_boot(tmp_path: Path) -> None:
+    (tmp_path / "sys/module/kvm_pvm").mkdir(parents=True)
+    made = guest(tmp_path, UP)
+    found = Kvm(made, root=tmp_path, open=opens, loop=lambda device: 540.0, machine="x86_64").look()
+    assert found.verdict is Verdict.BROKEN
+    assert "emulates its guests (kvm_pvm); 540 ns" in found.seen
+    assert not (tmp_path / "qemu.calls").exists()
+
+
+def test_kvm_whose_loop_fails_is_broken() -> None:
+    def fails(device: Path) -> float:
+        raise subprocess.CalledProcessError(
+            1, "x", stderr="Traceback\nOSError: [Errno 22] Invalid argument\n"
+        )
+
+    found = Kvm(open=opens, loop=fails, machine="x86_64").look()
+    assert found.verdict is Verdict.BROKEN
+    assert "Invalid argument" in found.seen
+
+
+def test_the_real_loop_on_what_is_no_kvm() -> None:
+    found = Kvm(device=Path("/dev/null"), machine="x86_64").look()
+    assert found.verdict is Verdict.BROKEN
+    assert "Inappropriate ioctl" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("number", "flags", "verdict", "says"),
+    [
+        (errno.ENOENT, "fpu svm", Verdict.MISSING, "modprobe kvm_amd"),
+        (errno.ENOENT, "fpu vmx", Verdict.MISSING, "modprobe kvm_intel"),
+        (errno.ENODEV, "fpu", Verdict.MISSING, "neither vmx nor svm"),
+        (errno.EACCES, "svm", Verdict.DENIED, "EACCES"),
+    ],
+)
+def test_kvm_that_does_not_open(tmp_path: Path, number: int, flags: str, verdict: Verdict, says: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"flags\t\t: {flags}\n")
+    (tmp_path / "kvm").touch()
+
+    def fails(device: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    found = Kvm(device=tmp_path / "kvm", root=tmp_path, open=fails).look()
+    assert found.verdict is verdict
+    assert says in found.seen + found.mend
+
+
+def test_qemu_with_all_devices(tmp_path: Path) -> None:
+    devices = "\n".join(f"echo 'name \"{name}\", bus PCI'" for name in DEVICES)
+    found = QemuDevices(program(tmp_path / "q", f'echo "QEMU emulator version 9 $FROM"\n{devices}')).look()
+    assert found.verdict is Verdict.OK
+    assert "QEMU emulator version 9 here" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("echo QEMU emulator version 9; echo 'name \"isa-serial\"'", "lacks vhost-vsock-pci, virtserialport"),
+        ("echo libpixman.so.0 not found >&2; exit 127", "libpixman.so.0 not found"),
+    ],
+)
+def test_qemu_that_will_not_do(tmp_path: Path, script: str, says: str) -> None:
+    found = QemuDevices(program(tmp_path / "q", script), mend="build").look()
+    assert (found.verdict, found.mend) == (Verdict.BROKEN, "build")
+    assert says in found.seen
+
+
+def test_no_qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert QemuDevices(mend="build").look().verdict is Verdict.MISSING
+
+
+def findings(**changed: Verdict) -> list[Finding]:
+    """All fine, but for what is `changed`."""
+    names = [*doctor.NEEDS_LOCAL, "memory-lab", "qemu", "image-tools", "disk"]
+    verdicts = {name.replace("_", "-"): verdict for name, verdict in changed.items()}
+    return [
+        Finding(name, verdicts.get(name, Verdict.OK), f"{name} seen; more", "x", f"mend {name}")
+        for name in names
+    ]
+
+
+M = Verdict.MISSING
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "named"),
+    [
+        ({}, Kind.LOCAL, ""),
+        ({"kvm": Verdict.BROKEN}, Kind.LAB, "kvm broken (kvm seen)"),
+        ({"kvm": Verdict.UNKNOWN}, Kind.LAB, "kvm not proven"),
+        ({"vhost_vsock": Verdict.DENIED}, Kind.LAB, "vhost-vsock denied"),
+        ({"af_vsock": Verdict.DENIED}, Kind.LAB, "af-vsock denied"),
+        ({"memory_lab": M}, Kind.LOCAL, ""),
+        ({"kvm": M, "memory_lab": M}, Kind.NONE, "memory-lab missing"),
+        ({"qemu": M}, Kind.LOCAL, ""),
+        ({"image_tools": M}, Kind.LOCAL, ""),
+        ({"qemu": M, "image_tools": M}, Kind.NONE, "image-tools missing"),
+        ({"qemu": M, "disk": M}, Kind.NONE, "disk missing"),
+        ({"setpriv": M}, Kind.NONE, "setpriv missing"),
+    ],
+)
+def test_choice(changed: dict[str, Verdict], kind: Kind, named: str) -> None:
+    chosen, reason = doctor.choose(findings(**changed))
+    assert chosen is kind
+    assert named in reason
+    assert "\n" not in reason
+
+
+def test_table_is_plain_and_keeps_commands_whole() -> None:
+    found = Finding("a", Verdict.MISSING, "word " * 40, "x", "sudo " + "y" * 200)
+    text = cli.table([found, Finding("longer", Verdict.OK, "s", "x", "unused")], width=80, colour=False)
+    lines = text.splitlines()
+    assert "\x1b" not in text
+    assert f"mend: {found.mend}" in text
+    assert "unused" not in text
+    assert all(len(line) <= 80 for line in lines if "mend:" not in line)
+    assert lines[0].index("word") == lines[-1].index("s")
+
+
+def test_colour_does_not_move_columns() -> None:
+    plain = cli.table(findings(kvm=M), width=100, colour=False)
+    painted = cli.table(findings(kvm=M), width=100, colour=True)
+    assert "\x1b[31mmissing" in painted
+    for code in ("31", "32", "0"):
+        painted = painted.replace(f"\x1b[{code}m", "")
+    assert painted == plain
+
+
+def test_closing_names_each_kind() -> None:
+    found = findings(kvm=Verdict.BROKEN, qemu=M)
+    text = "\n".join(cli.closing(found, doctor.choose(found)))
+    assert "host local: no (kvm broken)" in text
+    assert "host lab: works, once its images are built" in text
+    assert "--host auto takes: lab (no local VMs: kvm broken" in text
+
+
+def run(*args: str) -> int:
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    parsed = parser.parse_args(["doctor", *args])
+    return int(parsed.main(parsed))
+
+
+@pytest.mark.parametrize(("changed", "code"), [({}, 0), ({"kvm": M}, 0), ({"setpriv": M}, 1)])
+def test_exit_code(
+    changed: dict[str, Verdict],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "examine", lambda *args, **kwargs: findings(**changed))
+    assert run() == code
+    assert "--host auto takes:" in capsys.readouterr().out
+
+
+def test_real_run_as_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = run("--json")
+    data = json.loads(capsys.readouterr().out)
+    seen = {row["ability"]: row for row in data["findings"]}
+    assert {"kernel", "vhost-vsock", "vmci-transport", "af-vsock", "kvm", "qemu", "setpriv", "disk"} <= set(
+        seen
+    )
+    assert all(row["seen"] and row["verdict"] in set(Verdict) for row in seen.values())
+    assert seen["kernel"]["verdict"] == "ok"
+    assert seen["kvm"]["verdict"] != "ok" or seen["qemu"]["verdict"] == "ok"  # nothing is ok untried
+    assert (code == 1) == (data["choice"]["kind"] == "none")
