@@ -70,6 +70,8 @@ def _count_differences(tally: Tally, ends: Sequence[ClientEnd]) -> Iterator[str]
     served = tally.seen[Word.SERVED]
     expected.setdefault(Word.INTACT, Bounds(min=served, max=served))
     differing = [word for word in Word if word in expected and tally.seen[word] not in expected[word]]
+    if Word.SERVED in differing and Word.INTACT in differing and tally.seen[Word.INTACT] == served:
+        differing.remove(Word.INTACT)  # the same said twice
     of = f"group {tally.name}: " if tally.name else ""
     for place, word in enumerate(differing):
         text = f"{of}{word} {tally.seen[word]} of {tally.clients}, expected {expected[word]}"

@@ -116,7 +116,9 @@ def _scalar(node: Node, shape: Text | Number | Flag, problems: Problems, name: s
         hint = ": put it in quotes" if quote else ""
         problems.add(node.mark, f"{name} must be {_wanted(shape)}, not {node.kind}{hint}")
     elif isinstance(value, str) and limits.pattern and not re.fullmatch(limits.pattern, value):
-        problems.add(node.mark, f"{name} must be {limits.wanted}, not {node.kind}")
+        meant = limits.guess(value)
+        guess = meant if re.fullmatch(limits.pattern, meant) else ""
+        problems.add(node.mark, f"{name} must be {limits.wanted}, not {node.kind}", guess=guess)
     elif isinstance(value, int):
         if limits.low is not None and value < limits.low:
             problems.add(node.mark, f"{name} must be at least {limits.low}, not {value}")

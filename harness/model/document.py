@@ -98,9 +98,9 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
-    def add(self, mark: Mark, what: str, allowed: Iterable[str] = ()) -> None:
-        """Note a problem."""
-        self._found.append(Problem(mark, what, tuple(str(choice) for choice in allowed)))
+    def add(self, mark: Mark, what: str, allowed: Iterable[str] = (), *, guess: str = "") -> None:
+        """Note a problem; `allowed` and `guess` as in `Problem`."""
+        self._found.append(Problem(mark, what, tuple(str(choice) for choice in allowed), guess))
 
     def unknown(self, mark: Mark, noun: str, word: str, allowed: Iterable[str]) -> str:
         """Note that `word` is none of `allowed`. The nearest of them, or an empty string, is returned."""

@@ -30,7 +30,8 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
         if key not in words and key not in named and key != "facts":
             problems.unknown(node.keys[key], "word or group", key, (*Word, "facts", *by_name))
             return Expectation()
-    _one_form(node, words, named, by_name, problems, name)
+    if not _one_form(node, words, named, by_name, problems, name):
+        return Expectation()
     facts = node.value.get("facts")
     return Expectation(
         totals=_counts(node, words, sum(group.count for group in groups), problems, name) if words else None,
@@ -51,16 +52,17 @@ def _one_form(
     groups: Mapping[str, GroupPlan],
     problems: Problems,
     name: str,
-) -> None:
+) -> bool:
     if words and named:
         what = f"{name} counts either all clients together or each group, not both"
         second = max((node.keys[next(iter(words))], node.keys[next(iter(named))]))
         problems.add(second, what)
     elif not words and not named:
         problems.add(node.mark, f"{name} says nothing of how clients end", (*Word, *groups))
-    for group in groups:
-        if named and not words and group not in named:
-            problems.add(node.mark, f"{name} says nothing of group {group!r}")
+    missing = [group for group in groups if named and not words and group not in named]
+    for group in missing:
+        problems.add(node.mark, f"{name} says nothing of group {group!r}")
+    return bool(words) != bool(named) and not missing
 
 
 def _group(node: Node, clients: int, problems: Problems, name: str) -> Counts:

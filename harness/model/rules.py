@@ -27,6 +27,11 @@ def groups_of(file: written.File, root: Node, problems: Problems) -> list[Writte
         return [WrittenGroup("client", group, ("clients",), ("workload",))]
     if file.workload is not UNSET:
         problems.add(root.keys["workload"], "each group has its own 'workload'; this one is nobody's")
+    for name in file.clients:
+        if name in RESERVED:
+            problems.add(
+                root.at("clients").keys[name], f"a group cannot be called {name!r}: the word is taken"
+            )
     return [
         WrittenGroup(name, group, ("clients", name, "count"), ("clients", name, "workload"))
         for name, group in file.clients.items()
@@ -49,12 +54,11 @@ class Rules:
         self._links()
         self._per_link(self._root)
         for source in self._groups.values():
-            if source.name in RESERVED:
-                mark = self._root.key_mark("clients", source.name)
-                self._problems.add(mark, f"a group cannot be called {source.name!r}: that word has a meaning")
             self._after(source)
             self._steps(source)
-        self._cycles()
+        if not self._cycle():
+            for source in self._groups.values():
+                self._leaving(source)
 
     def _links(self) -> None:
         seen = set()
@@ -133,18 +137,26 @@ class Rules:
             self._problems.add(self._root.key_mark(*path, "signal"), what)
 
     def _wait_for(self, source: WrittenGroup, step: written.Step, path: tuple[Place, ...]) -> None:
-        if not isinstance(step.wait_for, written.WaitFor):
-            return
-        wanted = step.wait_for
-        self._names(source, wanted.group, (*path, "group"))
-        if wanted.group not in self._groups or wanted.event is Moment.HOLDING:
-            return
-        last = word_of(self._groups[wanted.group].group.workload[-1])
-        if last not in LEAVES and self._file.schedule is not Schedule.SEQUENTIAL:
-            what = f"group {wanted.group!r} never leaves while others work: end its workload with 'leave'"
-            self._problems.add(self._root.at(*path, "event").mark, what)
+        if isinstance(step.wait_for, written.WaitFor):
+            self._names(source, step.wait_for.group, (*path, "group"))
 
-    def _cycles(self) -> None:
+    def _leaving(self, source: WrittenGroup) -> None:
+        """Who waits for a group to leave waits for one that does."""
+        if self._file.schedule is Schedule.SEQUENTIAL:
+            return
+        for index, step in enumerate(source.group.workload):
+            wanted = step.wait_for
+            if not isinstance(wanted, written.WaitFor) or wanted.event is Moment.HOLDING:
+                continue
+            if wanted.group not in self._groups:
+                continue
+            if word_of(self._groups[wanted.group].group.workload[-1]) not in LEAVES:
+                what = f"group {wanted.group!r} never leaves while others work: end its workload with 'leave'"
+                mark = self._root.at(*source.workload_path, index, "wait-for", "event").mark
+                self._problems.add(mark, what)
+
+    def _cycle(self) -> bool:
+        """Whether groups wait for each other; the first such ring is noted."""
         needs = {name: self._needs(source) for name, source in self._groups.items()}
 
         def way_back(start: str, name: str, trail: tuple[str, ...]) -> tuple[str, ...]:
@@ -159,7 +171,8 @@ class Rules:
             if len(trail := way_back(start, start, (start,))) > 1:
                 mark = next(self._root.at(*path).mark for other, path in waits if other == trail[1])
                 self._problems.add(mark, f"groups wait for each other: {' for '.join((*trail, start))}")
-                return
+                return True
+        return False
 
     def _needs(self, source: WrittenGroup) -> list[tuple[str, tuple[Place, ...]]]:
         """The groups that must be through before `source` can be, and where it says so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
@@ -24,7 +25,8 @@ class Limits(NamedTuple):
 
     `low`, `high`: of a number, both included. `pattern`: a regular expression that text must match; `wanted`
     says in words what it asks for. `least`: how many items a list must have. `help`: for the reader.
-    `name`: under which the schema defines the shape once, for all its uses.
+    `name`: under which the schema defines the shape once, for all its uses. `guess`: what text that does not
+    match `pattern` was perhaps meant to be; itself if it has no idea.
     """
 
     low: int | None = None
@@ -34,6 +36,7 @@ class Limits(NamedTuple):
     least: int = 0
     help: str = ""
     name: str = ""
+    guess: Callable[[str], str] = str
 
 
 class Text(NamedTuple):

@@ -93,7 +93,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome is Outcome.PASSED
 
     @property
-    def first_difference(self) -> str:
+    def difference(self) -> str:
         """The first of `differences`, or an empty string."""
         return self.differences[0] if self.differences else ""
 

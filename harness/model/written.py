@@ -18,7 +18,7 @@ from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, Schedule
 from harness.model.shape import Limits, Written
-from harness.model.size import PATTERN
+from harness.model.size import PATTERN, guess_size
 from harness.model.steps import Moment
 
 MAX_CLIENTS = 1000
@@ -43,7 +43,7 @@ class Where(StrEnum):
 
 Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]
 SizeText: TypeAlias = Annotated[
-    str, Limits(pattern=PATTERN, wanted="a size: an integer (bytes) or such as 64KiB, 1MiB, 2GiB")
+    str, Limits(pattern=PATTERN, wanted="a size such as 64KiB, 1MiB, 2GiB", guess=guess_size)
 ]
 SizeNumber: TypeAlias = Annotated[int, Limits(low=1, help="bytes")]
 SizeValue: TypeAlias = Annotated[SizeNumber | SizeText, Limits(name="SizeValue")]

@@ -1,0 +1,315 @@
+"""The judge: right systems pass, and each scenario goes red on each link when the system misbehaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.judge import judge
+from harness.model.errors import InfrastructureError
+from harness.model.expect import ENDS, Word
+from harness.model.plan import Plan
+from harness.model.scenario import load
+from harness.model.trace import Event, What
+from harness.model.verdict import Outcome, Verdict
+from tests.unit import traces
+from tests.unit.traces import SCENARIOS, Telling, everybody_served, one_at_a_time, plan, right, without
+
+ALL = [(path.stem, link.value) for path in sorted(SCENARIOS.glob("*.yaml")) for link in load(path).links]
+
+System = Callable[[Plan], list[Event]]
+
+
+@pytest.mark.parametrize(("scenario", "link"), ALL)
+def test_the_right_system_passes(scenario: str, link: str) -> None:
+    on_link = plan(scenario, link)
+    verdict = judge(on_link, right(on_link))
+    assert verdict.differences == ()
+    assert verdict.passed
+    assert verdict.row.outcome is Outcome.PASSED
+
+
+def flipped(on_link: Plan) -> list[Event]:
+    """One byte of the last data is wrong."""
+    last = len(on_link.groups[0].workload) - 1
+    client = on_link.clients[0]
+    return Telling(on_link).connects(client).works(client, last).wrong(client, last, "00", "01").events
+
+
+def dead(on_link: Plan) -> list[Event]:
+    """Nobody is ever answered."""
+    telling = Telling(on_link).connects(*on_link.clients)
+    for client in on_link.clients:
+        telling.asks(client)
+    return telling.ended(*on_link.clients, doing="ping").events
+
+
+def refusing_last(on_link: Plan) -> list[Event]:
+    """The last client finds the backlog full."""
+    last = on_link.clients[-1]
+    telling = Telling(on_link)
+    telling.events = without(everybody_served(on_link), last)
+    telling.say(last, What.CONNECTING).say(last, What.REFUSED, errno="ECONNRESET", error="reset by peer")
+    return telling.events
+
+
+def mixed(on_link: Plan) -> list[Event]:
+    """shim-1 reads what cont2 printed."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-2/0").works("shim-1/0", 2)
+    return telling.wrong("shim-1/0", 2, "stdout 'cont1 out'", "'cont2 out'").leaves("shim-1/0").events
+
+
+def noticing(on_link: Plan) -> list[Event]:
+    """When shim-1 leaves, shim-2's connection goes too."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
+    return telling.asks("shim-2/0", 2).say("shim-2/0", What.LOST, 2, "containers", errno="ECONNRESET").events
+
+
+def outliving(on_link: Plan) -> list[Event]:
+    """cont1 goes on without its shim."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
+    return telling.wrong("shim-2/0", 2, "1 containers running", "2").leaves("shim-2/0").events
+
+
+def serving(count: int) -> System:
+    return lambda on_link: one_at_a_time(on_link, served=count)
+
+
+def opening(seen: str) -> System:
+    return lambda on_link: right(on_link) if not seen else everybody_served(on_link, second_open=seen)
+
+
+def answering_anyway(on_link: Plan) -> list[Event]:
+    """On a serial port, the next client is not bothered by the answer of the one before."""
+    asker, other = on_link.clients
+    return Telling(on_link).connects(asker).works(asker).connects(other).works(other).ended(other).events
+
+
+RED: list[tuple[str, str, System, str]] = [
+    ("serial-portable", "virtio-serial", flipped, "garbled 1 of 1, expected 0"),
+    ("serial-portable", "virtconsole", flipped, "read wrong data in step 4 (echo): expected 00, seen 01"),
+    ("serial-portable", "isa-serial", dead, "waiting 1 of 1, expected 0"),
+    ("serial-portable", "vsock", dead, "served 0 of 1, expected 1"),
+    ("serial-second-opener", "virtio-serial", opening("opened"), "client/0 is opened, expected EBUSY"),
+    ("serial-second-opener", "virtconsole", opening("EBUSY"), "client/0 is EBUSY, expected opened"),
+    ("serial-second-opener", "isa-serial", opening("EBUSY"), "client/0 is EBUSY, expected opened"),
+    ("serial-second-opener", "vsock", opening("opened"), "client/0 is opened, expected no-device"),
+    ("serial-second-client", "vsock", one_at_a_time, "waited 2 of 3, expected 0; first: client/1 was served"),
+    ("serial-second-client", "virtio-serial", everybody_served, "waited 0 of 3, expected 2"),
+    ("serial-second-client", "virtconsole", serving(2), "waited 1 of 3, expected 2"),
+    ("serial-second-client", "isa-serial", everybody_served, "waited 0 of 3, expected 2"),
+    ("serial-two-writers", "vsock", traces.torn, "garbled 1 of 2, expected 0"),
+    ("serial-two-writers", "virtio-serial", everybody_served, "served 2 of 2, expected at most 1"),
+    ("serial-two-writers", "isa-serial", dead, "garbled 0 of 2, expected at least 1"),
+    ("serial-stale-reply", "vsock", traces.stale, "group next: stale 1 of 1, expected 0"),
+    ("serial-stale-reply", "virtio-serial", answering_anyway, "group next: served 1 of 1, expected 0"),
+    ("serial-stale-reply", "virtconsole", answering_anyway, "group next: served 1 of 1, expected 0"),
+    ("serial-stale-reply", "isa-serial", answering_anyway, "group next: stale 0 of 1, expected 1"),
+    ("multiple-clients-8", "vsock", one_at_a_time, "served 1 of 8, expected 8; first: client/1 saw nothing"),
+    ("multiple-clients-8", "virtio-serial", serving(2), "2 of 8, expected 1; first: client/1 was served"),
+    ("multiple-clients-8", "virtconsole", everybody_served, "waiting 0 of 8, expected 7"),
+    ("multiple-clients-8", "isa-serial", dead, "served 0 of 8, expected 1"),
+    ("multiple-clients-50", "vsock", refusing_last, "client/49 was refused: ECONNRESET at connect"),
+    ("multiple-clients-50", "virtio-serial", serving(2), "served 2 of 50, expected 1"),
+    ("multiple-clients-stalled", "vsock", one_at_a_time, "group others: served 0 of 4, expected 4"),
+    ("multiple-clients-stalled", "virtio-serial", everybody_served, "others: served 4 of 4, expected 0"),
+    ("pod-diagram", "vsock", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),
+    ("pod-diagram", "virtio-serial", everybody_served, "served 2 of 2, expected 1"),
+    ("pod-diagram-one-leaves", "vsock", noticing, "lost its connection in step 3 (containers): ECONNRESET"),
+    ("pod-diagram-one-leaves", "vsock", outliving, "expected 1 containers running, seen 2"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "link", "system", "says"), RED)
+def test_a_misbehaving_system_fails(scenario: str, link: str, system: System, says: str) -> None:
+    on_link = plan(scenario, link)
+    verdict = judge(on_link, system(on_link))
+    assert not verdict.passed
+    assert verdict.difference.startswith(f"{link}: ")
+    assert says in "\n".join(verdict.differences)
+
+
+def test_each_scenario_goes_red_on_each_of_its_links() -> None:
+    assert {(scenario, link) for scenario, link, _, _ in RED} == set(ALL)
+
+
+@pytest.mark.parametrize(("scenario", "link"), ALL)
+def test_no_trace_at_all_fails(scenario: str, link: str) -> None:
+    verdict = judge(plan(scenario, link), [])
+    assert verdict.total.seen[Word.LOST] == verdict.total.clients
+    assert not verdict.passed
+    assert "left no trace" in verdict.difference
+
+
+def test_the_first_difference_names_the_first_client_in_time() -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    telling = Telling(on_link).connects(*on_link.clients)
+    telling.say("client/6", What.LOST, 0, "echo", errno="EPIPE").wrong("client/2", 0)
+    for client in ("client/0", "client/1", "client/3", "client/4", "client/5", "client/7"):
+        telling.works(client)
+    verdict = judge(on_link, telling.events)
+    assert verdict.difference == (
+        "vsock: served 6 of 8, expected 8; first: client/6 lost its connection in step 1 (echo): EPIPE"
+    )
+    assert verdict.differences[1:] == (
+        "vsock: garbled 1 of 8, expected 0",
+        "vsock: lost 1 of 8, expected 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("whats", "end"),
+    [
+        ((What.ANSWERED, What.HOLDING, What.ENDED), Word.LOST),  # it vanished
+        ((What.ANSWERED, What.HOLDING), Word.WAITING),
+        ((What.HOLDING, What.ENDED), Word.SERVED),
+        ((), Word.LOST),
+    ],
+)
+def test_a_client_whose_events_stop(whats: tuple[What, ...], end: Word) -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    verdict = judge(on_link, without(everybody_served(on_link), "client/3", *whats))
+    assert verdict.ends[3].end is end
+
+
+def test_answered_at_first_and_then_no_more_is_lost() -> None:
+    on_link = plan("serial-portable", "vsock")
+    telling = Telling(on_link).connects("client/0").works("client/0", 1).asks("client/0", 1).ended("client/0")
+    assert judge(on_link, telling.events).ends[0].why == (
+        "was answered at first, then no more: step 2 (send) never ended"
+    )
+
+
+def test_bytes_received_are_an_answer_and_bytes_sent_are_none() -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    telling = Telling(on_link).connects(*on_link.clients)
+    telling.asks("client/0").say("client/0", What.PROGRESS, 0, "echo", sent=65536, received=0)
+    telling.asks("client/1").say("client/1", What.PROGRESS, 0, "echo", sent=65536, received=65536)
+    ends = judge(on_link, telling.ended("client/0", "client/1").events).ends
+    assert [ends[0].end, ends[1].end] == [Word.WAITING, Word.LOST]
+
+
+def test_waiting_for_another_group_is_no_answer() -> None:
+    on_link = plan("pod-diagram-one-leaves", "vsock")
+    steps = on_link.groups[1].workload
+    waits = msgspec.structs.replace(on_link.groups[1], workload=(steps[1], *steps[2:]))
+    on_link = msgspec.structs.replace(on_link, groups=(on_link.groups[0], waits))
+    telling = Telling(on_link).connects("shim-2/0").works("shim-2/0", 1).asks("shim-2/0", 1).ended("shim-2/0")
+    assert judge(on_link, telling.events).ends[1].end is Word.WAITING
+
+
+@pytest.mark.parametrize("told", [{}, {"bytes": 1}])
+def test_an_answer_that_compared_less_is_served_but_not_intact(told: dict[str, int]) -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    events = [
+        msgspec.structs.replace(event, detail=told)
+        if event.client == "client/5" and event.what is What.ANSWERED
+        else event
+        for event in everybody_served(on_link)
+    ]
+    verdict = judge(on_link, events)
+    assert verdict.total.seen[Word.SERVED] == 8
+    assert verdict.difference == (
+        "vsock: intact 7 of 8, expected 8; first: client/5 was served, but step 1 (echo) compared "
+        f"bytes {told.get('bytes')}, not bytes 1048576"
+    )
+
+
+def test_served_without_intact_asks_for_all_served_to_be_intact() -> None:
+    on_link = plan("pod-diagram", "virtio-serial")
+    events = one_at_a_time(on_link)
+    unseen = [msgspec.structs.replace(e, detail={}) if e.op == "run" else e for e in events]
+    assert judge(on_link, events).passed
+    assert "compared stdout None" in judge(on_link, unseen).difference
+
+
+def test_trouble_while_holding_counts() -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    telling = Telling(on_link)
+    telling.events = without(everybody_served(on_link), "client/4", What.ENDED)
+    telling.say("client/4", What.LOST, op="hold", errno="eof")
+    verdict = judge(on_link, telling.events)
+    assert "client/4 lost its connection while holding: eof" in verdict.difference
+
+
+def test_waited_needs_somebody_who_held_and_left_meanwhile() -> None:
+    on_link = plan("serial-second-client", "vsock")
+    one, two, three = on_link.clients
+    telling = Telling(on_link).connects(one, two).works(one)
+    telling.leaves(one).works(two).leaves(two)  # two waited for one
+    telling.connects(three).works(three).leaves(three)  # three came when nobody held
+    assert [end.waited for end in judge(on_link, telling.events).ends] == [False, True, False]
+
+
+def test_a_fact_that_nobody_reported() -> None:
+    on_link = plan("serial-second-opener", "vsock")
+    verdict = judge(on_link, without(right(on_link), "client/0", What.FACT))
+    assert verdict.difference == "vsock: fact second-open of client/0 is not reported, expected no-device"
+    gone = judge(on_link, [])
+    assert gone.differences[-1].endswith("nobody reported it, expected no-device")
+
+
+def test_another_plans_trace_is_no_verdict() -> None:
+    with pytest.raises(InfrastructureError, match=r"client/8, step -1"):
+        judge(plan("multiple-clients-8", "vsock"), everybody_served(plan("multiple-clients-50", "vsock")))
+    with pytest.raises(InfrastructureError, match=r"client/0, step 1"):
+        judge(plan("multiple-clients-8", "vsock"), everybody_served(plan("serial-portable", "vsock")))
+
+
+def test_the_row_of_the_table() -> None:
+    on_link = plan("multiple-clients-8", "isa-serial")
+    row = judge(on_link, right(on_link)).row
+    assert (row.served, row.waiting, row.refused, row.garbled, row.other) == (1, 7, 0, 0, 0)
+    assert row.expected == "served 1, intact 1, waiting 7"
+    stalled = plan("multiple-clients-stalled", "virtio-serial")
+    assert judge(stalled, right(stalled)).row.expected == "stalled: served 1; others: waiting 4"
+    writers = plan("serial-two-writers", "virtio-serial")
+    assert judge(writers, right(writers)).row.expected == (
+        "served at most 1, waiting at most 1, garbled at least 1, lost at most 1"
+    )
+
+
+def test_a_verdict_is_json_and_back() -> None:
+    on_link = plan("pod-diagram", "vsock")
+    verdict = judge(on_link, mixed(on_link))
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+EVENTS = st.builds(
+    Event,
+    at=st.floats(0, 100),
+    client=st.sampled_from(["asker/0", "next/0"]),
+    what=st.sampled_from(What),
+    step=st.sampled_from([-1, 0]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, max_size=12))
+def test_every_client_has_exactly_one_end(events: list[Event]) -> None:
+    on_link = plan_of_two()
+    seen = judge(on_link, events).total.seen
+    assert sum(seen[word] for word in ENDS) == 2
+    assert seen[Word.INTACT] <= seen[Word.SERVED]
+    assert seen[Word.WAITED] <= seen[Word.SERVED]
+
+
+_TWO: list[Plan] = []
+
+
+def plan_of_two() -> Plan:
+    if not _TWO:
+        _TWO.append(plan("serial-stale-reply", "vsock"))
+    return _TWO[0]
+
+
+def test_the_judge_reads_no_files() -> None:
+    code = "import sys, harness.judge; print([m for m in sys.modules if m.startswith(('ruamel', 'difflib'))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,169 @@
+"""Traces as systems would leave them: right ones, and ones that misbehave in a known way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.model.link import Link
+from harness.model.plan import Plan
+from harness.model.scenario import load
+from harness.model.steps import (
+    AskAndLeave,
+    Containers,
+    Echo,
+    Finish,
+    Leave,
+    OpenDevice,
+    Ping,
+    Receive,
+    Run,
+    Send,
+    Step,
+)
+from harness.model.trace import Event, What
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+
+Value = str | int | float | bool | None
+
+SECOND_OPEN = {
+    Link.VSOCK: "no-device",
+    Link.VIRTIO_SERIAL: "EBUSY",
+    Link.VIRTCONSOLE: "opened",
+    Link.ISA_SERIAL: "opened",
+}
+
+
+def plan(scenario: str, link: str) -> Plan:
+    """The plan of one of our scenario files."""
+    return load(SCENARIOS / f"{scenario}.yaml").for_link(Link(link))
+
+
+class Telling:
+    """Writes a trace: each call is something that one client of `plan` lives through, later than the last."""
+
+    def __init__(self, plan: Plan, second_open: str = "") -> None:
+        self.plan = plan
+        self.events: list[Event] = []
+        self._second_open = second_open or SECOND_OPEN[plan.link]
+        self._steps = {client: group.workload for group in plan.groups for client in group.clients}
+
+    def say(self, client: str, what: What, step: int = -1, op: str = "", **detail: Value) -> Telling:
+        at = 100.0 + len(self.events) / 100
+        self.events.append(Event(at=at, client=client, what=what, step=step, op=op, detail=detail))
+        return self
+
+    def connects(self, *clients: str) -> Telling:
+        for client in clients:
+            self.say(client, What.STARTED, pid=1).say(client, What.CONNECTING).say(client, What.CONNECTED)
+        return self
+
+    def works(self, client: str, upto: int | None = None) -> Telling:
+        """All steps answered (or the first `upto`), then it holds, unless its last step leaves."""
+        steps = self._steps[client][:upto]
+        for index, step in enumerate(steps):
+            self.answered(client, index, step)
+        if upto is None:
+            self.say(client, What.LEFT if isinstance(steps[-1], Leave | AskAndLeave) else What.HOLDING)
+        return self
+
+    def answered(self, client: str, index: int, step: Step) -> None:
+        if isinstance(step, Leave):
+            return
+        self.say(client, What.ASKED, index, step.op)
+        if isinstance(step, OpenDevice):
+            self.say(client, What.FACT, index, step.op, **{"second-open": self._second_open})
+        if not isinstance(step, AskAndLeave):
+            self.say(client, What.ANSWERED, index, step.op, **compared(step))
+
+    def asks(self, client: str, step: int = 0) -> Telling:
+        return self.say(client, What.ASKED, step, self._steps[client][step].op)
+
+    def wrong(self, client: str, step: int, expected: str = "a", seen: str = "b") -> Telling:
+        op = self._steps[client][step].op
+        return self.asks(client, step).say(client, What.WRONG, step, op, expected=expected, seen=seen)
+
+    def leaves(self, *clients: str) -> Telling:
+        for client in clients:
+            self.say(client, What.LEFT)
+        return self
+
+    def ended(self, *clients: str, doing: str = "holding") -> Telling:
+        for client in clients:
+            self.say(client, What.ENDED, doing=doing)
+        return self
+
+
+def compared(step: Step) -> dict[str, Value]:
+    """What an answer says was compared."""
+    match step:
+        case Echo():
+            return {"bytes": step.bytes * step.times}
+        case Send() | Receive():
+            return {"bytes": step.bytes}
+        case Ping():
+            return {"times": step.times}
+        case Containers():
+            return {"running": step.running}
+        case Run() | Finish():
+            return {"stdout": str(step.stdout), "stderr": str(step.stderr), "exit": step.exit}
+    return {}
+
+
+def everybody_served(plan: Plan, second_open: str = "") -> list[Event]:
+    """All connect and are answered at the same time."""
+    telling = Telling(plan, second_open).connects(*plan.clients)
+    for client in plan.clients:
+        telling.works(client)
+    still = [client for client in plan.clients if holds(telling.events, client)]
+    return (telling.leaves(*still) if plan.drain else telling.ended(*still)).events
+
+
+def one_at_a_time(plan: Plan, second_open: str = "", served: int = 1) -> list[Event]:
+    """The first `served` are answered; the rest sees nothing, until those leave where the plan drains."""
+    telling = Telling(plan, second_open).connects(*plan.clients)
+    first, rest = plan.clients[:served], plan.clients[served:]
+    for client in rest:
+        telling.asks(client)
+    for client in first:
+        telling.works(client)
+    if not plan.drain:
+        return telling.ended(*rest, doing="echo").ended(*first).events
+    telling.leaves(*first)
+    for client in rest:
+        telling.works(client).leaves(client)
+    return telling.events
+
+
+def stale(plan: Plan) -> list[Event]:
+    """The second group's client reads what was meant for the first's."""
+    asker, other = plan.clients
+    telling = Telling(plan).connects(asker).works(asker).connects(other).asks(other)
+    telling.say(other, What.STALE, 0, "ping", request=7, seen="read a REPLY to request 7")
+    return telling.leaves(other).events
+
+
+def torn(plan: Plan) -> list[Event]:
+    """One of two writers reads the other's answer, which then never gets it."""
+    one, other = plan.clients
+    telling = Telling(plan).connects(one, other).works(other, upto=1).wrong(one, 1).leaves(one)
+    return telling.asks(other, 1).ended(other, doing="echo").events
+
+
+def right(plan: Plan) -> list[Event]:
+    """What each of our scenarios leaves where the system is as it should be."""
+    if plan.link is Link.VSOCK:
+        return everybody_served(plan)
+    special = {"serial-stale-reply": stale, "serial-two-writers": torn}
+    return special.get(plan.scenario, one_at_a_time)(plan)
+
+
+def without(events: Iterable[Event], client: str, *whats: What) -> list[Event]:
+    """The trace without some events of one client (all of them if `whats` is empty)."""
+    return [event for event in events if event.client != client or (whats and event.what not in whats)]
+
+
+def holds(events: Iterable[Event], client: str) -> bool:
+    """Whether the client's last event is that it holds."""
+    return [event.what for event in events if event.client == client][-1] is What.HOLDING
