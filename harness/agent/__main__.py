@@ -25,16 +25,34 @@ BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
 
 def main() -> NoReturn:
     """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     agent = Agent()
+    end_on_signal(agent)
     try:
         if sys.argv[1:2] == ["--unix"]:
             _serve_unix(agent, sys.argv[2])
         _serve_guest(agent)
-    except KeyboardInterrupt:
-        sys.exit(0)
     finally:
         agent.end_containers()
+
+
+def end_on_signal(agent: Agent) -> None:
+    """On SIGTERM or SIGINT kill all containers and end the process, whatever the main thread waits for.
+
+    Not in a Python handler: that runs between two bytecodes of the main thread, and never if the signal comes
+    just before its system call. Not by sigwait() either, as containers would inherit the blocked signals.
+    """
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+
+    def wait() -> None:
+        os.read(read_fd, 1)
+        agent.end_containers()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    signal.set_wakeup_fd(write_fd)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: None)
 
 
 def _serve_unix(agent: Agent, path: str) -> NoReturn:

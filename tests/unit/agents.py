@@ -26,16 +26,18 @@ from typing import Literal
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
 _START_SERIAL = """
-import os, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+import os, sys
 sys.path.insert(0, sys.argv[1])
+from agent.__main__ import end_on_signal
 from agent.server import Agent
 from agent.channel import PortChannel, TtyChannel
 read_fd, write_fd = int(sys.argv[2]), int(sys.argv[3])
 tty = read_fd == write_fd
 channel = TtyChannel(os.ttyname(read_fd), read_fd) if tty else PortChannel("/dev/vport0p1", read_fd, write_fd)
+agent = Agent()
+end_on_signal(agent)
 os.write(1, b"ready\\n")
-Agent().serve(channel)
+agent.serve(channel)
 """
 
 
