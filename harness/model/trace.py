@@ -15,15 +15,15 @@ class What(StrEnum):
     CONNECTED = "connected"  # connect() returned; says nothing about being served
     REFUSED = "refused"  # connect() failed; detail: errno, error
     ASKED = "asked"  # a step's first request is fully written, or being written
-    PROGRESS = "progress"  # bytes moved within a step; bytes: so far
-    ANSWERED = "answered"  # a step ended as it should; detail: what was compared
+    PROGRESS = "progress"  # bytes moved within a step; bytes: so far; detail: sent, received
+    ANSWERED = "answered"  # a step ended as it should; detail: what was compared (docs/scenarios.md)
     WRONG = "wrong"  # a step ended with wrong data; detail: expected, seen
     STALE = "stale"  # read a reply to a request this client never made
     FACT = "fact"  # something to expect by name; detail: {name: value}
     LOST = "lost"  # the connection ended within a step; detail: errno or "eof"
     HOLDING = "holding"  # all steps done, connection kept
     PINGED = "pinged"  # a round trip made while holding, on the coordinator's word
-    LEFT = "left"  # closed its connection
+    LEFT = "left"  # closed its connection; at: just before, so that who is served next is later
     ENDED = "ended"  # the coordinator ended the client where it was; detail: doing
 
 

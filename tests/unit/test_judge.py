@@ -15,13 +15,23 @@ from harness.judge import judge
 from harness.model.errors import InfrastructureError
 from harness.model.expect import ENDS, Word
 from harness.model.plan import Plan
-from harness.model.scenario import load
 from harness.model.trace import Event, What
 from harness.model.verdict import Outcome, Verdict
 from tests.unit import traces
-from tests.unit.traces import SCENARIOS, Telling, everybody_served, one_at_a_time, plan, right, without
+from tests.unit.traces import (
+    SCENARIOS,
+    Telling,
+    everybody_served,
+    loaded,
+    one_at_a_time,
+    plan,
+    right,
+    without,
+)
 
-ALL = [(path.stem, link.value) for path in sorted(SCENARIOS.glob("*.yaml")) for link in load(path).links]
+ALL = [
+    (path.stem, link.value) for path in sorted(SCENARIOS.glob("*.yaml")) for link in loaded(path.stem).links
+]
 
 System = Callable[[Plan], list[Event]]
 
@@ -293,20 +303,11 @@ EVENTS = st.builds(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(EVENTS, max_size=12))
 def test_every_client_has_exactly_one_end(events: list[Event]) -> None:
-    on_link = plan_of_two()
+    on_link = plan("serial-stale-reply", "vsock")
     seen = judge(on_link, events).total.seen
     assert sum(seen[word] for word in ENDS) == 2
     assert seen[Word.INTACT] <= seen[Word.SERVED]
     assert seen[Word.WAITED] <= seen[Word.SERVED]
-
-
-_TWO: list[Plan] = []
-
-
-def plan_of_two() -> Plan:
-    if not _TWO:
-        _TWO.append(plan("serial-stale-reply", "vsock"))
-    return _TWO[0]
 
 
 def test_the_judge_reads_no_files() -> None:

@@ -187,7 +187,14 @@ def test_expectations_are_filled_in(everything: Path) -> None:
     assert totals.facts == {"one": {"second-open": "EBUSY"}}
 
 
-def test_a_number_of_clients_is_one_group(tmp_path: Path) -> None:
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    text = (SCENARIOS.parent / "docs" / "scenarios.md").read_text()
+    path = tmp_path / "example.yaml"
+    path.write_text(text.split("```yaml\n", 1)[1].split("```", 1)[0])
+    assert load(path).for_link(Link.VIRTIO_SERIAL).groups[0].workload == (Echo(bytes=1 << 20),)
+
+
+def test_a_number_of_clients_is_one_group() -> None:
     plan = load(SCENARIOS / "multiple-clients-50.yaml").for_link(Link.VSOCK)
     assert [group.name for group in plan.groups] == ["client"]
     assert plan.clients[-1] == "client/49"

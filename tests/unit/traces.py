@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from harness.model.link import Link
 from harness.model.plan import Plan
-from harness.model.scenario import load
+from harness.model.scenario import Scenario, load
 from harness.model.steps import (
     AskAndLeave,
     Containers,
@@ -35,9 +36,15 @@ SECOND_OPEN = {
 }
 
 
+@cache
+def loaded(scenario: str) -> Scenario:
+    """One of our scenario files."""
+    return load(SCENARIOS / f"{scenario}.yaml")
+
+
 def plan(scenario: str, link: str) -> Plan:
     """The plan of one of our scenario files."""
-    return load(SCENARIOS / f"{scenario}.yaml").for_link(Link(link))
+    return loaded(scenario).for_link(Link(link))
 
 
 class Telling:
