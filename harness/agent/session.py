@@ -182,7 +182,7 @@ class Session:
             raise Refused("bad-request", str(error)) from error
         with self._lock:
             self._containers[frame.request] = container
-        self._client_left(False)  # of a port: its request may be read after its leaving was seen
+        self._client_left(False)  # seen before this was read; the reply to nobody would block
         self._reply(frame, {"pid": container.pid})
         follower = threading.Thread(target=self._follow, args=(frame.request, container), daemon=True)
         try:
