@@ -6,7 +6,6 @@ import datetime
 import fnmatch
 import os
 import shutil
-import sys
 import tarfile
 import time
 import urllib.parse
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.image import cpio, kernel, recipe, store, tree
+from harness.image import cpio, kernel, packages, recipe, store, tree
 from harness.model.errors import HostUnfit
 from harness.model.progress import Progress
 
@@ -36,7 +35,7 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
     out.mkdir()
     root = scratch / "tree"
     with progress.stage(f"image {name}: Debian {wish.suite} packages"):
-        packages = _unpack(wish, scratch, root)
+        contents = _unpack(wish, scratch, root)
     release = ""
     if wish.kind == "tree":
         with progress.stage(f"image {name}: files"):
@@ -58,7 +57,7 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=0.0,
         bytes=0,
-        packages=packages,
+        packages=contents,
         files={},
     )
     with progress.stage(f"image {name}: hashes"):
@@ -81,7 +80,7 @@ def _write_manifest(manifest: store.Manifest, folder: Path) -> None:
 
 
 def _drive(manifest: store.Manifest, out: Path, scratch: Path) -> None:
-    """`image.erofs`: the image as a lab's drive, with its manifest and its place in the lab's store (`where`)."""
+    """`image.erofs`: the image as a lab's drive; `where` is its place in the lab's store."""
     staged = scratch / "drive"
     staged.mkdir()
     for name in manifest.files:
@@ -213,7 +212,7 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
         cpio.write(file, _initrd(modules, source, [cpio.file("bin/busybox", busybox, 0o755)]))
     site = root / "opt/vsock-harness/site"
     python = next(path.name for path in (root / "usr/lib").glob("python3.*"))[len("python") :]
-    _install(source.parent.parent / wish.python_packages, python, site)
+    packages.install(source.parent.parent / wish.python_packages, python, site)
     _prune(root, wish)
     _compile(root, wish)
     depmod = tree.command(root, "usr/bin/kmod", argv0="depmod")
@@ -237,20 +236,3 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     tree.run(
         ["mkfs.erofs", "--all-root", "-T0", str(out / "root.erofs"), str(root)], "packing the lab's root"
     )
-
-
-def _install(requirements: Path, python: str, site: Path) -> None:
-    """Unpack the pinned wheels for the lab's Python version, checked by hash."""
-    argv = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--no-deps",
-    ]
-    argv += ["--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-    argv += ["--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64", f"--target={site}"]
-    tree.run([*argv, "-r", str(requirements)], f"fetching the workers' Python packages for {python}")

@@ -167,6 +167,27 @@ class Ssh:
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
             tar.extractall(folder, filter="data")
 
+    @contextlib.contextmanager
+    def held_folder(self, folder: PurePosixPath) -> Iterator[None]:
+        """An empty remote folder for the time of the `with`.
+
+        A shell there holds it and removes it at the end of its input: also when the connection breaks, or
+        this process is killed.
+        """
+        quoted = shlex.quote(str(folder))
+        line = f"rm -rf {quoted} && mkdir -p {quoted} && echo held && cat >/dev/null; rm -rf {quoted}"
+        writer, out, err = self._client.exec_command(line)
+        if out.readline().strip() != "held":
+            raise InfrastructureError(
+                f"{self.address}: no folder {folder}", detail=err.read().decode(errors="replace")
+            )
+        try:
+            yield
+        finally:
+            writer.channel.shutdown_write()
+            with contextlib.suppress(OSError, EOFError):
+                out.channel.recv_exit_status()
+
     def _open_sftp(self) -> paramiko.SFTPClient:
         if self._sftp is None:
             try:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -106,9 +107,10 @@ async def greet(machine: Machine, link: Link, agent: str) -> Hello:
         return None
 
     asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
-    died = asyncio.ensure_future(machine.died)
+    died = machine.died
+    both: list[asyncio.Future[Any]] = [asked, died]
     try:
-        await asyncio.wait([asked, died], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             machine.check()
     finally:

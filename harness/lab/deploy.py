@@ -1,0 +1,123 @@
+"""Making a host reached by SSH ready for workers: code, Python packages, images, a place to work in."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from harness.image import packages
+from harness.image.store import Image
+from harness.lab.address import Address, client_config
+from harness.lab.ssh import Ssh
+from harness.model.errors import HostUnfit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WORKER_REQUIREMENTS = REPOSITORY / "requirements-worker.txt"
+SENT = ("harness", "guest-images")
+"""What of the checkout a worker needs."""
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things lie on the host: our code, third-party packages, guest images, the run's folder."""
+
+    code: PurePosixPath
+    site: PurePosixPath
+    images: PurePosixPath
+    work: PurePosixPath
+
+    @property
+    def results(self) -> PurePosixPath:
+        """Where workers leave their evidence."""
+        return self.work / "results"
+
+
+class Remote(msgspec.Struct, frozen=True, kw_only=True):
+    """A host ready for workers; `config` is an OpenSSH client configuration that knows it as `alias`."""
+
+    alias: str
+    address: Address
+    config: Path
+    layout: Layout
+    ssh: Ssh
+
+    @property
+    def gateway(self) -> str:
+        """The execnet specification of a worker there (xdist's --tx)."""
+        path = f"{self.layout.site}:{self.layout.code}"
+        python = f"env PYTHONPATH={path} PYTEST_PLUGINS=harness.plugin python3"
+        return f"ssh={self.alias}//ssh_config={self.config}//python={python}//chdir={self.layout.work}"
+
+
+LAB = Layout(
+    code=PurePosixPath("/opt/vsock-harness/code"),
+    site=PurePosixPath("/opt/vsock-harness/site"),
+    images=PurePosixPath("/var/lib/vsock-harness/images"),
+    work=PurePosixPath("/opt/vsock-harness/work"),
+)
+
+
+def sent_files() -> list[Path]:
+    """The files of the checkout that workers need, relative to it."""
+    found = (path for part in SENT for path in (REPOSITORY / part).rglob("*") if path.is_file())
+    return sorted(path.relative_to(REPOSITORY) for path in found if path.suffix != ".pyc")
+
+
+@contextlib.contextmanager
+def deployed(address: Address, layout: Layout, alias: str, scratch: Path) -> Iterator[Remote]:
+    """The host with this checkout's code on it, only what changed having been sent.
+
+    Its work folder is this run's own: it is removed when the `with` is left or the connection breaks.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    config = scratch / f"{alias}.ssh_config"
+    config.write_text(client_config(address, alias, scratch / f"{alias}.known_hosts"))
+    with Ssh.connect(address) as ssh:
+        ssh.push(REPOSITORY, layout.code, sent_files())
+        with ssh.held_folder(layout.work):
+            # xdist sends its own pytest unless it finds it in the work folder
+            for package in ("pytest", "_pytest"):
+                ssh.run(["cp", "-a", str(layout.site / package), str(layout.work)])
+            yield Remote(alias=alias, address=address, config=config, layout=layout, ssh=ssh)
+
+
+@contextlib.contextmanager
+def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, ...]) -> Iterator[Remote]:
+    """A host that is not a lab of ours, ready for workers: packages and images are sent if it lacks them.
+
+    All lies in the user's cache folder there; what is sent once is found again by its hash.
+
+    :raise HostUnfit: when the host has no Python 3.11 or later.
+    :raise InfrastructureError: when the connection breaks, or the packages can't be had for its Python.
+    """
+    with Ssh.connect(address) as ssh:
+        home = (
+            PurePosixPath(ssh.run(["sh", "-c", 'printf %s "${XDG_CACHE_HOME:-$HOME/.cache}"']))
+            / "vsock-harness"
+        )
+        said = ssh.run_unchecked(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+        python = said.out.strip()
+        if said.code or tuple(map(int, python.split("."))) < (3, 11):
+            raise HostUnfit(
+                f"{address}: python3 is {python or said.err.strip()}; 3.11 or later is needed",
+                ability="python",
+            )
+        with tempfile.TemporaryDirectory(dir=scratch) as site:
+            packages.install(WORKER_REQUIREMENTS, python, Path(site))
+            target = home / f"site-{packages.identity(WORKER_REQUIREMENTS)}-{python}"
+            ssh.push(Path(site), target, _files(Path(site)))
+        for image in images:
+            ssh.push(image.path, home / "images" / image.name / image.id, _files(image.path))
+        work = home / f"work-{secrets.token_hex(4)}"
+    layout = Layout(code=home / "code", site=target, images=home / "images", work=work)
+    with deployed(address, layout, alias, scratch) as remote:
+        yield remote
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,62 @@
+"""Fixtures for tests that data can't say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from harness.model.errors import HostUnfit
+from harness.model.link import Link
+from harness.plugin.bench import Bench
+from harness.run import pod
+from harness.run.place import Place
+
+T = TypeVar("T")
+
+
+class Pods:
+    """Boots pods for one test, in an event loop of its own; all end with the test."""
+
+    def __init__(
+        self, place: Place, folder: Path, runner: asyncio.Runner, stack: contextlib.AsyncExitStack
+    ) -> None:
+        self.place = place
+        self.folder = folder
+        self.run = runner.run
+        self._stack = stack
+        self._count = 0
+
+    def boot(self, *links: Link) -> pod.Pod:
+        """A pod with these links, booted from nothing."""
+        self._count += 1
+        return self.enter(pod.booted(self.place, links, self.folder / f"pod-{self._count}"))
+
+    def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter an asynchronous context that is left when the test ends."""
+        return self.run(self._stack.enter_async_context(context))
+
+
+@pytest.fixture
+def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
+    """A factory of pods; skips, naming the ability, where the host can't run any."""
+    bench = Bench.of(request.config)
+    try:
+        place = bench.place
+    except HostUnfit as error:
+        if request.config.option.vsock_strict:
+            raise
+        pytest.skip(f"{error.ability}: {error.summary}")
+    folder = bench.results / re.sub(r"[^\w.-]+", "-", request.node.name)
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        try:
+            yield Pods(place, folder, runner, stack)
+        finally:
+            runner.run(stack.aclose())

@@ -1,0 +1,139 @@
+"""From the hosts asked for to xdist workers on them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from harness.host import doctor
+from harness.host.paths import Cache, cache_root
+from harness.host.runfolder import RunFolder
+from harness.image.store import Store
+from harness.lab import deploy, lab
+from harness.lab.address import Address
+from harness.model.errors import HostUnfit, InfrastructureError
+from harness.model.progress import Progress
+from harness.model.spec import Accel
+from harness.plugin.bench import available
+
+MOST_LABS = 4
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The kind of host to use (`local` or `lab`) and why, in one line."""
+
+    kind: str
+    reason: str
+
+
+def choose(wanted: str, store: Store, progress: Progress) -> Choice:
+    """What `wanted` (auto, local, lab) means on this machine.
+
+    :raise HostUnfit: when auto finds neither; the hint leads to the doctor.
+    """
+    if wanted != "auto":
+        return Choice(wanted, f"--host {wanted}")
+    for name in ("qemu", "pod"):
+        store.get(name, progress)
+    with progress.stage("host: looking what this machine can do"):
+        found = doctor.choose(doctor.examine(available(store), Cache()))
+    if found.kind is doctor.Kind.NONE:
+        raise HostUnfit(
+            f"VMs can run neither here nor in a lab: {found.reason}",
+            ability="host",
+            hint="vsock-harness doctor",
+        )
+    return Choice(found.kind.value, found.reason)
+
+
+def lab_count(asked: int | None, items: int | None) -> int:
+    """How many labs to boot: as asked for, else one a core, but no more than there are items for."""
+    if asked:
+        return asked
+    return max(1, min(os.cpu_count() or 1, MOST_LABS, items or MOST_LABS))
+
+
+@contextlib.contextmanager
+def labs(
+    count: int, store: Store, folder: RunFolder, logs: Path, memory_mib: int, progress: Progress
+) -> Iterator[list[deploy.Remote]]:
+    """`count` labs that are ready for a worker each.
+
+    :raise HostUnfit: not enough memory, or no means to build the images.
+    :raise InfrastructureError: an image can't be built, or a lab does not come up.
+    """
+    images = lab.LabImages(
+        qemu=store.get("qemu", progress), lab=store.get("lab", progress), guests=(store.get("pod", progress),)
+    )
+    accel = Accel.TCG
+    keys = cache_root() / "keys"
+
+    def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
+        name = f"lab{number}"
+        up = lab.up(
+            images, keys, folder, name=name, accel=accel, memory_mib=memory_mib, log_folder=logs / name
+        )
+        running = stack.enter_context(up)
+        layout = msgspec.structs.replace(deploy.LAB, images=PurePosixPath(str(lab.IMAGES)))
+        return stack.enter_context(deploy.deployed(running.address, layout, name, folder.path))
+
+    what = "lab: booting" if count == 1 else f"lab: booting {count} of them"
+    with _started(count, start, progress, what) as remotes:
+        yield remotes
+
+
+@contextlib.contextmanager
+def addresses(
+    given: list[Address], store: Store, folder: RunFolder, progress: Progress
+) -> Iterator[list[deploy.Remote]]:
+    """The given hosts, ready for workers."""
+    guest = store.get("pod", progress)
+    qemu = store.get("qemu", progress)
+
+    def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
+        return stack.enter_context(
+            deploy.prepared(given[number], f"host{number}", folder.path, (guest, qemu))
+        )
+
+    with _started(len(given), start, progress, f"host: preparing {', '.join(map(str, given))}") as remotes:
+        yield remotes
+
+
+@contextlib.contextmanager
+def _started(
+    count: int,
+    start: Callable[[int, contextlib.ExitStack], deploy.Remote],
+    progress: Progress,
+    what: str,
+) -> Iterator[list[deploy.Remote]]:
+    """All at once; if one fails, or on Ctrl-C, none is left."""
+    stacks = [contextlib.ExitStack() for _ in range(count)]
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=count, thread_name_prefix="vsock-harness host")
+    with contextlib.ExitStack() as all_of_them:
+        for stack in stacks:
+            all_of_them.enter_context(stack)
+        try:
+            with progress.stage(what):
+                futures = [pool.submit(start, number, stack) for number, stack in enumerate(stacks)]
+                remotes = [future.result() for future in futures]
+        finally:
+            # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads
+            pool.shutdown(wait=False, cancel_futures=True)
+        yield remotes
+
+
+def bring_home(remotes: list[deploy.Remote], results: Path) -> list[str]:
+    """Fetch each host's evidence into `results`; what could not be fetched, a line each."""
+    trouble = []
+    for remote in remotes:
+        try:
+            remote.ssh.run(["mkdir", "-p", str(remote.layout.results)])
+            remote.ssh.fetch(remote.layout.results, results)
+        except InfrastructureError as error:
+            trouble.append(f"{remote.alias}: its evidence is lost: {error.summary}")
+    return trouble

@@ -1,0 +1,107 @@
+"""One scenario on one link as a pytest item."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.host.speed import slowness
+from harness.judge import judge
+from harness.model.deadline import Deadline
+from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
+from harness.model.plan import Plan
+from harness.plugin.bench import Bench
+from harness.run import pod, record
+from harness.run.coordinator import PlanOverdue, run_plan
+
+_PLAN_SECONDS = 60.0
+"""For what takes a few seconds on a desktop core; multiplied by the host's slowness."""
+
+
+class ScenarioItem(pytest.Item):
+    """Set-up boots the pod, so that a host's or our own failure is an ERROR or a skip; the call judges."""
+
+    def __init__(self, *, plan: Plan, **rest: Any) -> None:
+        super().__init__(**rest)
+        labels = {"claim": plan.claim.value, "link": plan.link.value, "scenario": plan.scenario}
+        self.user_properties += labels.items()
+        self.plan = plan
+        self._stack = contextlib.AsyncExitStack()
+        self._runner: asyncio.Runner | None = None
+        self._pod: pod.Pod | None = None
+
+    @property
+    def _folder(self) -> Path:
+        return Bench.of(self.config).results / f"{self.plan.scenario}-{self.plan.link}"
+
+    def setup(self) -> None:
+        """Boot the pod.
+
+        :raise HostUnfit: as a skip that names the ability, unless --strict-host.
+        """
+        bench = Bench.of(self.config)
+        self._runner = asyncio.Runner()
+        try:
+            place = bench.place
+            boot = pod.booted(place, [self.plan.link], self._folder)
+            self._pod = self._runner.run(self._stack.enter_async_context(boot))
+        except HostUnfit as error:
+            if self.config.option.vsock_strict:
+                raise
+            pytest.skip(f"{error.ability}: {error.summary}")
+
+    def runtest(self) -> None:
+        """Run the plan's clients, judge what they saw, keep the evidence.
+
+        :raise SystemFailure: the verdict is failed, or the guest crashed.
+        """
+        assert self._runner is not None
+        assert self._pod is not None
+        self._runner.run(self._judged(self._pod, Bench.of(self.config)))
+
+    async def _judged(self, running: pod.Pod, bench: Bench) -> None:
+        overdue: PlanOverdue | None = None
+        try:
+            trace = await run_plan(
+                self.plan,
+                running.endpoint(self.plan.link),
+                deadline=Deadline(_PLAN_SECONDS * slowness()),
+                slowness=slowness(),
+                nursery=bench.nursery,
+            )
+        except PlanOverdue as error:
+            overdue, trace = error, error.trace
+        verdict = judge(self.plan, trace)
+        facts = record.facts(bench.place, running.hello, running.seconds, slowness())
+        record.write(self._folder, self.plan, trace, verdict, facts)
+        self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
+        running.machine.check()
+        if overdue is not None:
+            raise overdue
+        if not verdict.passed:
+            raise SystemFailure(verdict.difference, hint=f"evidence: {self._folder.name}/trace.jsonl")
+
+    def teardown(self) -> None:
+        """End the pod; what was wrong with it then is an ERROR of its own."""
+        if self._runner is not None:
+            with contextlib.closing(self._runner) as runner:
+                runner.run(self._stack.aclose())
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """An error of the harness says all itself; a traceback is only for bugs."""
+        error = excinfo.value
+        if isinstance(error, HarnessError):
+            kind = {SystemFailure: "FAIL", InfrastructureError: "ERROR"}
+            word = next((text for group, text in kind.items() if isinstance(error, group)), "ERROR")
+            notes = "\n".join(getattr(error, "__notes__", []))
+            return f"{word} {self.plan.scenario} on {self.plan.link}: {error}\n{notes}".rstrip()
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where this comes from, for pytest's lines."""
+        return self.path, None, f"{self.plan.scenario} on {self.plan.link}"

@@ -1,0 +1,89 @@
+"""The plugin's options, read in one place."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+
+from harness.lab.address import parse
+from harness.model.errors import UsageError
+from harness.model.link import Link
+
+HOSTS = ("auto", "local", "lab")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the harness's options, in a group of their own."""
+    group = parser.getgroup("vsock-harness", "VMs, links and hosts (vsock-harness)")
+    group.addoption(
+        "--host",
+        action="append",
+        dest="vsock_hosts",
+        metavar="HOST",
+        help="where VMs run: auto (default: the best that works), local, lab, or ssh://user@host[:port]; "
+        "may be given more than once with ssh://",
+    )
+    group.addoption(
+        "--link",
+        action="append",
+        dest="vsock_links",
+        metavar="LINK",
+        help=f"only these links, of: {', '.join(Link)}; may be given more than once, or with commas",
+    )
+    group.addoption(
+        "--strict-host",
+        action="store_true",
+        dest="vsock_strict",
+        help="what a host can't do is an error, not a skip",
+    )
+    group.addoption(
+        "--results",
+        dest="vsock_results",
+        metavar="DIR",
+        default="results",
+        help="where the run's folder of evidence is made (default: results)",
+    )
+    group.addoption(
+        "--lab-memory",
+        dest="vsock_lab_memory",
+        metavar="MIB",
+        type=int,
+        default=None,
+        help="memory of one lab in MiB (default: 4096)",
+    )
+
+
+def hosts(config: pytest.Config) -> list[str]:
+    """The hosts asked for; `["auto"]` if none was.
+
+    :raise UsageError: for an unknown word, or a mixture that makes no sense.
+    """
+    wanted: list[str] = config.option.vsock_hosts or ["auto"]
+    for word in wanted:
+        if word in HOSTS:
+            continue
+        if not word.startswith("ssh://"):
+            near = difflib.get_close_matches(word, HOSTS, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--host {word}: unknown{guess}", hint="auto, local, lab or ssh://user@host[:port]"
+            )
+        parse(word)
+    if len(wanted) > 1 and any(word in HOSTS for word in wanted):
+        raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
+    return wanted
+
+
+def links(config: pytest.Config) -> frozenset[Link] | None:
+    """The links asked for, None for all.
+
+    :raise UsageError: for an unknown link; names the nearest.
+    """
+    words = [word for option in config.option.vsock_links or [] for word in option.split(",")]
+    for word in words:
+        if word not in list(Link):
+            near = difflib.get_close_matches(word, list(Link), n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"--link {word}: unknown{guess}", hint=f"one of: {', '.join(Link)}")
+    return frozenset(Link(word) for word in words) or None
