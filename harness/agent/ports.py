@@ -8,7 +8,7 @@ import os
 import socket
 
 AGENT_PORT_NAME = "vsock-harness.agent"
-"""The name= of the virtserialport and the virtconsole that lead to the agent."""
+"""How the name= of every virtio port that leads to the agent begins; QEMU wants names to be unique."""
 
 _NETLINK_KOBJECT_UEVENT = 15  # linux/netlink.h
 
@@ -61,7 +61,7 @@ def _virtio(root: str) -> list[str]:
     consoles = 0
     for port in ports:
         name = _read(folder, f"{port}/name").strip()
-        if name not in ("", AGENT_PORT_NAME):
+        if name and not name.startswith(AGENT_PORT_NAME):
             continue
         is_console = _is_console(os.path.join(root, "dev", port))
         if name and is_console is not None:

@@ -85,6 +85,21 @@ def test_sigkill_leaves_nobody(tmp_path: Path, victim: str) -> None:
     assert harness.notes.read_text() == "imported\n", "no child runs the caller's __main__"
 
 
+def test_clients_do_not_need_the_forker_to_end_with_the_harness(tmp_path: Path) -> None:
+    with serial_like_agent() as path:
+        harness = Harness(path, tmp_path, as_file=True)
+        forker, *clients = harness.pids
+        with harness.process as process:
+            os.kill(forker, signal.SIGSTOP)
+            try:
+                kill(process.pid)
+                until(lambda: not any(map(alive, clients)), Deadline(5), "clients gone", every=0.01)
+                assert alive(forker)
+            finally:
+                os.kill(forker, signal.SIGCONT)
+            until(harness.all_gone, Deadline(5), "all gone", every=0.01)
+
+
 @pytest.mark.parametrize("as_file", [True, False])
 def test_ctrl_c_leaves_nobody_and_only_one_traceback(tmp_path: Path, as_file: bool) -> None:
     with serial_like_agent() as path:
