@@ -19,7 +19,7 @@ from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.nursery import Nursery
 from tests.unit.agents import serial_like_agent, unix_agent
-from tests.unit.running import alive, ends, group, kill, pids, plan, run
+from tests.unit.running import alive, endpoint, ends, group, kill, pids, plan, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,19 +85,28 @@ def test_sigkill_leaves_nobody(tmp_path: Path, victim: str) -> None:
     assert harness.notes.read_text() == "imported\n", "no child runs the caller's __main__"
 
 
-def test_clients_do_not_need_the_forker_to_end_with_the_harness(tmp_path: Path) -> None:
-    with serial_like_agent() as path:
-        harness = Harness(path, tmp_path, as_file=True)
-        forker, *clients = harness.pids
-        with harness.process as process:
-            os.kill(forker, signal.SIGSTOP)
-            try:
-                kill(process.pid)
-                until(lambda: not any(map(alive, clients)), Deadline(5), "clients gone", every=0.01)
-                assert alive(forker)
-            finally:
-                os.kill(forker, signal.SIGCONT)
-            until(harness.all_gone, Deadline(5), "all gone", every=0.01)
+def test_a_client_ends_with_its_pipe_in_the_middle_of_anything(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, Nursery() as nursery:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with nursery.spawn() as pipe:
+            pid, pidfd = _born(pipe)
+            os.close(pidfd)
+            begin = control.Begin(
+                client="client/0",
+                scenario="unit",
+                steps=(Ping(),),
+                endpoint=endpoint(tmp_path / "s"),
+                role=control.Role.ALONE,
+                leave=False,
+                slowness=1.0,
+            )
+            control.send(pipe, begin)
+            seen = [control.receive_report(pipe)[0] for _ in range(4)]
+            assert isinstance(seen[-1], control.Saw)
+            assert seen[-1].event.what is What.ASKED
+        until(lambda: not alive(pid), Deadline(5), "client gone", every=0.01)
+        assert alive(nursery.pid)
 
 
 @pytest.mark.parametrize("as_file", [True, False])

@@ -63,6 +63,8 @@ def test_news_starts_it_anew(clock: Clock) -> None:
     assert lost(patience)
     patience.news()
     assert not lost(patience)
+    clock.now += SILENCE
+    assert not lost(patience), "the rounds before the news don't count"
 
 
 def test_a_round_is_over_when_all_answered_and_another_does_not_begin_before(clock: Clock) -> None:

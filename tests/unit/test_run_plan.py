@@ -30,6 +30,8 @@ from harness.model.steps import (
 )
 from harness.model.trace import Event, What
 from harness.run.nursery import Nursery
+from harness.run.patience import HUNG
+from harness.run.roster import Trace
 from harness.run.steps import seed_for
 from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
@@ -54,6 +56,11 @@ def serial() -> Iterator[Path]:
         yield path
 
 
+def quick(trace: Trace) -> bool:
+    """Whether it ended by patience, long before the system would have been called hung."""
+    return trace[-1].at - trace[0].at < HUNG * BRISK / 2
+
+
 EIGHT = plan(group("client", Echo(bytes=256 * 1024), count=8))
 
 
@@ -72,6 +79,7 @@ def test_eight_clients_of_a_serial_port_wait_but_one(nursery: Nursery, serial: P
     assert len([event for event in trace if event.what is What.PINGED]) >= 3
     waiting = [event for event in trace if event.what is What.ENDED and event.detail["doing"] != "holding"]
     assert {str(event.detail["doing"]) for event in waiting} == {"connect", "echo"}
+    assert quick(trace)
 
 
 def test_draining_serves_those_who_waited_one_by_one(nursery: Nursery, serial: Path) -> None:
@@ -87,10 +95,14 @@ def test_draining_serves_those_who_waited_one_by_one(nursery: Nursery, serial: P
 
 
 def test_draining_a_link_for_many_lets_all_leave(nursery: Nursery, multi: Path) -> None:
-    trace = run(plan(group("client", Ping(), count=4), drain=True), multi, nursery)
-    left = [event.at for event in trace if event.what is What.LEFT]
+    seen: list[Event] = []
+    trace = run(plan(group("client", Ping(), count=4), drain=True), multi, nursery, on_event=seen.append)
+    arrived = [event.client for event in seen if event.what is What.HOLDING]
+    held = [event for event in trace if event.what is What.HOLDING]
+    left = [event for event in trace if event.what is What.LEFT]
     assert len(left) == 4
-    assert max(event.at for event in trace if event.what is What.HOLDING) < min(left)
+    assert held[-1].at < left[0].at
+    assert [event.client for event in left] == arrived
 
 
 @pytest.mark.parametrize("port", ["multi", "serial"])
@@ -130,6 +142,7 @@ def test_one_that_stops_reading_stalls_a_serial_port(nursery: Nursery, serial: P
     trace = run(STALLED, serial, nursery, slowness=BRISK)
     assert ends(trace, "others") == {"waiting": 4}
     assert only(trace, "stalled/0", What.HOLDING).detail == {"pings": False}
+    assert quick(trace)
 
 
 def test_one_that_stops_reading_stalls_nobody_else(nursery: Nursery, multi: Path) -> None:
