@@ -14,7 +14,7 @@ from harness.host.speed import slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
-from harness.model.plan import Plan
+from harness.model.plan import Boot, Plan
 from harness.plugin.bench import Bench
 from harness.run import pod, record
 from harness.run.coordinator import PlanOverdue, run_plan
@@ -48,8 +48,10 @@ class ScenarioItem(pytest.Item):
         self._runner = asyncio.Runner()
         try:
             place = bench.place
-            boot = pod.booted(place, [self.plan.link], self._folder)
-            self._pod = self._runner.run(self._stack.enter_async_context(boot))
+            boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
+            self._pod = self._runner.run(
+                self._stack.enter_async_context(boot(place, [self.plan.link], self._folder))
+            )
         except HostUnfit as error:
             if self.config.option.vsock_strict:
                 raise

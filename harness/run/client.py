@@ -167,8 +167,9 @@ class _Client:
 
     def _leave(self) -> NoReturn:
         assert self._tap is not None
-        self._tap.close()
+        # told before it is done: the next client's answer may come while this process waits for the CPU
         self._tell(What.LEFT)
+        self._tap.close()
         raise _Gone
 
     def _do(self, steps: Steps, step: Step) -> None:

@@ -22,12 +22,17 @@ from harness.model.errors import InfrastructureError, SystemFailure
 from harness.model.link import Endpoint, Link
 from harness.model.spec import MachineSpec, Vsock
 from harness.run.place import Place
+from harness.vm import template
+from harness.vm.commandline import RamFile
 from harness.vm.machine import Machine
 
 _BOOT_SECONDS = 60.0
 """For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
 
 _HELLO_SECONDS = 20.0
+
+SERIAL = tuple(link for link in Link if link.is_serial_port)
+"""What every template has."""
 
 
 class Pod(msgspec.Struct, frozen=True):
@@ -79,6 +84,61 @@ async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         hello = await greet(machine, first(links), place.agent)
         phases = {"qemu": started - begun, "boot": ready - started, "hello": time.monotonic() - ready}
         yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
+
+
+@contextlib.asynccontextmanager
+async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> AsyncIterator[Pod]:
+    """A pod that goes on from this place's template, its vsock device plugged in.
+
+    The template, made on first use, has every serial link; the clone has them too, whatever `links` says.
+
+    :raise: as `booted`.
+    """
+    links = frozenset(links)
+    deadline = Deadline(_BOOT_SECONDS * slowness())
+    begun = time.monotonic()
+    saved = await _template(place, log_folder.parent / "template")
+    made = time.monotonic()
+    async with contextlib.AsyncExitStack() as stack:
+        lease = stack.enter_context(CidLease.claim()) if Link.VSOCK in links else None
+        machine = await stack.enter_async_context(
+            Machine.start(
+                spec(place, SERIAL, Vsock.HOTPLUG),
+                place.qemu,
+                place.folder,
+                log_folder=log_folder,
+                deadline=deadline,
+                ram=RamFile(path=saved / "ram", share=False),
+                incoming=saved / "state",
+            )
+        )
+        started = time.monotonic()
+        if lease:
+            await machine.plug_vsock(lease, deadline)
+        plugged = time.monotonic()
+        hello = await greet(machine, first(links), place.agent)
+        phases = {"template": made - begun, "clone": started - made, "plug": plugged - started}
+        phases["hello"] = time.monotonic() - plugged
+        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
+
+
+async def _template(place: Place, log_folder: Path) -> Path:
+    """The folder with this place's saved pod (`ram`, `state`), made if it isn't there yet."""
+    folder = place.folder.path / "template"
+    if (folder / "state").exists():
+        return folder
+    folder.mkdir(exist_ok=True)
+    deadline = Deadline(_BOOT_SECONDS * slowness())
+    wish = spec(place, SERIAL, Vsock.HOTPLUG)
+    ram = RamFile(path=folder / "ram", share=True)
+    start = Machine.start(wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, ram=ram)
+    async with start as machine:
+        await machine.console.wait_for(inject.READY, deadline)
+        for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
+            await greet(machine, link, place.agent)
+        await template.save(machine.monitor, folder / "saving", deadline)
+        (folder / "saving").rename(folder / "state")
+    return folder
 
 
 def first(links: frozenset[Link]) -> Link:

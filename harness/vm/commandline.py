@@ -50,6 +50,7 @@ class RamFile(msgspec.Struct, frozen=True, kw_only=True):
 class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
 
+    `incoming`: wait for a saved machine instead of booting (`harness.vm.template`).
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
     ``/dev/vhost-vsock`` that holds `cid`.
     """
@@ -60,6 +61,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     cid: int | None = None
     vhost_fd: int | None = None
     ram: RamFile | None = None
+    incoming: bool = False
 
 
 def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
@@ -77,6 +79,7 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
         *_vsock(spec, wiring),
         *_drives(spec.drives),
         *_network(spec),
+        *(["-incoming", "defer"] if wiring.incoming else []),
     ]
 
 
@@ -107,6 +110,9 @@ def _machine(spec: MachineSpec, wiring: Wiring) -> list[str]:
         # stops it with GUEST_PANICKED and leaves it there to be looked at.
         *("-action", "reboot=shutdown,panic=pause"),
         *("-device", "pvpanic-pci"),
+        # Each clone of a saved machine gets another generation id, on which Linux reseeds its random numbers
+        # (drivers/virt/vmgenid.c).
+        *("-device", "vmgenid,guid=auto"),
         # Entropy, so that nothing in the guest's boot waits for it.
         *("-object", "rng-random,id=rng0,filename=/dev/urandom"),
         *("-device", "virtio-rng-pci,rng=rng0"),

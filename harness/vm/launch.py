@@ -66,6 +66,7 @@ async def spawn(
     paths: Mapping[Link, Path],
     lease: Lease | None,
     ram: RamFile | None,
+    incoming: bool,
 ) -> tuple[Process, socket.socket]:
     """Start QEMU on sockets that exist already; our end of its monitor's socket is the second result.
 
@@ -83,6 +84,7 @@ async def spawn(
             cid=lease.cid if lease else None,
             vhost_fd=lease.fd if lease else None,
             ram=ram,
+            incoming=incoming,
         )
         argv = commandline.build(spec, qemu, wiring)
         logs.cmdline.write_text(" \\\n".join(shlex.quote(arg) for arg in argv) + "\n")

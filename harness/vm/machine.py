@@ -15,7 +15,7 @@ from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, HarnessError, SystemFailure, UsageError
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
-from harness.vm import commandline, ending, launch
+from harness.vm import commandline, ending, launch, template
 from harness.vm.commandline import RamFile
 from harness.vm.console import Console
 from harness.vm.ending import Cause, End, QemuDied
@@ -64,8 +64,12 @@ class Machine:
         deadline: Deadline,
         lease: Lease | None = None,
         ram: RamFile | None = None,
+        incoming: Path | None = None,
     ) -> AsyncIterator[Machine]:
         """A VM that runs: QEMU has made all devices, the monitor answers; the guest only begins to boot.
+
+        With `incoming`, a device state saved by `template.save`, and `ram`, the memory it belongs to, the machine
+        goes on where that one was saved, instead of booting.
 
         `log_folder`, made if missing and this machine's own, gets ``qemu.cmdline``, ``qemu.stderr``,
         ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it alone.
@@ -83,8 +87,12 @@ class Machine:
             logs = Logs(log_folder)
             serial = sorted(link for link in spec.links if link.is_serial_port)
             paths = {link: folder.socket(f"{next(_numbers)}-{link}") for link in serial}
-            process, qmp = await launch.spawn(stack, spec, qemu, folder, logs, paths, lease, ram)
+            process, qmp = await launch.spawn(
+                stack, spec, qemu, folder, logs, paths, lease, ram, incoming is not None
+            )
             monitor = await launch.session(stack, process, qmp, logs, deadline)
+            if incoming is not None:
+                await template.restore(monitor, incoming, deadline)
             endpoints = _Endpoints(paths, lease.cid if lease else None)
             machine = cls(spec, process, monitor, logs, endpoints)
             watch = asyncio.create_task(machine._watch())

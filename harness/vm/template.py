@@ -1,0 +1,51 @@
+"""Saving a machine once and going on from there many times: device state in a file, memory in another.
+
+The memory stays where it is (migration capability `x-ignore-shared`, QEMU's migration/ram.c): the saved machine
+has it mapped shared, each clone copy-on-write, so clones share what they don't change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.model.deadline import Deadline
+from harness.model.errors import InfrastructureError
+from harness.vm.monitor import Events, Monitor
+
+_CAPABILITIES = {
+    "capabilities": [
+        {"capability": "x-ignore-shared", "state": True},
+        {"capability": "events", "state": True},
+    ]
+}
+
+
+async def save(monitor: Monitor, state: Path, deadline: Deadline) -> None:
+    """Stop the machine and write its device state; it is of no more use afterwards but to be quit.
+
+    :raise InfrastructureError: when it can't be saved.
+    """
+    await monitor.execute("stop")
+    await monitor.execute("migrate-set-capabilities", _CAPABILITIES)
+    with monitor.events("MIGRATION") as events:
+        await monitor.execute("migrate", {"uri": f"file:{state}"})
+        await _completed(monitor, events, f"saving a machine in {state.name}", deadline)
+
+
+async def restore(monitor: Monitor, state: Path, deadline: Deadline) -> None:
+    """Load a device state into a machine that waits for one, and let it run.
+
+    :raise InfrastructureError: when it does not fit the machine, or is damaged.
+    """
+    await monitor.execute("migrate-set-capabilities", _CAPABILITIES)
+    with monitor.events("MIGRATION") as events:
+        await monitor.execute("migrate-incoming", {"uri": f"file:{state}"})
+        await _completed(monitor, events, f"restoring a machine from {state.name}", deadline)
+    await monitor.execute("cont")
+
+
+async def _completed(monitor: Monitor, events: Events, what: str, deadline: Deadline) -> None:
+    while (status := (await events.get(deadline))["data"]["status"]) != "completed":
+        if status in ("failed", "cancelled"):
+            reason = (await monitor.execute("query-migrate")).get("error-desc", "QEMU gives no reason")
+            raise InfrastructureError(f"{what}: {status}: {reason}")
