@@ -125,11 +125,11 @@ class Ssh:
                 f"{self.address}: connection lost while it ran {argv[0]}: {error}"
             ) from error
 
-    def push(self, folder: Path, target: PurePosixPath, files: list[Path]) -> int:
+    def push(self, folder: Path, target: PurePosixPath, files: list[Path], *, only: bool = True) -> int:
         """Make `target` hold those `files` of `folder` (relative names); only what changed is sent.
 
-        A file counts as unchanged when size and modification time (in whole seconds) agree. What is in
-        `target` and not in `files` is removed, but for `__pycache__`. Returns how many files were sent.
+        A file counts as unchanged when size and modification time (in whole seconds) agree. With `only`, what
+        else is in `target` is removed, but for `__pycache__`. Returns how many files were sent.
         """
         sftp = self._open_sftp()
         there = dict(_remote_files(sftp, target))
@@ -146,7 +146,7 @@ class Ssh:
             sftp.utime(f"{remote}.new", (found.st_mtime, found.st_mtime))
             sftp.posix_rename(f"{remote}.new", str(remote))
             sent += 1
-        for gone in there:
+        for gone in there if only else ():
             sftp.remove(str(target / gone))
         return sent
 

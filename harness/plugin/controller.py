@@ -176,7 +176,7 @@ def _send(config: pytest.Config, argument: str, sent: str, remotes: list[deploy.
     target = inside if path.is_dir() else inside.parent
     for remote in remotes:
         root = remote.layout.work / sent
-        remote.ssh.push(base, root / PurePosixPath(target), files)
+        remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
         remote.ssh.run(["touch", str(root / "pytest.ini")])
     return "::".join([f"{sent}/{inside}", *rest])
 

@@ -22,6 +22,7 @@ from typing import NoReturn, TypeVar
 
 from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garbled, StaleReply, WrongData
 from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.model.steps import AskAndLeave, Leave, Step, StopReading
 from harness.model.trace import Event, What
@@ -181,8 +182,21 @@ class _Client:
         self._told = 0
         self._tell(What.ASKED)
         detail = self._guarded(lambda: steps.do(self._step, step, self._fact, self._wait_for_go))
-        if not isinstance(step, AskAndLeave):
+        if isinstance(step, AskAndLeave):
+            self._until_read()
+        else:
             self._tell(What.ANSWERED, **detail)
+
+    def _until_read(self) -> None:
+        """Wait until what was asked has been read: QEMU drops what it has not read when a client leaves.
+
+        A slow port takes it byte by byte, when the guest has room (tcp_chr_read and tcp_chr_hup in QEMU's
+        chardev/char-socket.c); a request that never reached the guest shows nothing. If it is never read,
+        the coordinator ends this client, as any that waits.
+        """
+        assert self._tap is not None
+        tap = self._tap
+        until(lambda: tap.unread() == 0, Deadline(None), "QEMU's reading of the request")
 
     def _fact(self, detail: Detail) -> None:
         self._tell(What.FACT, **detail)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,3 +43,13 @@ class Tap(socket.socket):
         if self._piece is not None:
             os.sched_yield()
         return sent
+
+    def unread(self) -> int:
+        """Bytes sent that the other end of a Unix socket has not read yet; 0 for other families.
+
+        From the kernel (TIOCOUTQ; unix_outq_len in net/unix/af_unix.c).
+        """
+        if self.family != socket.AF_UNIX:
+            return 0
+        (count,) = struct.unpack("i", fcntl.ioctl(self, termios.TIOCOUTQ, bytes(4)))
+        return int(count)

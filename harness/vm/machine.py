@@ -68,8 +68,8 @@ class Machine:
     ) -> AsyncIterator[Machine]:
         """A VM that runs: QEMU has made all devices, the monitor answers; the guest only begins to boot.
 
-        With `incoming`, a device state saved by `template.save`, and `ram`, the memory it belongs to, the machine
-        goes on where that one was saved, instead of booting.
+        With `incoming`, a device state saved by `template.save`, and `ram`, the memory it belongs to, it goes
+        on where that machine was saved, instead of booting.
 
         `log_folder`, made if missing and this machine's own, gets ``qemu.cmdline``, ``qemu.stderr``,
         ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it alone.

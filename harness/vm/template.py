@@ -1,7 +1,7 @@
 """Saving a machine once and going on from there many times: device state in a file, memory in another.
 
-The memory stays where it is (migration capability `x-ignore-shared`, QEMU's migration/ram.c): the saved machine
-has it mapped shared, each clone copy-on-write, so clones share what they don't change.
+The memory stays where it is (migration capability `x-ignore-shared`, QEMU's migration/ram.c): the saved
+machine has it mapped shared, each clone copy-on-write, so clones share what they don't change.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""What all subcommands' parsers share: examples kept as written, mistakes as errors with the nearest word."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.model.errors import UsageError
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.*)\)")
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, but its errors are `UsageError`, and options are never abbreviated."""
+
+    def __init__(self, **rest: object) -> None:
+        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **rest}
+        super().__init__(**settings)  # type: ignore[arg-type]
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The arguments; options and paths may be mixed.
+
+        :raise UsageError: names the nearest right word.
+        """
+        nested = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
+        if nested:
+            args, unknown = self.parse_known_args(argv)
+        else:
+            args, unknown = self.parse_known_intermixed_args(argv)
+        if unknown:
+            known = self._chosen(argv)._option_string_actions
+            word = unknown[0].split("=")[0]
+            what = f"unknown option {word}" if word.startswith("-") else f"unexpected argument {word!r}"
+            raise UsageError(f"{what}{guess(word, known)}", hint=f"{self.prog} --help")
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse for a mistake.
+
+        :raise UsageError: always.
+        """
+        found = _CHOICE.search(message)
+        if found:
+            choices = re.findall(r"[\w-]+", found["choices"])
+            message = f"{found['word']!r} is none of: {', '.join(choices)}{guess(found['word'], choices)}"
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+    def _chosen(self, argv: Sequence[str]) -> argparse.ArgumentParser:
+        """The parser of the subcommand that `argv` names, else this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                named = (action.choices[word] for word in argv if word in action.choices)
+                return next(named, self)
+        return self
+
+
+def guess(word: str, words: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the word nearest to a wrong one, or nothing."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first `--`, and what behind it."""
+    words = list(argv)
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]

@@ -1,0 +1,146 @@
+"""``vsock-harness run``: a thin front on pytest and the harness's plugin."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.model.errors import UsageError
+from harness.model.link import Link
+
+if TYPE_CHECKING:
+    from harness.cli.parsing import Subparsers
+
+SCENARIOS = Path("scenarios")
+SHIPPED = Path(__file__).resolve().parents[2] / SCENARIOS
+"""The scenarios that belong to this checkout."""
+
+_EXAMPLES = """\
+examples:
+  vsock-harness run                                     all scenarios, on the best host that works here
+  vsock-harness run scenarios/pod-diagram.yaml          one scenario, on each of its links
+  vsock-harness run scenarios/pod-diagram.yaml::vsock   on one
+  vsock-harness run --link vsock,virtio-serial -n 2     two links, two workers (two labs, where labs are used)
+  vsock-harness run -k 'serial and not stale'           by name, as pytest's -k
+  vsock-harness run --host ssh://me@kvm-box             on another machine
+  vsock-harness run -- --lf --junitxml=out.xml          whatever else pytest knows, behind --
+
+Evidence (traces, consoles, QMP transcripts, JUnit XML) goes to results/TIME/; results/latest is the newest.
+Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 4 wrong usage, 5 nothing to run.
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``run`` to the command's subparsers."""
+    made = subparsers.add_parser(
+        "run",
+        help="run scenarios: boot VMs, let clients talk to them, judge what they saw",
+        usage="%(prog)s [PATH ...] [options] [-- PYTEST ARGS]",
+        description="Runs scenario files: one test for each scenario and link.",
+        epilog=_EXAMPLES,
+    )
+    made.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="scenario files, folders of them, or test modules (default: ./scenarios if there is one, "
+        "else those of the checkout)",
+    )
+    made.add_argument(
+        "--link",
+        action="append",
+        metavar="LINK",
+        help=f"only these links, with commas or given more than once: {', '.join(Link)}",
+    )
+    made.add_argument(
+        "--host",
+        action="append",
+        metavar="HOST",
+        help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
+        "ssh:// may be given more than once",
+    )
+    made.add_argument("-n", type=_positive, dest="workers", metavar="N", help="workers; with labs, N labs")
+    made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
+    made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
+    made.add_argument(
+        "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
+    )
+    made.add_argument("--lab-memory", type=_positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
+    loud = made.add_mutually_exclusive_group()
+    loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
+    loud.add_argument("-v", "--verbose", action="store_true", help="more about each failure")
+    made.set_defaults(main=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Become pytest; does not return.
+
+    :raise UsageError: when a path is not there.
+    """
+    argv = [sys.executable, "-P", "-m", "pytest", *arguments(args, Path.cwd())]
+    sys.stdout.flush()
+    os.execv(sys.executable, argv)
+
+
+def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
+    """What pytest is called with. `cwd` is what relative paths are relative to.
+
+    :raise UsageError: when a path is not there; names near ones.
+    """
+    made = ["-q"] if args.quiet else ["-vv"] if args.verbose else ["-v"]
+    for host in args.host or ["auto"]:
+        made += ["--host", host]
+    for link in args.link or []:
+        made += ["--link", link]
+    made += ["-n", str(args.workers)] if args.workers else []
+    made += ["-k", args.expression] if args.expression else []
+    made += ["--strict-host"] if args.strict else []
+    made += ["--results", args.results] if args.results else []
+    made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
+    made += ["-x"] if args.first else []
+    return [*made, *args.rest, *paths(args.paths, cwd)]
+
+
+def paths(given: list[str], cwd: Path) -> list[str]:
+    """The paths to run; those given if they are there.
+
+    :raise UsageError: when one is not there, or none is given and there are no scenarios.
+    """
+    for word in given:
+        path = word.split("::")[0]
+        if not (cwd / path).exists():
+            near = _near(path, cwd)
+            also = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"{path}: no such file or folder{also}", hint="vsock-harness run --help")
+    if given:
+        return given
+    if (cwd / SCENARIOS).is_dir():
+        return [str(SCENARIOS)]
+    if SHIPPED.is_dir():
+        return [str(SHIPPED)]
+    raise UsageError(f"no scenarios in {cwd} or {SHIPPED.parent}", hint="give a path: vsock-harness run PATH")
+
+
+def _near(path: str, cwd: Path) -> list[str]:
+    """Up to three paths that may have been meant: as written from `cwd`, scenarios by their bare name too."""
+    wanted = Path(path)
+    places = dict.fromkeys([wanted.parent, SCENARIOS, SHIPPED])
+    found: dict[str, str] = {}
+    for place in places:
+        if not (cwd / place).is_dir():
+            continue
+        for entry in sorted((cwd / place).iterdir()):
+            if entry.is_dir() or entry.suffix in (".yaml", ".yml", ".py"):
+                found.setdefault(entry.stem, str(place / entry.name))
+    return [found[stem] for stem in difflib.get_close_matches(wanted.stem, found, n=3)]
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1")
+    return int(word)
