@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from harness.cli.parsing import Parser, split
 from harness.model.errors import HarnessError, HostUnfit, UsageError
@@ -64,6 +64,11 @@ def main(argv: Sequence[str]) -> int:
         # whoever read our output has left; the interpreter's own flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:
+        if error.filename is None:
+            raise  # nothing that a user can make sense of: a bug
+        print(f"vsock-harness: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return code
 
 
@@ -71,12 +76,12 @@ def _command(argv: Sequence[str]) -> int:
     name = argv[0] if argv else ""
     top = Parser(
         prog="vsock-harness",
-        description="Boots real QEMU VMs with vhost-vsock-pci and checks what a VM's host sees of vsock and of "
-        "serial ports.",
+        description="Boots real QEMU VMs with vhost-vsock-pci and checks what a VM's host sees of vsock and "
+        "of serial ports.",
         epilog=_EXAMPLES,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = top.add_subparsers(metavar="COMMAND", title="commands", dest="command", required=True)
+    commands = top.add_subparsers(metavar="COMMAND", title="commands")
     for known, text in COMMANDS.items():
         if known == name:
             importlib.import_module(f"harness.cli.{name}").add_parser(commands)
@@ -88,7 +93,8 @@ def _command(argv: Sequence[str]) -> int:
     try:
         if name not in COMMANDS:
             top.parse(argv)
-        return _run(name, cast(Parser, commands.choices[name]), argv[1:])
+            raise UsageError("no command given", hint="vsock-harness --help")
+        return _run(name, commands.choices[name], argv[1:])
     except SystemExit as end:  # argparse's --help
         return int(end.code or 0)
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.parsing import positive
 from harness.model.errors import UsageError
 from harness.model.link import Link
 
@@ -38,7 +39,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``run`` to the command's subparsers."""
     made = subparsers.add_parser(
         "run",
-        help="run scenarios: boot VMs, let clients talk to them, judge what they saw",
         usage="%(prog)s [PATH ...] [options] [-- PYTEST ARGS]",
         description="Runs scenario files: one test for each scenario and link.",
         epilog=_EXAMPLES,
@@ -63,13 +63,13 @@ def add_parser(subparsers: Subparsers) -> None:
         help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
         "ssh:// may be given more than once",
     )
-    made.add_argument("-n", type=_positive, dest="workers", metavar="N", help="workers; with labs, N labs")
+    made.add_argument("-n", type=positive, dest="workers", metavar="N", help="workers; with labs, N labs")
     made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
-    made.add_argument("--lab-memory", type=_positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -138,9 +138,3 @@ def _near(path: str, cwd: Path) -> list[str]:
             if entry.is_dir() or entry.suffix in (".yaml", ".yml", ".py"):
                 found.setdefault(entry.stem, str(place / entry.name))
     return [found[stem] for stem in difflib.get_close_matches(wanted.stem, found, n=3)]
-
-
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1")
-    return int(word)

@@ -21,7 +21,6 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add ``schema`` to the command's subparsers."""
     parser = subparsers.add_parser(
         "schema",
-        help="print the JSON Schema of scenario files",
         description="Prints the JSON Schema (draft 2020-12) of scenario files.",
         epilog=_EXAMPLES,
     )

@@ -1,0 +1,93 @@
+"""What ``vsock-harness images prune`` may remove, and what it must leave alone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from harness.image.store import Image, Store
+from harness.model.errors import InfrastructureError
+
+
+def user(folder: Path) -> int | None:
+    """A process that runs from `folder`: QEMU, its loader, kernel and drives are named on its command line.
+
+    A lab that has opened them needs their names no more: a file lives until it is closed, whoever unlinks it.
+    But QEMU loads modules when a device is plugged in, and a pod's image is opened pod by pod.
+    """
+    inside = os.fsencode(f"{folder}/")
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended
+                if inside in (process / "cmdline").read_bytes():
+                    return int(process.name)
+    return None
+
+
+def remove(store: Store, image: Image) -> None:
+    """Remove an image, unless another prune was faster.
+
+    :raise InfrastructureError: when it can't be removed.
+    """
+    try:
+        store.remove(image)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _stuck(image.path, error) from error
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """A folder of a build, or of a removal, whose process has ended."""
+
+    path: Path
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on disk."""
+        return sum(path.lstat().st_size for path in self.path.rglob("*") if not path.is_dir())
+
+    def remove(self) -> None:
+        """Remove it.
+
+        :raise InfrastructureError: when it can't be removed.
+        """
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _stuck(self.path, error) from error
+
+
+def leftovers(root: Path) -> Iterator[Leftover]:
+    """The scratch folders of the cache `root` that no living process holds (see `Store`)."""
+    scratch = root / "scratch"
+    for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
+        if folder.is_dir() and not _held(folder):
+            yield Leftover(folder)
+
+
+def _held(folder: Path) -> bool:
+    """Whether a build works in it: it holds the lock. What is being removed has none and is nobody's."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return not folder.name.startswith("removed-")  # a build that only begins
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _stuck(path: Path, error: OSError) -> InfrastructureError:
+    return InfrastructureError(
+        f"{path} can't be removed: {error.strerror}",
+        hint="is it another user's, or on a read-only file system?",
+    )

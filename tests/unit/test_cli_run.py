@@ -1,0 +1,109 @@
+"""`vsock-harness run`: what pytest is called with, and which paths there are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import run
+from harness.cli.main import main
+from harness.model.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What the process became, without becoming it."""
+    seen: list[str] = []
+
+    def become(program: str, argv: list[str]) -> None:
+        seen.extend(argv)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scenarios").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / f"scenarios/{name}.yaml").touch()
+    return seen
+
+
+def arguments(called: list[str]) -> list[str]:
+    assert called[:4] == [sys.executable, "-P", "-m", "pytest"]
+    return called[4:]
+
+
+def test_nothing_given(called: list[str]) -> None:
+    main(["run"])
+    assert arguments(called) == ["-v", "--host", "auto", "scenarios"]
+
+
+def test_everything_given(called: list[str]) -> None:
+    words = "scenarios/one.yaml --link vsock -x --link isa-serial,virtconsole -n 2 -k a --strict"
+    more = "--results out --lab-memory 2048 --host lab -q scenarios/two.yaml::vsock -- --lf -n 3"
+    main(["run", *words.split(), *more.split()])
+    wanted = "-q --host lab --link vsock --link isa-serial,virtconsole -n 2 -k a --strict-host"
+    wanted += " --results out --lab-memory 2048 -x --lf -n 3 scenarios/one.yaml scenarios/two.yaml::vsock"
+    assert arguments(called) == wanted.split()
+
+
+def test_more_hosts_and_words(called: list[str]) -> None:
+    main(["run", "-v", "--host", "ssh://a", "--host", "ssh://b"])
+    assert arguments(called) == ["-vv", "--host", "ssh://a", "--host", "ssh://b", "scenarios"]
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ("scenarios/oen.yaml", "did you mean scenarios/one.yaml?"),
+        ("two", "did you mean scenarios/two.yaml?"),
+        ("scenarios/two.yml", "did you mean scenarios/two.yaml?"),
+        ("scenaros", "did you mean scenarios?"),
+        ("xyz.yaml", "no such file or folder\n"),
+    ],
+)
+def test_path_that_is_not_there(
+    given: str, near: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", given]) == 2
+    assert not called
+    err = capsys.readouterr().err
+    assert err.startswith(f"vsock-harness: error: {given}: no such file or folder")
+    assert near in err
+
+
+def test_checkout_scenarios_are_the_default_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run.paths([], tmp_path) == [str(ROOT / "scenarios")]
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "scenarios")
+    with pytest.raises(UsageError, match="no scenarios"):
+        run.paths([], tmp_path)
+
+
+def test_pytest_really_takes_them(tmp_path: Path) -> None:
+    scenario = ROOT / "scenarios/pod-diagram.yaml"
+    argv = [sys.executable, "-c", "from harness.cli.main import entry; entry()", "run", str(scenario)]
+    words = ["--link", "vsock", "-n", "1", "-k", "diagram", "--strict", "--lab-memory", "2048", "-x"]
+    more = ["--results", str(tmp_path), "--", "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run([*argv, *words, *more], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ScenarioItem vsock" in done.stdout
+    assert "1/2 tests collected" in done.stdout
+
+
+def test_typo_in_a_scenario_stops_before_any_vm(tmp_path: Path) -> None:
+    broken = (ROOT / "scenarios/pod-diagram.yaml").read_text().replace("links:", "lniks:")
+    (tmp_path / "broken.yaml").write_text(broken)
+    argv = [sys.executable, "-c", "from harness.cli.main import entry; entry()", "run", "broken.yaml"]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
+    assert done.returncode == 4
+    assert "broken.yaml:" in done.stderr
+    assert "did you mean 'links'?" in done.stderr
+    assert not (tmp_path / "cache").exists()
