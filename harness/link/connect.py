@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 
 from harness.model.errors import UsageError
 from harness.model.link import AGENT_PORT, Endpoint
+
+KERNEL_TIMEOUT = 2.0
+"""Seconds a vsock connect() takes at most unless told otherwise (VSOCK_DEFAULT_CONNECT_TIMEOUT, af_vsock.c)."""
+
+_SO_VM_SOCKETS_CONNECT_TIMEOUT = 6  # linux/vm_sockets.h
 
 FIRST_GUEST_CID = 3
 """0 is the hypervisor, 1 this machine itself, 2 the host this machine may be a guest of (vsock(7))."""
 
 
-def connect(endpoint: Endpoint) -> socket.socket:
+def connect(endpoint: Endpoint, *, vsock_timeout: float = KERNEL_TIMEOUT) -> socket.socket:
     """Connect to `endpoint` and return the socket, blocking and without a timeout.
 
     A serial port's connect() may block for ever, and a connection that it returned may be served much later
-    or never: that is what is to be seen, so nothing here hides it. On vsock the kernel gives up after 2 s
-    (VSOCK_DEFAULT_CONNECT_TIMEOUT, net/vmw_vsock/af_vsock.c); a Python timeout would hide its errno.
+    or never: that is what is to be seen, so nothing here hides it. On vsock the kernel gives up with
+    ETIMEDOUT after `vsock_timeout` seconds; a Python timeout would hide its errno.
 
     :raise OSError: when connect() fails, with its errno; the socket is closed then.
     :raise UsageError: for an endpoint without its address, and for a CID below 3: it leads to this machine
@@ -25,11 +32,22 @@ def connect(endpoint: Endpoint) -> socket.socket:
     family, address = _address(endpoint)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if family == socket.AF_VSOCK and vsock_timeout != KERNEL_TIMEOUT:
+            _set_timeout(sock, vsock_timeout)
         sock.connect(address)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _set_timeout(sock: socket.socket, seconds: float) -> None:
+    """Set SO_VM_SOCKETS_CONNECT_TIMEOUT; by libc, because Python takes only ints for AF_VSOCK options."""
+    whole = int(seconds)
+    value = struct.pack("=qq", whole, int((seconds - whole) * 1e6))  # struct timeval
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setsockopt(sock.fileno(), socket.AF_VSOCK, _SO_VM_SOCKETS_CONNECT_TIMEOUT, value, len(value)):
+        raise OSError(ctypes.get_errno(), "SO_VM_SOCKETS_CONNECT_TIMEOUT")
 
 
 def _address(endpoint: Endpoint) -> tuple[int, tuple[int, int] | str]:

@@ -35,8 +35,22 @@ class Pods:
 
     def boot(self, *links: Link) -> pod.Pod:
         """A pod with these links, booted from nothing."""
+        return self.enter(pod.booted(self.place, links, self._next()))
+
+    def clone(self, *links: Link) -> pod.Pod:
+        """A pod that goes on from this host's template; it has every serial link, and vsock if asked for."""
+        return self.enter(pod.cloned(self.place, links, self._next()))
+
+    def close(self) -> None:
+        """End all of them now.
+
+        :raise HarnessError: what was wrong with one of them, as when a test ends.
+        """
+        self.run(self._stack.aclose())
+
+    def _next(self) -> Path:
         self._count += 1
-        return self.enter(pod.booted(self.place, links, self.folder / f"pod-{self._count}"))
+        return self.folder / f"pod-{self._count}"
 
     def enter(self, context: AbstractAsyncContextManager[T]) -> T:
         """Enter an asynchronous context that is left when the test ends."""

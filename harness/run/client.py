@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garbled, StaleReply, WrongData
-from harness.link.connect import connect
+from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.model.steps import AskAndLeave, Leave, Step, StopReading
@@ -122,7 +122,8 @@ class _Client:
         else:
             self._tell(What.CONNECTING)
             try:
-                sock = connect(self._begin.endpoint)
+                # on an emulated host the kernel's 2 s pass while other clients have the only CPU
+                sock = connect(self._begin.endpoint, vsock_timeout=KERNEL_TIMEOUT * self._begin.slowness)
             except OSError as error:
                 self._tell(What.REFUSED, errno=_name(error), error=str(error.strerror))
                 raise _Gone from error

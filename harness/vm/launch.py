@@ -77,6 +77,8 @@ async def spawn(
         handed_over.enter_context(theirs)
         stack.callback(ours.close)
         links = {link: handed_over.enter_context(_listen(path)) for link, path in paths.items()}
+        for path in paths.values():
+            stack.callback(path.unlink, missing_ok=True)
         wiring = Wiring(
             qmp_fd=theirs.fileno(),
             console=logs.console,

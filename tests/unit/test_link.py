@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
 from pathlib import Path
 
 import pytest
 
+from harness.link import connect as connecting
 from harness.link.connect import connect
 from harness.model.errors import UsageError
 from harness.model.link import AGENT_PORT, Endpoint, Link
@@ -98,3 +100,13 @@ def test_an_endpoint_without_its_address_is_a_usage_error(
     with pytest.raises(UsageError):
         connect(endpoint)
     assert not dialled
+
+
+def test_the_kernel_takes_the_connect_timeout() -> None:
+    with socket.socket(socket.AF_VSOCK) as sock:  # never connected
+        connecting._set_timeout(sock, 12.5)
+        value = (ctypes.c_longlong * 2)()
+        size = ctypes.c_uint(ctypes.sizeof(value))
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.getsockopt(sock.fileno(), socket.AF_VSOCK, 6, value, ctypes.byref(size)) == 0
+        assert (value[0], value[1] // 10_000) == (12, 50)
