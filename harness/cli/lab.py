@@ -110,7 +110,10 @@ def status(args: argparse.Namespace) -> int:
         else:
             print("a command boots or ends it right now" if state == "changing" else "down")
             if state == "down" and keep.log.exists():
-                print(f"how the last one ended: {keep.log}")
+                said = [
+                    line for line in keep.log.read_text(errors="replace").splitlines() if "holder: " in line
+                ]
+                print(f"the last one: {said[-1] if said else 'its holder was killed'}; logs: {keep.root}")
         return DOWN
     seen = _show(keep, kept, Store(cache_root()), as_json=args.json)
     return 0 if seen.answers else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ from harness.cli.main import main
 from harness.image.store import Store
 from harness.lab import keeping
 from harness.lab.kept import Keep
+from harness.model.deadline import Deadline, until
 
 
 @pytest.fixture
@@ -134,6 +136,22 @@ def test_lab_that_does_not_answer_is_told_from_one_that_is_up(
     capsys.readouterr()
     assert main(["lab", "status"]) == 1
     assert "up, but it does not answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("victim", "said"), [("qemu", "QEMU (process"), ("holder", "its holder was killed; logs: ")]
+)
+def test_status_says_how_the_last_one_ended(
+    victim: str, said: str, keep: Keep, asked: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["lab", "up"])
+    kept = keep.find()
+    assert kept is not None
+    os.kill(kept.lab.pid if victim == "qemu" else kept.holder, signal.SIGKILL)
+    until(lambda: not kept.run_folder.exists(), Deadline(10), "the end")
+    capsys.readouterr()
+    assert main(["lab", "status"]) == cli.DOWN
+    assert said in capsys.readouterr().out
 
 
 def test_lab_in_use_is_not_ended_unless_forced(
