@@ -48,7 +48,7 @@ def load(name: str, folder: Path = RECIPES) -> Recipe:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no image is called {name!r}{guess} There are: {', '.join(known)}")
+        raise UsageError(f"no image is called {name!r}{guess}; there are: {', '.join(known)}")
     try:
         return msgspec.convert(tomllib.loads(path.read_text()), Recipe)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,9 @@ from harness.model.errors import HostUnfit, InfrastructureError, UsageError
 from harness.model.progress import Progress, Silent
 
 MANIFEST = "manifest.json"
+
+_LOCKED_WITHIN = 60.0
+"""Seconds from a scratch folder's making to its lock's, by far."""
 
 
 class Package(msgspec.Struct, frozen=True, order=True):
@@ -226,7 +230,8 @@ def _sweep(folder: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except FileNotFoundError:
-        if folder.name.startswith("removed-"):
+        # removed images have no lock; nor has a folder whose builder was killed, or is just about to make it
+        if time.time() - folder.stat().st_mtime > _LOCKED_WITHIN:
             shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
         return
@@ -237,7 +242,7 @@ def _read(folder: Path) -> Image | None:
         return Image(
             path=folder, manifest=msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{folder / MANIFEST}: {error}", hint=f"remove {folder}") from error

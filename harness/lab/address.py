@@ -50,10 +50,10 @@ def client_config(address: Address, alias: str, known_hosts: Path) -> str:
     if address.user:
         lines.append(f"  User {address.user}")
     if address.key:
-        lines += [f"  IdentityFile {address.key}", "  IdentitiesOnly yes", "  IdentityAgent none"]
+        lines += [f'  IdentityFile "{address.key}"', "  IdentitiesOnly yes", "  IdentityAgent none"]
     if address.host_key:
         known_hosts.write_text(f"[{address.host}]:{address.port} {address.host_key}\n")
-        lines += [f"  UserKnownHostsFile {known_hosts}", "  GlobalKnownHostsFile /dev/null"]
+        lines += [f'  UserKnownHostsFile "{known_hosts}"', "  GlobalKnownHostsFile /dev/null"]
     lines += ["  StrictHostKeyChecking yes", "  BatchMode yes", "  LogLevel ERROR", "  ConnectTimeout 60"]
     lines += ["  ServerAliveInterval 15", "  ServerAliveCountMax 8", "  Compression no"]
     return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ from harness.image.store import Image
 from harness.lab.address import Address, client_config
 from harness.lab.ssh import Ssh
 from harness.model.errors import HostUnfit
+from harness.model.spec import Accel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORKER_REQUIREMENTS = REPOSITORY / "requirements-worker.txt"
@@ -37,13 +38,17 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
-    """A host ready for workers; `config` is an OpenSSH client configuration that knows it as `alias`."""
+    """A host ready for workers; `config` is an OpenSSH client configuration that knows it as `alias`.
+
+    `accel` is what pods use there, None if the host is to find out itself.
+    """
 
     alias: str
     address: Address
     config: Path
     layout: Layout
     ssh: Ssh
+    accel: Accel | None
 
     @property
     def gateway(self) -> str:
@@ -68,7 +73,9 @@ def sent_files() -> list[Path]:
 
 
 @contextlib.contextmanager
-def deployed(address: Address, layout: Layout, alias: str, scratch: Path) -> Iterator[Remote]:
+def deployed(
+    address: Address, layout: Layout, alias: str, scratch: Path, *, accel: Accel | None = None
+) -> Iterator[Remote]:
     """The host with this checkout's code on it, only what changed having been sent.
 
     Its work folder is this run's own: it is removed when the `with` is left or the connection breaks.
@@ -83,7 +90,7 @@ def deployed(address: Address, layout: Layout, alias: str, scratch: Path) -> Ite
             # xdist sends its own pytest unless it finds it in the work folder
             for package in ("pytest", "_pytest"):
                 ssh.run(["cp", "-a", str(layout.site / package), str(layout.work)])
-            yield Remote(alias=alias, address=address, config=config, layout=layout, ssh=ssh)
+            yield Remote(alias=alias, address=address, config=config, layout=layout, ssh=ssh, accel=accel)
 
 
 @contextlib.contextmanager

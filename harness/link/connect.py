@@ -10,7 +10,7 @@ from harness.model.errors import UsageError
 from harness.model.link import AGENT_PORT, Endpoint
 
 KERNEL_TIMEOUT = 2.0
-"""Seconds a vsock connect() takes at most unless told otherwise (VSOCK_DEFAULT_CONNECT_TIMEOUT, af_vsock.c)."""
+"""Seconds a vsock connect() takes at most by default (VSOCK_DEFAULT_CONNECT_TIMEOUT, af_vsock.c)."""
 
 _SO_VM_SOCKETS_CONNECT_TIMEOUT = 6  # linux/vm_sockets.h
 

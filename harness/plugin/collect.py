@@ -33,6 +33,7 @@ def scenario_files(config: pytest.Config) -> list[Path]:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker that items bear."""
     config.addinivalue_line("markers", "claim(id): the claim that a scenario shows")
+    config.addinivalue_line("markers", "vm: boots real VMs; run it where they run, with --host")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -16,7 +16,7 @@ import pytest
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import deploy, lab
+from harness.lab import deploy
 from harness.lab.address import parse
 from harness.model.errors import HarnessError, UsageError
 from harness.model.scenario import load
@@ -79,9 +79,10 @@ def _run(config: pytest.Config) -> Iterator[None]:
             remotes = []
             if choice.kind == "lab":
                 folder = stack.enter_context(RunFolder.create())
-                count = hosts.lab_count(_asked(config), items)
-                memory = config.option.vsock_lab_memory or lab.MEMORY_MIB
-                remotes = stack.enter_context(hosts.labs(count, store, folder, results, memory, progress))
+                memory = config.option.vsock_lab_memory
+                wish = hosts.LabWish(count=_asked(config), memory_mib=memory, items=items)
+                remotes, which = stack.enter_context(hosts.labs(wish, store, folder, results, progress))
+                header.append(f"lab: {which}")
             else:
                 for name in ("qemu", "pod"):
                     store.get(name, progress)
@@ -197,7 +198,7 @@ def pytest_configure_node(node: Any) -> None:
     if remote is None:
         setting = Setting(node.config.stash[RESULTS])
     else:
-        accel = "kvm" if remote.layout == deploy.LAB else ""
+        accel = remote.accel.value if remote.accel else ""
         setting = Setting(str(remote.layout.results), str(remote.layout.images), accel)
     node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
 

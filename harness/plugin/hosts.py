@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -16,6 +16,7 @@ from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab import deploy, lab
 from harness.lab.address import Address
+from harness.lab.kept import Keep
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
@@ -51,18 +52,26 @@ def choose(wanted: str, store: Store, progress: Progress) -> Choice:
     return Choice(found.kind.value, found.reason)
 
 
-def lab_count(asked: int | None, items: int | None) -> int:
-    """How many labs to boot: as asked for, else one a core, but no more than there are items for."""
-    if asked:
-        return asked
+class LabWish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run asks of its labs: how many and how large, if it says; how many items there are, if known."""
+
+    count: int | None
+    memory_mib: int | None
+    items: int | None
+
+
+def lab_count(items: int | None) -> int:
+    """How many labs to boot unless told: one a core, but no more than there are items for."""
     return max(1, min(os.cpu_count() or 1, MOST_LABS, items or MOST_LABS))
 
 
 @contextlib.contextmanager
 def labs(
-    count: int, store: Store, folder: RunFolder, logs: Path, memory_mib: int, progress: Progress
-) -> Iterator[list[deploy.Remote]]:
-    """`count` labs that are ready for a worker each.
+    wish: LabWish, store: Store, folder: RunFolder, logs: Path, progress: Progress
+) -> Iterator[tuple[list[deploy.Remote], str]]:
+    """Labs that are ready for a worker each, and which they are in a few words.
+
+    A kept lab is used if one is up and `wish` asks neither for several nor for a size.
 
     :raise HostUnfit: not enough memory, or no means to build the images.
     :raise InfrastructureError: an image can't be built, or a lab does not come up.
@@ -70,17 +79,36 @@ def labs(
     images = lab.LabImages(
         qemu=store.get("qemu", progress), lab=store.get("lab", progress), guests=(store.get("pod", progress),)
     )
-    accel = Accel.TCG
+    with contextlib.ExitStack() as stack:
+        loan = None
+        if not wish.count and not wish.memory_mib:
+            loan = stack.enter_context(Keep().borrowed(images))
+        if loan and loan.lab:
+            with progress.stage("lab: making the kept one ready"):
+                work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
+                layout = msgspec.structs.replace(deploy.LAB, work=work)
+                ready = deploy.deployed(loan.lab.address, layout, "kept", folder.path, accel=Accel.KVM)
+                remotes = [stack.enter_context(ready)]
+            yield remotes, f"the kept lab ({loan.reason})"
+        else:
+            count = wish.count or lab_count(wish.items)
+            memory = wish.memory_mib or lab.MEMORY_MIB
+            remotes = stack.enter_context(_booted(count, images, folder, logs, memory, progress))
+            yield remotes, f"{count} booted, {memory} MiB each" + (f"; {loan.reason}" if loan else "")
+
+
+@contextlib.contextmanager
+def _booted(
+    count: int, images: lab.LabImages, folder: RunFolder, logs: Path, memory_mib: int, progress: Progress
+) -> Iterator[list[deploy.Remote]]:
     keys = cache_root() / "keys"
 
     def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
         name = f"lab{number}"
-        up = lab.up(
-            images, keys, folder, name=name, accel=accel, memory_mib=memory_mib, log_folder=logs / name
-        )
+        up = lab.up(images, keys, folder, name=name, memory_mib=memory_mib, log_folder=logs / name)
         running = stack.enter_context(up)
-        layout = msgspec.structs.replace(deploy.LAB, images=PurePosixPath(str(lab.IMAGES)))
-        return stack.enter_context(deploy.deployed(running.address, layout, name, folder.path))
+        ready = deploy.deployed(running.address, deploy.LAB, name, folder.path, accel=Accel.KVM)
+        return stack.enter_context(ready)
 
     what = "lab: booting" if count == 1 else f"lab: booting {count} of them"
     with _started(count, start, progress, what) as remotes:

@@ -84,6 +84,6 @@ def links(config: pytest.Config) -> frozenset[Link] | None:
     for word in words:
         if word not in list(Link):
             near = difflib.get_close_matches(word, list(Link), n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
+            guess = f"; did you mean {str(near[0])!r}?" if near else ""
             raise UsageError(f"--link {word}: unknown{guess}", hint=f"one of: {', '.join(Link)}")
     return frozenset(Link(word) for word in words) or None

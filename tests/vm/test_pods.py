@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -101,16 +102,17 @@ def test_vsock_unplugged_and_plugged_again_with_another_cid(pods: Pods) -> None:
 
 def test_a_guest_panic_is_a_failure_that_quotes_the_kernel(pods: Pods) -> None:
     pod = pods.clone(Link.VSOCK)
+    script = "read go; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"
     with client(pod, Link.VSOCK) as agent:
-        agent.start(["sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger"])
-    assert "panic" in pods.run(_end(pod))
+        agent.start(["sh", "-c", script]).write_stdin(b"go\n")
+        assert "panic" in pods.run(_end(pod))
     with pytest.raises(GuestCrashed) as crashed:
         pods.close()
     assert "sysrq" in crashed.value.detail
 
 
 async def _end(pod: Pod) -> str:
-    return (await pod.machine.died).text
+    return (await asyncio.wait_for(pod.machine.died, 20 * slowness())).text
 
 
 def test_a_killed_qemu_resets_its_clients_and_frees_the_cid(pods: Pods) -> None:
