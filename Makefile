@@ -32,6 +32,7 @@ e2e: packages ## boot real VMs and run all scenarios
 
 test: packages ## all tests: the house, the units, and those that need VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)
+	@$(PYTEST) tests/outer -v
 	@$(PYTEST) tests/vm -v --host '$(HOST)' $(if $(N),-n '$(N)') $(ARGS)
 
 unit: venv ## the tests without VMs, in under a minute

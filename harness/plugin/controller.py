@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import datetime
@@ -148,12 +149,10 @@ def _shown(path: Path) -> str:
 def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
     """Send what the arguments name to every host, and make xdist start a worker on each."""
     sent = f"sent-{secrets.token_hex(4)}"
-    there = {argument: _send(config, argument, sent, remotes) for argument in config.args}
-    given = [str(argument) for argument in config.invocation_params.args]
-    # xdist gives its workers the command line as it was typed
-    arguments = [there.pop(argument, argument) for argument in given]
-    arguments += there.values()
-    config.invocation_params = dataclasses.replace(config.invocation_params, args=tuple(arguments))
+    there = [_send(config, argument, sent, remotes) for argument in config.args]
+    # xdist gives its workers the command line as it was typed, with paths that mean nothing there
+    arguments = tuple(there + _worker_options(config.option))
+    config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
     # with -n and remote hosts, the workers are shared out evenly
     per_host = max(1, (_asked(config) or 0) // len(remotes))
@@ -163,6 +162,18 @@ def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
     option.numprocesses = None
     if option.maxworkerrestart is None:
         option.maxworkerrestart = str(len(remotes))
+
+
+def _worker_options(option: argparse.Namespace) -> list[str]:
+    """What of the command line workers need; each in one word, so that xdist takes none for a path."""
+    words = [f"--tb={option.tbstyle}", f"--capture={option.capture}"]
+    words += [f"-k{option.keyword}"] if option.keyword else []
+    words += [f"-m{option.markexpr}"] if option.markexpr else []
+    words += [f"--deselect={prefix}" for prefix in option.deselect or []]
+    words += [f"--link={link}" for link in option.vsock_links or []]
+    words += ["--strict-host"] if option.vsock_strict else []
+    words += ["--runxfail"] if option.runxfail else []
+    return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])
 
 
 def _send(config: pytest.Config, argument: str, sent: str, remotes: list[deploy.Remote]) -> str:

@@ -86,13 +86,16 @@ def run() -> Iterator[Run]:
         shutil.rmtree(folder)
 
 
-STAGES = ["lab: booting", "created: 1/1 worker", "PASSED"]
+CASES = [
+    ("lab: booting", signal.SIGKILL),
+    ("lab: booting", signal.SIGINT),
+    ("created: 1/1 worker", signal.SIGTERM),
+    ("PASSED", signal.SIGKILL),
+    ("PASSED", signal.SIGINT),
+]
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name
-)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "number"), CASES, ids=lambda value: str(getattr(value, "name", value)))
 def test_a_run_that_is_ended_leaves_nothing(run: Run, stage: str, number: signal.Signals) -> None:
     until(lambda: run.reached(stage), Deadline(120 * slowness()), f"the stage {stage!r}")
     until(run.processes, Deadline(20 * slowness()), "a process of the run")  # the look sees what is there
