@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import platform
 import selectors
 import shutil
 import subprocess
@@ -48,6 +49,9 @@ UNPRIVILEGED = {"newuidmap": "uidmap"}
 KEYRING = ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring")
 """By which packages of Debian are verified; Ubuntu doesn't install it by itself."""
 
+ABROAD = {"gpg": "gpg"}
+"""By which mmdebstrap, where apt does not trust Debian already, finds out that it needs that keyring."""
+
 _TAIL = 25
 """Lines of a failed step's output that are shown."""
 
@@ -67,7 +71,11 @@ def missing_packages(images: bool, search: str | None = None) -> list[str]:
     """
     wanted = []
     if images:
-        programs = {**PROGRAMS, **({} if os.geteuid() == 0 else UNPRIVILEGED)}
+        programs = {
+            **PROGRAMS,
+            **({} if os.geteuid() == 0 else UNPRIVILEGED),
+            **({} if _debian() else ABROAD),
+        }
         wanted += [package for name, package in programs.items() if shutil.which(name, path=search) is None]
         wanted += [] if Path(KEYRING[0]).exists() else [KEYRING[1]]
     if not STAMP.exists() and importlib.util.find_spec("ensurepip") is None:
@@ -77,6 +85,13 @@ def missing_packages(images: bool, search: str | None = None) -> list[str]:
             )
         wanted.append(f"python{VERSION}-venv")
     return sorted(wanted)
+
+
+def _debian() -> bool:
+    try:
+        return platform.freedesktop_os_release().get("ID") == "debian"
+    except OSError:
+        return False
 
 
 def install_packages(packages: list[str]) -> None:

@@ -20,7 +20,7 @@ BASE = f"{os.defpath}:/usr/local/bin"
 
 
 @pytest.fixture
-def bootstrap(tmp_path: Path) -> ModuleType:
+def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, of a checkout of its own."""
     checkout = tmp_path / "checkout"
     (checkout / ".ci").mkdir(parents=True)
@@ -32,6 +32,7 @@ def bootstrap(tmp_path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module.platform, "freedesktop_os_release", lambda: {"ID": "debian"})
     return module
 
 
@@ -116,6 +117,16 @@ def test_what_is_missing_is_judged_by_programs_and_files(
 def test_without_root_mmdebstrap_needs_uidmap(bootstrap: ModuleType, programs: Programs) -> None:
     programs.add(*bootstrap.PROGRAMS)
     assert bootstrap.missing_packages(images=True) == ["uidmap"]
+
+
+@pytest.mark.usefixtures("root", "keyring")
+def test_elsewhere_than_on_debian_mmdebstrap_needs_gpg(
+    bootstrap: ModuleType, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.add(*bootstrap.PROGRAMS)
+    assert bootstrap.missing_packages(images=True) == []
+    monkeypatch.setattr(bootstrap.platform, "freedesktop_os_release", lambda: {"ID": "ubuntu"})
+    assert bootstrap.missing_packages(images=True) == ["gpg"]
 
 
 @pytest.mark.usefixtures("root", "keyring")
