@@ -112,7 +112,9 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
         "--aptopt=APT::Install-Recommends false",
     ]
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
-    tree.run(argv, f"fetching Debian {wish.suite} packages")
+    # a user's own root (mmdebstrap's unshare mode) can't enter our private scratch folder; the real one can
+    env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None
+    tree.run(argv, f"fetching Debian {wish.suite} packages", env=env)
     with tarfile.open(archive) as tar:
         tar.extractall(root, members=(member for member in tar if not member.isdev()), filter=_as_root_would)
     archive.unlink()

@@ -191,14 +191,14 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 yield scratch
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise InfrastructureError(
-                        f"building image {name}: no space left in {self._scratch}",
-                        hint="`vsock-harness images prune` removes images that no recipe asks for; "
-                        "or set XDG_CACHE_HOME to a folder with 3 GB free",
-                    ) from error
-                raise
+            except (OSError, InfrastructureError) as error:
+                if not _is_no_space(error):
+                    raise
+                raise InfrastructureError(
+                    f"building image {name}: no space left in {self._scratch}",
+                    hint="`vsock-harness images prune` removes images that no recipe asks for; "
+                    "or set XDG_CACHE_HOME to a folder with 3 GB free",
+                ) from error
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -212,6 +212,13 @@ class Store:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _is_no_space(error: OSError | InfrastructureError) -> bool:
+    """Whether a build failed for want of disk: our own write, or that of a program that it ran."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return os.strerror(errno.ENOSPC) in error.detail
 
 
 def unwritable(folder: Path, error: OSError) -> HostUnfit:

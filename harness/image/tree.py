@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 from harness.model.errors import InfrastructureError
 
 LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+_CLEANS_UP_WITHIN = 20.0
+"""Seconds for a build step to end and remove what it made, once told to."""
+
 LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib")
 
 
@@ -31,17 +36,41 @@ def command(tree: Path, program: str, *, argv0: str | None = None) -> list[str]:
 def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str:
     """Run a build step to its end and return its output.
 
+    It gets a session of its own, because mmdebstrap sends SIGHUP to its whole process group when it fails. It
+    ends with this process; when an exception comes through here, by SIGTERM, so that it can clean up.
+
     :raise InfrastructureError: with the command's output when it fails, or when it can't be started.
     """
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, env=env, stdin=subprocess.DEVNULL
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=env,
+            start_new_session=True,
         )
     except OSError as error:
         raise InfrastructureError(f"{what}: {argv[0]} could not be started: {error.strerror}") from error
-    if done.returncode:
+    with process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
         raise InfrastructureError(
-            f"{what}: {Path(argv[0]).name} ended with {done.returncode}",
-            detail=(done.stdout + done.stderr)[-3000:],
+            f"{what}: {Path(argv[0]).name} ended with {process.returncode}", detail=said[-3000:]
         )
-    return done.stdout
+    return said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.communicate(timeout=_CLEANS_UP_WITHIN)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -56,4 +56,6 @@ def client_config(address: Address, alias: str, known_hosts: Path) -> str:
         lines += [f'  UserKnownHostsFile "{known_hosts}"', "  GlobalKnownHostsFile /dev/null"]
     lines += ["  StrictHostKeyChecking yes", "  BatchMode yes", "  LogLevel ERROR", "  ConnectTimeout 60"]
     lines += ["  ServerAliveInterval 15", "  ServerAliveCountMax 8", "  Compression no"]
+    if not address.host_key:
+        lines += ["Match all", "  Include ~/.ssh/config"]  # ssh -F leaves it out, and it may know this host
     return "\n".join(lines) + "\n"
