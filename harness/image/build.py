@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,8 @@ from harness.model.progress import Progress
 
 _LIST = "packages.list"
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "zstd": "zstd"}
+if os.getuid() != 0:
+    TOOLS["newuidmap"] = "uidmap"  # mmdebstrap's unshare mode
 
 
 def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progress) -> store.Manifest:
@@ -116,7 +118,8 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
     env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None
     tree.run(argv, f"fetching Debian {wish.suite} packages", env=env)
     with tarfile.open(archive) as tar:
-        tar.extractall(root, members=(member for member in tar if not member.isdev()), filter=_as_root_would)
+        tar.extraction_filter = _as_it_is  # Debian 12's Python 3.11.2 knows no extractall(filter=)
+        tar.extractall(root, members=_members(tar))
     archive.unlink()
     files = (root / _LIST).read_text().split()
     (root / _LIST).unlink()
@@ -124,9 +127,17 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
     return tuple(sorted(store.Package(name=part[0], version=part[1]) for part in parts))
 
 
-def _as_root_would(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    """Debian's archives are trusted by signature; absolute symlinks in them are wanted, ownership is not."""
-    return member.replace(uid=os.getuid(), gid=os.getgid(), uname="", gname="", deep=False)
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """All but device nodes, owned by whoever builds."""
+    for member in tar:
+        if not member.isdev():
+            member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+            yield member
+
+
+def _as_it_is(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+    """Debian's archives are trusted by signature; the absolute symlinks in them are wanted."""
+    return member
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

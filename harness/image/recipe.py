@@ -15,6 +15,8 @@ from harness.model.errors import UsageError
 Kind = Literal["guest", "lab", "tree"]
 RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
 _BUILDER = Path(__file__).resolve().parent
+_BUILDS = ("build", "cpio", "kernel", "packages", "tree")
+"""The modules whose change may change what comes out."""
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -65,7 +67,7 @@ def identity(name: str, folder: Path = RECIPES) -> str:
     """
     recipe = load(name, folder)
     sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
-    sources += sorted(_BUILDER.glob("*.py"))
+    sources += [_BUILDER / f"{module}.py" for module in _BUILDS]
     if recipe.python_packages:
         sources.append(folder.parent / recipe.python_packages)
     total = hashlib.sha256()

@@ -165,7 +165,8 @@ class Ssh:
             )
         folder.mkdir(parents=True, exist_ok=True)
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            tar.extractall(folder, filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Debian 12's Python 3.11.2
+            tar.extractall(folder)
 
     @contextlib.contextmanager
     def held_folder(self, folder: PurePosixPath) -> Iterator[None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.agent.wire import Decoder, Frame, Kind, encode
-from harness.model.deadline import Deadline
+from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Connection
@@ -218,7 +218,14 @@ def test_a_mistake_in_the_clients_own_code_is_told(capfd: pytest.CaptureFixture[
     trace = run(plan(group("client", Ping())), Endpoint(link=Link.VIRTIO_SERIAL))
     told = str(only(trace, "client/0", What.LOST).detail["process"])
     assert told.startswith("UsageError: virtio-serial endpoint without the path")
-    assert "Traceback" in capfd.readouterr().err
+    said = ""
+
+    def traced() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "Traceback" in said
+
+    until(traced, Deadline(10), "the traceback on stderr")
 
 
 def descriptors() -> list[str]:
