@@ -1,5 +1,6 @@
 """Byte channels: a connection, a tty, a virtio port. Each is read by one thread and written by any."""
 
+import contextlib
 import os
 import select
 import socket
@@ -97,8 +98,12 @@ class ConnectionChannel(Channel):
         super().__init__(name, connection.fileno(), connection.fileno())
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection, and end every write to it."""
+        with contextlib.suppress(OSError):  # ENOTCONN: the other end has gone
+            self._connection.shutdown(socket.SHUT_RDWR)  # a write that nobody reads fails now
+        with self._writing:  # who waits for it must not write to the next connection, which gets this number
+            self._write_fd = -1
+            self._connection.close()
 
 
 class TtyChannel(Channel):

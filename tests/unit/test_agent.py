@@ -336,6 +336,29 @@ def test_containers_end_with_their_connection(many: Path) -> None:
         assert [alive(pid) for pid in (*pids, stays)] == [False, False, False, True]
 
 
+def test_output_that_nobody_reads_never_reaches_another_client(many: Path) -> None:
+    with Peer(many) as peer:
+        for request in range(4):
+            peer.run(request, "sh", "-c", "read go; exec yes")
+        for request in range(4):
+            peer.send(Kind.STDIN, request, b"\n")
+        seen: set[int] = set()
+        while len(seen) < 4:
+            seen.add(peer.read().request)
+        with Peer(many) as other:
+            sockets = other.ask(Kind.FACTS, 1)["sockets"]
+            # meanwhile all block, one behind the other
+            assert not select.select([other.sock], [], [], 0.5)[0]
+            peer.sock.shutdown(socket.SHUT_WR)
+            soon(lambda: other.ask(Kind.FACTS, 1)["sockets"] < sockets, "the connection's end")
+            # the accept that waits has a number already; the one after it gets the number that got free
+            with Peer(many) as third, Peer(many) as fourth:
+                assert (third.containers(), fourth.containers()) == (0, 0)
+                while peer.sock.recv(65536):
+                    pass
+                assert not select.select([third.sock, fourth.sock], [], [], 0.3)[0]
+
+
 @pytest.mark.parametrize("argv", [["yes"], ["sleep", "1000"]], ids=["output-unread", "input-unread"])
 def test_containers_end_however_blocked_their_streams_are(many: Path, argv: list[str]) -> None:
     with Peer(many) as other:
