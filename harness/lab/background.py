@@ -28,10 +28,17 @@ def entered(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
     )
     thread.start()
     try:
-        yield ready.result()
+        value = ready.result()
+    except BaseException:
+        if not ready.done():  # interrupted while it still enters
+            for stop in leave:
+                stop()
+        thread.join()
+        raise
+    try:
+        yield value
     finally:
-        for stop in leave:
-            stop()
+        leave[0]()
         thread.join()
     done.result()
 

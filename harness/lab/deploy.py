@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -114,14 +115,18 @@ def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, .
                 f"{address}: python3 is {python or said.err.strip()}; 3.11 or later is needed",
                 ability="python",
             )
-        with tempfile.TemporaryDirectory(dir=scratch) as site:
-            packages.install(WORKER_REQUIREMENTS, python, Path(site))
-            target = home / f"site-{packages.identity(WORKER_REQUIREMENTS)}-{python}"
-            ssh.push(Path(site), target, _files(Path(site)))
+        target = home / f"site-{packages.identity(WORKER_REQUIREMENTS)}-{python}"
+        if ssh.run_unchecked(["test", "-e", str(target / "complete")]).code:
+            with tempfile.TemporaryDirectory(dir=scratch) as site:
+                packages.install(WORKER_REQUIREMENTS, python, Path(site))
+                ssh.push(Path(site), target, _files(Path(site)))
+            ssh.run(["touch", str(target / "complete")])
         for image in images:
             ssh.push(image.path, home / "images" / image.name / image.id, _files(image.path))
         work = home / f"work-{secrets.token_hex(4)}"
-    layout = Layout(code=home / "code", site=target, images=home / "images", work=work)
+    # by the checkout's place, so that two of them don't replace each other's code in the middle of a run
+    whose = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
+    layout = Layout(code=home / f"code-{whose}", site=target, images=home / "images", work=work)
     with deployed(address, layout, alias, scratch) as remote:
         yield remote
 

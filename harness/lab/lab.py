@@ -18,7 +18,7 @@ from harness.lab import background, keys
 from harness.lab.address import Address
 from harness.lab.ssh import Ssh
 from harness.model.deadline import Deadline
-from harness.model.errors import HostUnfit, InfrastructureError
+from harness.model.errors import HostUnfit, InfrastructureError, SystemFailure
 from harness.model.spec import Accel, Drive, MachineSpec
 from harness.vm import network
 from harness.vm.machine import Machine
@@ -29,9 +29,6 @@ MEMORY_MIB = 4096
 LEAST_MIB = 1536
 _BOOT_SECONDS = 120.0
 """For a boot that takes 8 s on a desktop core under emulation; multiplied by the host's slowness."""
-
-IMAGES = Path("/var/lib/vsock-harness/images")
-"""Where the lab finds the images that it was given as drives."""
 
 
 class LabImages(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,20 +91,22 @@ async def _booted(
     spec: MachineSpec, qemu: Image, folder: RunFolder, pair: keys.Keys, log_folder: Path
 ) -> AsyncIterator[Lab]:
     deadline = Deadline(_BOOT_SECONDS * slowness())
-    async with Machine.start(
-        spec, of_image(qemu), folder, log_folder=log_folder, deadline=deadline
-    ) as machine:
-        port = await network.ssh_port(machine.monitor)
-        try:
+    start = Machine.start(spec, of_image(qemu), folder, log_folder=log_folder, deadline=deadline)
+    try:
+        async with start as machine:
+            port = await network.ssh_port(machine.monitor)
             await machine.console.wait_for("Server listening on 0.0.0.0 port 22", deadline)
-        except InfrastructureError as error:
-            raise InfrastructureError(
-                f"the lab did not come up: {error.summary}", detail=error.detail
-            ) from error
-        address = Address(host="127.0.0.1", port=port, user="root", key=pair.user, host_key=pair.host_public)
-        Ssh.connect(address).close()
-        seconds = deadline.seconds or 0.0
-        yield Lab(address, machine.pid, round(seconds - (deadline.remaining() or 0.0), 1), spec.accel)
+            address = Address(
+                host="127.0.0.1", port=port, user="root", key=pair.user, host_key=pair.host_public
+            )
+            Ssh.connect(address).close()
+            seconds = (deadline.seconds or 0.0) - (deadline.remaining() or 0.0)
+            yield Lab(address, machine.pid, round(seconds, 1), spec.accel)
+    except SystemFailure as error:
+        # a lab is no system under test: what its kernel or emulator does wrong is our infrastructure's fault
+        raise InfrastructureError(
+            f"{spec.name}: {error.summary}", detail=error.detail, hint=error.hint
+        ) from error
 
 
 def _write_initrd(base: Path, pair: keys.Keys, target: Path) -> None:
@@ -124,9 +123,14 @@ def _write_initrd(base: Path, pair: keys.Keys, target: Path) -> None:
         )
 
 
-def _check_memory(memory_mib: int) -> None:
+def free_mib() -> int:
+    """Memory that can be had without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
-    free = int(fields["MemAvailable"].split()[0]) // 1024
+    return int(fields["MemAvailable"].split()[0]) // 1024
+
+
+def _check_memory(memory_mib: int) -> None:
+    free = free_mib()
     if free < LEAST_MIB or free < memory_mib * 0.6:
         raise HostUnfit(
             f"a lab of {memory_mib} MiB needs about 60 % of that free; {free} MiB are available",

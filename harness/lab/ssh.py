@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import shlex
 import stat
 import tarfile
@@ -142,13 +143,24 @@ class Ssh:
             if known == (found.st_size, int(found.st_mtime)):
                 continue
             _make_folders(sftp, remote.parent, made)
-            sftp.put(str(source), f"{remote}.new", confirm=False)
-            sftp.utime(f"{remote}.new", (found.st_mtime, found.st_mtime))
-            sftp.posix_rename(f"{remote}.new", str(remote))
+            self._put(sftp, source, found, remote)
             sent += 1
         for gone in there if only else ():
             sftp.remove(str(target / gone))
         return sent
+
+    def _put(
+        self, sftp: paramiko.SFTPClient, source: Path, found: os.stat_result, remote: PurePosixPath
+    ) -> None:
+        """Send one file with its mode and time; it has its name only when it is whole."""
+        fresh = f"{remote}.new"
+        try:
+            sftp.put(str(source), fresh, confirm=False)
+            sftp.chmod(fresh, stat.S_IMODE(found.st_mode))
+            sftp.utime(fresh, (found.st_mtime, found.st_mtime))
+            sftp.posix_rename(fresh, str(remote))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise InfrastructureError(f"{self.address}: sending {remote}: {error}") from error
 
     def fetch(self, source: PurePosixPath, folder: Path) -> None:
         """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""

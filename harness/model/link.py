@@ -19,11 +19,6 @@ class Link(StrEnum):
     ISA_SERIAL = "isa-serial"
 
     @property
-    def multi_client(self) -> bool:
-        """Whether the link itself, not the agent, allows several clients at once."""
-        return self is Link.VSOCK
-
-    @property
     def is_serial_port(self) -> bool:
         """Whether the link is a serial port: one channel, a guest device and a host Unix socket."""
         return self is not Link.VSOCK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +14,23 @@ from harness.model.scenario import Scenario, load
 from harness.plugin import options
 from harness.plugin.item import ScenarioItem
 
+_OURS = re.compile(rb"^(claim|links|expect|workload):", re.MULTILINE)
 
-def is_scenario(path: Path, explicit: bool = False) -> bool:
-    """Whether a file is one: *.yaml in a folder called scenarios, or given by name."""
-    return path.suffix in (".yaml", ".yml") and (explicit or "scenarios" in path.parts)
+
+def is_scenario(path: Path, config: pytest.Config, explicit: bool = False) -> bool:
+    """Whether a file is one: YAML given by name, or with our keys in a folder `scenarios` of the project."""
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    root = config.rootpath
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+    if explicit:
+        return True
+    return "scenarios" in parts and _OURS.search(path.read_bytes()) is not None
+
+
+def _is_named(path: Path, config: pytest.Config) -> bool:
+    folder = config.invocation_params.dir
+    return any((folder / argument.split("::")[0]).resolve() == path.resolve() for argument in config.args)
 
 
 def scenario_files(config: pytest.Config) -> list[Path]:
@@ -24,10 +39,17 @@ def scenario_files(config: pytest.Config) -> list[Path]:
     for argument in config.args:
         path = Path(config.invocation_params.dir, argument.split("::")[0])
         if path.is_dir():
-            found |= {file for file in path.rglob("*.y*ml") if is_scenario(file)}
-        elif is_scenario(path, explicit=True) and path.is_file():
+            found |= {file for file in _yaml_below(path) if is_scenario(file, config)}
+        elif is_scenario(path, config, explicit=True):
             found.add(path)
     return sorted(found)
+
+
+def _yaml_below(folder: Path) -> Iterator[Path]:
+    """YAML files, but for those in folders that pytest does not enter either (hidden ones, node_modules)."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "node_modules"]
+        yield from (Path(place, name) for name in files if name.endswith((".yaml", ".yml")))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,8 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take scenario files."""
-    explicit = any(Path(argument.split("::")[0]).name == file_path.name for argument in parent.config.args)
-    if is_scenario(file_path, explicit):
+    if is_scenario(file_path, parent.config, _is_named(file_path, parent.config)):
         return ScenarioFile.from_parent(parent, path=file_path)
     return None
 

@@ -48,7 +48,7 @@ def around(config: pytest.Config) -> Iterator[None]:
         with _run(config):
             yield
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
 
 
 def _wants_host(config: pytest.Config) -> bool:
@@ -161,7 +161,7 @@ def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
     option.maxschedchunk = option.maxschedchunk or 1
     option.numprocesses = None
     if option.maxworkerrestart is None:
-        option.maxworkerrestart = str(len(remotes))
+        option.maxworkerrestart = "0"  # a host that died would end the whole session when it is tried again
 
 
 def _worker_options(option: argparse.Namespace) -> list[str]:
@@ -217,6 +217,16 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Which host, why, and where the evidence goes."""
     return config.stash.get(HEADER, [])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run in which the host could do nothing is no success: exit code 5, as for no tests."""
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+    stats = reporter.stats if reporter else {}
+    skipped = [report for report in stats.get("skipped", []) if _row("skipped", report)]
+    if skipped and not any(stats.get(word) for word in ("passed", "failed", "error")):
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

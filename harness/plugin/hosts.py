@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
+import logging
 import os
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from harness.host import doctor
+from harness.host.finding import Verdict
 from harness.host.paths import Cache, cache_root
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
@@ -23,6 +27,8 @@ from harness.model.spec import Accel
 from harness.plugin.bench import available
 
 MOST_LABS = 4
+
+_log = logging.getLogger(__name__)
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -60,9 +66,10 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     items: int | None
 
 
-def lab_count(items: int | None) -> int:
-    """How many labs to boot unless told: one a core, but no more than there are items for."""
-    return max(1, min(os.cpu_count() or 1, MOST_LABS, items or MOST_LABS))
+def lab_count(items: int | None, memory_mib: int) -> int:
+    """How many labs to boot unless told: one a core, no more than there are items or free memory for."""
+    room = lab.free_mib() // memory_mib
+    return max(1, min(os.cpu_count() or 1, MOST_LABS, items or MOST_LABS, room))
 
 
 @contextlib.contextmanager
@@ -91,22 +98,35 @@ def labs(
                 remotes = [stack.enter_context(ready)]
             yield remotes, f"the kept lab ({loan.reason})"
         else:
-            count = wish.count or lab_count(wish.items)
             memory = wish.memory_mib or lab.MEMORY_MIB
-            remotes = stack.enter_context(_booted(count, images, folder, logs, memory, progress))
-            yield remotes, f"{count} booted, {memory} MiB each" + (f"; {loan.reason}" if loan else "")
+            count = wish.count or lab_count(wish.items, memory)
+            accel = _lab_accel(store)
+            up = functools.partial(
+                lab.up, images, cache_root() / "keys", folder, memory_mib=memory, accel=accel
+            )
+            remotes = stack.enter_context(_booted(count, up, folder, logs, progress))
+            which = f"{count} booted, {memory} MiB each, under {accel.value.upper()}"
+            yield remotes, which + (f"; {loan.reason}" if loan else "")
+
+
+def _lab_accel(store: Store) -> Accel:
+    """KVM for the lab itself where this machine's KVM works and nests, else emulation."""
+    found = {item.ability: item for item in doctor.examine(available(store), Cache())}
+    nests = found["kvm"].fine and found["nested-kvm"].verdict is Verdict.OK
+    return Accel.KVM if nests else Accel.TCG
 
 
 @contextlib.contextmanager
 def _booted(
-    count: int, images: lab.LabImages, folder: RunFolder, logs: Path, memory_mib: int, progress: Progress
+    count: int,
+    up: Callable[..., contextlib.AbstractContextManager[lab.Lab]],
+    folder: RunFolder,
+    logs: Path,
+    progress: Progress,
 ) -> Iterator[list[deploy.Remote]]:
-    keys = cache_root() / "keys"
-
     def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
         name = f"lab{number}"
-        up = lab.up(images, keys, folder, name=name, memory_mib=memory_mib, log_folder=logs / name)
-        running = stack.enter_context(up)
+        running = stack.enter_context(up(name=name, log_folder=logs / name))
         ready = deploy.deployed(running.address, deploy.LAB, name, folder.path, accel=Accel.KVM)
         return stack.enter_context(ready)
 
@@ -144,7 +164,7 @@ def _started(
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=count, thread_name_prefix="vsock-harness host")
     with contextlib.ExitStack() as all_of_them:
         for stack in stacks:
-            all_of_them.enter_context(stack)
+            all_of_them.push(functools.partial(_leave, stack))
         try:
             with progress.stage(what):
                 futures = [pool.submit(start, number, stack) for number, stack in enumerate(stacks)]
@@ -153,6 +173,22 @@ def _started(
             # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads
             pool.shutdown(wait=False, cancel_futures=True)
         yield remotes
+
+
+def _leave(
+    stack: contextlib.ExitStack,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: types.TracebackType | None,
+) -> bool:
+    """End a host. What is found wrong with it only then is a warning: the verdicts stand without it."""
+    try:
+        return bool(stack.__exit__(kind, error, trace))
+    except InfrastructureError as trouble:
+        if error is not None:
+            raise
+        _log.warning("%s", trouble)
+        return False
 
 
 def bring_home(remotes: list[deploy.Remote], results: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -122,6 +123,16 @@ async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
 
 
+@contextlib.asynccontextmanager
+async def _removed_on_failure(folder: Path) -> AsyncIterator[None]:
+    """Nothing of a template that could not be saved is left for the next one to fall over."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 async def _template(place: Place, log_folder: Path) -> Path:
     """The folder with this place's saved pod (`ram`, `state`), made if it isn't there yet."""
     folder = place.folder.path / "template"
@@ -132,7 +143,7 @@ async def _template(place: Place, log_folder: Path) -> Path:
     wish = spec(place, SERIAL, Vsock.HOTPLUG)
     ram = RamFile(path=folder / "ram", share=True)
     start = Machine.start(wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, ram=ram)
-    async with start as machine:
+    async with _removed_on_failure(folder), start as machine:
         await machine.console.wait_for(inject.READY, deadline)
         for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
             await greet(machine, link, place.agent)
