@@ -28,7 +28,7 @@ examples:
   vsock-harness run --link vsock,virtio-serial -n 2     two links, two workers (two labs, where labs are used)
   vsock-harness run -k 'serial and not stale'           by name, as pytest's -k
   vsock-harness run --host ssh://me@kvm-box             on another machine
-  vsock-harness run -- --lf --junitxml=out.xml          whatever else pytest knows, behind --
+  vsock-harness run -- --durations=5 --junitxml=out.xml whatever else pytest knows, behind --
 
 Evidence (traces, consoles, QMP transcripts, JUnit XML) goes to results/TIME/; results/latest is the newest.
 Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 4 wrong usage, 5 nothing to run.

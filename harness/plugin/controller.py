@@ -22,7 +22,7 @@ from harness.lab.address import parse
 from harness.model.errors import HarnessError, UsageError
 from harness.model.scenario import load
 from harness.model.verdict import Verdict
-from harness.plugin import hosts, options
+from harness.plugin import hosts, options, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.report import console
@@ -87,6 +87,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
             else:
                 for name in ("qemu", "pod"):
                     store.get(name, progress)
+        versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
         if remotes:
             _distribute(config, remotes)
@@ -164,8 +165,17 @@ def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
         option.maxworkerrestart = "0"  # a host that died would end the whole session when it is tried again
 
 
+_NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
+
+
 def _worker_options(option: argparse.Namespace) -> list[str]:
-    """What of the command line workers need; each in one word, so that xdist takes none for a path."""
+    """What of the command line workers need; each in one word, so that xdist takes none for a path.
+
+    :raise UsageError: for what needs pytest's cache, which workers elsewhere have not; they would run all.
+    """
+    for name, word in _NEED_CACHE.items():
+        if getattr(option, name, False):
+            raise UsageError(f"{word} works on --host local only", hint="name scenarios or items, or use -k")
     words = [f"--tb={option.tbstyle}", f"--capture={option.capture}"]
     words += [f"-k{option.keyword}"] if option.keyword else []
     words += [f"-m{option.markexpr}"] if option.markexpr else []

@@ -1,0 +1,53 @@
+"""What a run was made of, for the record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from harness.image.store import Store
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Our version and commit (if this is a checkout), this machine's; images by name: id and kernel."""
+
+    harness: str
+    commit: str
+    python: str
+    kernel: str
+    pytest: str
+    images: dict[str, str]
+
+
+def write(store: Store, path: Path) -> None:
+    """Write what is known now, as JSON."""
+    found = (store.find(name) for name in ("qemu", "lab", "pod"))
+    images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
+    versions = Versions(
+        harness=version("vsock-harness"),
+        commit=_commit(),
+        python=platform.python_version(),
+        kernel=platform.release(),
+        pytest=version("pytest"),
+        images=images,
+    )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(versions)) + b"\n")
+
+
+def _commit() -> str:
+    """This checkout's commit, with `+` behind it if it was changed since."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip()
