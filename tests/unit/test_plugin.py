@@ -1,0 +1,84 @@
+"""The pytest plugin where no VM is needed: collection, mistakes, options; each case a pytest of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCENARIO = """\
+title: One client
+claim: serial-portable
+links: [vsock, virtio-serial]
+clients: 1
+workload:
+  - ping: {}
+expect:
+  vsock: {served: 1}
+  virtio-serial: {served: 1}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios/one.yaml").write_text(SCENARIO)
+    (tmp_path / "pytest.ini").touch()
+    return tmp_path
+
+
+def run(project: Path, *words: str) -> tuple[int, str]:
+    """Exit code and output of pytest there, with a cache folder that must stay empty."""
+    argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", *words]
+    env = {**os.environ, "XDG_CACHE_HOME": str(project / "cache")}
+    done = subprocess.run(argv, cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert not (project / "cache").exists()
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_an_item_for_each_link(project: Path) -> None:
+    code, said = run(project, "--collect-only", "-q")
+    assert code == 0
+    assert "scenarios/one.yaml::vsock\nscenarios/one.yaml::virtio-serial\n" in said
+
+
+def test_link_leaves_the_others_out(project: Path) -> None:
+    code, said = run(project, "--collect-only", "-q", "--link", "vsock")
+    assert code == 0
+    assert "1/2 tests collected (1 deselected)" in said
+
+
+def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -> None:
+    (project / "scenarios/one.yaml").write_text(SCENARIO.replace("clients:", "clinets:"))
+    code, said = run(project, "scenarios", "--host", "lab")
+    assert code == 4
+    assert "scenarios/one.yaml:4:1: unknown key 'clinets'" in said
+    assert "did you mean 'clients'?" in said
+    assert said.count("ERROR") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "labb"], "did you mean 'lab'?"),
+        (["--host", "ssh://"], "ssh://user@host"),
+        (["--host", "lab", "--host", "ssh://x"], "only ssh:// hosts can be given together"),
+        (["--link", "vsok"], "did you mean 'vsock'?"),
+    ],
+)
+def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], told: str) -> None:
+    code, said = run(project, "scenarios", *words)
+    assert code == 4
+    assert told in said
+
+
+def test_other_peoples_yaml_is_left_alone(project: Path) -> None:
+    (project / "scenarios/one.yaml").unlink()
+    (project / "scenarios/other.yaml").write_text("name: a workflow\njobs: {}\n")
+    (project / "test_it.py").write_text("def test_it():\n    pass\n")
+    code, said = run(project)
+    assert code == 0
+    assert "1 passed" in said
