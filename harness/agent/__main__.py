@@ -25,10 +25,11 @@ BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
 
 def main() -> NoReturn:
     """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
-    agent = Agent()
+    development = sys.argv[1:2] == ["--unix"]
+    agent = Agent(in_guest=not development)
     end_on_signal(agent)
     try:
-        if sys.argv[1:2] == ["--unix"]:
+        if development:
             _serve_unix(agent, sys.argv[2])
         _serve_guest(agent)
     finally:

@@ -17,9 +17,13 @@ _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Agent:
-    """All sessions of this process. Every method may be called from any thread."""
+    """All sessions of this process. Every method may be called from any thread.
 
-    def __init__(self) -> None:
+    `in_guest`: the machine is the agent's to change (see `identity.adopt`), not its developer's.
+    """
+
+    def __init__(self, *, in_guest: bool = False) -> None:
+        self.in_guest = in_guest
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
@@ -54,7 +58,7 @@ class Agent:
 
     def serve(self, channel: Channel) -> None:
         """Serve `channel` until it is over, then close it and end its containers."""
-        session = Session(channel, self.digest, self.facts)
+        session = Session(channel, self.digest, self.facts, in_guest=self.in_guest)
         with self._lock:
             self._sessions.add(session)
         try:

@@ -59,7 +59,9 @@ class Bench:
             extra = (Path(self._setting.images),) if self._setting.images else ()
             store = Store(cache_root(), extra=extra)
             accel = Accel(self._setting.accel) if self._setting.accel else _accel(store)
-            self._place = self._stack.enter_context(place.opened(store, accel=accel))
+            self._place = self._stack.enter_context(
+                place.opened(store, accel=accel, templates=cache_root() / "templates")
+            )
         return self._place
 
     @property

@@ -50,7 +50,8 @@ class RamFile(msgspec.Struct, frozen=True, kw_only=True):
 class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
 
-    `incoming`: wait for a saved machine instead of booting (`harness.vm.template`).
+    `incoming`: wait for a saved machine instead of booting (`harness.vm.template`). Kernel and initramfs
+    are in its memory by then: reading them again would double the time that QEMU takes to start.
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
     ``/dev/vhost-vsock`` that holds `cid`.
     """
@@ -72,7 +73,7 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
     return [
         *qemu.argv,
         *_machine(spec, wiring),
-        *_kernel(spec),
+        *([] if wiring.incoming else _kernel(spec)),
         *_monitor(wiring),
         *_console(wiring),
         *_links(spec, wiring),

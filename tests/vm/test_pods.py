@@ -22,7 +22,8 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import GuestCrashed
 from harness.model.link import Endpoint, Link
 from harness.plugin.fixtures import Pods
-from harness.run.pod import Pod, greet
+from harness.run.greeting import greet
+from harness.run.pod import Pod
 
 pytestmark = pytest.mark.vm
 
