@@ -70,6 +70,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
     made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument(
+        "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
+    )
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -102,6 +105,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--strict-host"] if args.strict else []
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
+    made += ["--fresh-lab"] if args.fresh_lab else []
     made += ["-x"] if args.first else []
     return [*made, *args.rest, *paths(args.paths, cwd)]
 

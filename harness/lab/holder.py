@@ -26,7 +26,7 @@ import msgspec
 from harness.host import paths
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import lab
+from harness.lab import keys, lab
 from harness.lab.kept import Keep, Kept, ids
 from harness.lab.lab import Lab, LabImages
 from harness.model.errors import HarnessError, HostUnfit
@@ -72,8 +72,8 @@ def _booted(memory_mib: int, folder: RunFolder, logs: Path) -> Iterator[Booted]:
     """Today's images as a lab. They are there: whoever starts a holder has built them."""
     store = Store(paths.cache_root())
     images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=(store.get("pod"),))
-    keys = paths.cache_root() / "keys"
-    with lab.up(images, keys, folder, memory_mib=memory_mib, log_folder=logs) as running:
+    wish = lab.Wish(images=images, pair=keys.ensure(paths.cache_root() / "keys"), memory_mib=memory_mib)
+    with lab.up(wish, folder, log_folder=logs) as running:
         yield Booted(running, ids(images), memory_mib)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ import msgspec
 from harness.host.paths import Cache, cache_root
 from harness.lab.address import client_config
 from harness.lab.lab import Lab, LabImages
+from harness.lab.ssh import answers
 from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed, InfrastructureError
 
@@ -51,14 +51,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
     def answers(self) -> bool:
         """Whether its SSH server speaks. A lab whose kernel has died may still have its QEMU."""
-        address = self.lab.address
-        deadline = Deadline(_ANSWERS_WITHIN)
-        try:
-            with socket.create_connection((address.host, address.port), _ANSWERS_WITHIN) as peer:
-                peer.settimeout(deadline.remaining() or 0.001)
-                return peer.recv(4) == b"SSH-"
-        except OSError:
-            return False
+        return answers(self.lab.address, Deadline(_ANSWERS_WITHIN))
 
 
 class Loan(msgspec.Struct, frozen=True):

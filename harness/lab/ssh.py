@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shlex
+import socket
 import stat
 import tarfile
 import types
@@ -22,6 +23,16 @@ from harness.model.errors import HostUnfit, InfrastructureError
 
 _TIMEOUT = 60.0
 """Seconds for one step of the SSH handshake; an emulated host takes two."""
+
+
+def answers(address: Address, deadline: Deadline) -> bool:
+    """Whether an SSH server speaks there. A machine whose kernel has died may still accept connections."""
+    try:
+        with socket.create_connection((address.host, address.port), deadline.remaining()) as peer:
+            peer.settimeout(deadline.remaining() or 0.001)
+            return peer.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 class Done(msgspec.Struct, frozen=True):

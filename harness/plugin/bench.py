@@ -15,7 +15,7 @@ from harness.image.qemu import of_image
 from harness.image.store import Store
 from harness.model.errors import HostUnfit
 from harness.model.spec import Accel
-from harness.run import place
+from harness.run import place, templates
 from harness.run.nursery import Nursery
 
 KEY = pytest.StashKey["Bench"]()
@@ -60,7 +60,7 @@ class Bench:
             store = Store(cache_root(), extra=extra)
             accel = Accel(self._setting.accel) if self._setting.accel else _accel(store)
             self._place = self._stack.enter_context(
-                place.opened(store, accel=accel, templates=cache_root() / "templates")
+                place.opened(store, accel=accel, templates=templates.folder())
             )
         return self._place
 

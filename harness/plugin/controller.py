@@ -29,7 +29,7 @@ from harness.report import console
 from harness.report.progress import Lines
 
 HEADER = pytest.StashKey[list[str]]()
-REMOTES = pytest.StashKey[list[deploy.Remote]]()
+FLEET = pytest.StashKey["hosts.Fleet | None"]()
 NOTES = pytest.StashKey[list[str]]()
 
 
@@ -39,7 +39,7 @@ def around(config: pytest.Config) -> Iterator[None]:
 
     :raise pytest.UsageError: for anything that keeps the run from starting; pytest exits with 4.
     """
-    config.stash[NOTES], config.stash[REMOTES], config.stash[HEADER] = [], [], []
+    config.stash[NOTES], config.stash[FLEET], config.stash[HEADER] = [], None, []
     if config.option.collectonly or not _wants_host(config):
         config.stash[RESULTS] = config.option.vsock_results
         yield
@@ -72,30 +72,37 @@ def _run(config: pytest.Config) -> Iterator[None]:
         if wanted[0].startswith("ssh://"):
             folder = stack.enter_context(RunFolder.create())
             given = [parse(word) for word in wanted]
-            remotes = stack.enter_context(hosts.addresses(given, store, folder, progress))
-            header = [f"host: {', '.join(wanted)}"]
+            fleet = stack.enter_context(hosts.addresses(given, store, folder, progress))
+            header = [f"host: {fleet.words}"]
         else:
             choice = hosts.choose(wanted[0], store, progress)
             header = [f"host: {choice.kind} ({choice.reason})"]
-            remotes = []
+            fleet = None
             if choice.kind == "lab":
                 folder = stack.enter_context(RunFolder.create())
-                memory = config.option.vsock_lab_memory
-                wish = hosts.LabWish(count=_asked(config), memory_mib=memory, items=items)
-                remotes, which = stack.enter_context(hosts.labs(wish, store, folder, results, progress))
-                header.append(f"lab: {which}")
+                option = config.option
+                wish = hosts.LabWish(
+                    workers=_asked(config),
+                    memory_mib=option.vsock_lab_memory,
+                    items=items,
+                    fresh=option.vsock_fresh_lab,
+                )
+                labs = hosts.labs(wish, store, folder, results, progress, config.stash[NOTES])
+                fleet = stack.enter_context(labs)
+                header.append(f"lab: {fleet.words}")
             else:
                 for name in ("qemu", "pod"):
                     store.get(name, progress)
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
-        if remotes:
-            _distribute(config, remotes)
-            config.stash[REMOTES] = remotes
+        if fleet:
+            _distribute(config, fleet)
+            config.stash[FLEET] = fleet
         try:
             yield
         finally:
-            config.stash[NOTES] += hosts.bring_home(remotes, results)
+            if fleet:
+                config.stash[NOTES] += hosts.bring_home(fleet.remotes.values(), results)
 
 
 def _check(config: pytest.Config) -> int | None:
@@ -147,17 +154,26 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
+def _distribute(config: pytest.Config, fleet: hosts.Fleet) -> None:
     """Send what the arguments name to every host, and make xdist start a worker on each."""
     sent = f"sent-{secrets.token_hex(4)}"
-    there = [_send(config, argument, sent, remotes) for argument in config.args]
+    given = list(config.args)
+
+    def prepare(remote: deploy.Remote) -> None:
+        for argument in given:
+            _send(config, argument, sent, remote)
+
+    fleet.prepare = prepare
+    for remote in fleet.remotes.values():
+        fleet.prepare(remote)
+    there = [_name_there(config, argument, sent)[0] for argument in given]
     # xdist gives its workers the command line as it was typed, with paths that mean nothing there
     arguments = tuple(there + _worker_options(config.option))
     config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
     # with -n and remote hosts, the workers are shared out evenly
-    per_host = max(1, (_asked(config) or 0) // len(remotes))
-    option.tx = [f"{per_host}*{remote.gateway}" for remote in remotes]
+    per_host = max(1, (_asked(config) or 0) // len(fleet.remotes))
+    option.tx = [f"{per_host}*{remote.gateway}" for remote in fleet.remotes.values()]
     option.dist = "load" if option.dist == "no" else option.dist
     option.maxschedchunk = option.maxschedchunk or 1
     option.numprocesses = None
@@ -186,21 +202,25 @@ def _worker_options(option: argparse.Namespace) -> list[str]:
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])
 
 
-def _send(config: pytest.Config, argument: str, sent: str, remotes: list[deploy.Remote]) -> str:
-    """Push the file or folder that `argument` names; the argument as it reads over there.
+def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, Path, Path]:
+    """The argument as it reads over there; the path it names here, and there below `sent`.
 
     The names there are as they are here, below a folder that nothing here is called, so that node ids agree.
     """
     name, *rest = argument.split("::")
     path = Path(config.invocation_params.dir, name).resolve()
     inside = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else Path(path.name)
+    return "::".join([f"{sent}/{inside}", *rest]), path, inside
+
+
+def _send(config: pytest.Config, argument: str, sent: str, remote: deploy.Remote) -> None:
+    """Push the file or folder that `argument` names."""
+    _, path, inside = _name_there(config, argument, sent)
     base, files = (path, _files(path)) if path.is_dir() else (path.parent, [Path(path.name)])
     target = inside if path.is_dir() else inside.parent
-    for remote in remotes:
-        root = remote.layout.work / sent
-        remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
-        remote.ssh.run(["touch", str(root / "pytest.ini")])
-    return "::".join([f"{sent}/{inside}", *rest])
+    root = remote.layout.work / sent
+    remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
+    remote.ssh.run(["touch", str(root / "pytest.ini")])
 
 
 def _files(folder: Path) -> list[Path]:
@@ -211,11 +231,18 @@ def _files(folder: Path) -> list[Path]:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Any) -> None:
+    """Keep xdist from sending its own pytest: workers elsewhere have one (a hook of pytest-xdist)."""
+    if config.stash.get(FLEET, None):
+        session: Any = config.pluginmanager.get_plugin("dsession")
+        session.nodemanager.roots = []
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker where it is (a hook of pytest-xdist)."""
-    remote = next(
-        (r for r in node.config.stash[REMOTES] if f"ssh={r.alias}//" in str(node.gateway.spec) + "//"), None
-    )
+    fleet = node.config.stash[FLEET]
+    remote = fleet.remotes.get(node.gateway.spec.ssh) if fleet else None
     if remote is None:
         setting = Setting(node.config.stash[RESULTS])
     else:

@@ -45,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the run's folder of evidence is made (default: results)",
     )
     group.addoption(
+        "--fresh-lab",
+        action="store_true",
+        dest="vsock_fresh_lab",
+        help="boot labs anew instead of restoring the saved one, or using the one that is kept",
+    )
+    group.addoption(
         "--lab-memory",
         dest="vsock_lab_memory",
         metavar="MIB",

@@ -43,14 +43,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     def pod(self, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
         """A pod's VM on this host: the guest image with the agent, the devices of `links`."""
-        return MachineSpec(
-            name="pod",
-            kernel=self.guest.file("vmlinux"),
-            initrd=self.initrd,
-            links=frozenset(links),
-            vsock=vsock,
-            accel=self.accel,
-        )
+        return pod_spec(self.guest.file("vmlinux"), self.initrd, self.accel, links, vsock)
+
+
+def pod_spec(kernel: Path, initrd: Path, accel: Accel, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
+    """A pod's VM, wherever its files are."""
+    return MachineSpec(
+        name="pod", kernel=kernel, initrd=initrd, links=frozenset(links), vsock=vsock, accel=accel
+    )
 
 
 @contextlib.contextmanager

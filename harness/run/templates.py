@@ -10,13 +10,14 @@ from pathlib import Path
 
 from harness.guest import inject
 from harness.host import depot
+from harness.host.paths import cache_root
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
 from harness.run.greeting import greet
-from harness.run.place import Place
+from harness.run.place import Place, pod_spec
 from harness.vm import commandline, template
 from harness.vm.commandline import RamFile, Wiring
 from harness.vm.machine import Machine
@@ -31,41 +32,32 @@ _FORMAT = 1
 """Counts up when what is saved changes without anything else in the key doing so."""
 
 
+def folder() -> Path:
+    """Where this user's templates are kept between runs."""
+    return cache_root() / "templates"
+
+
 def spec(place: Place) -> MachineSpec:
     """The VM that is saved, and that each clone is again."""
     return place.pod(SERIAL, Vsock.HOTPLUG)
 
 
-def recipe(wish: MachineSpec, guest: str, agent: str) -> str:
-    """A hash of what the harness itself puts into a template: guest image's id, agent, command line.
+def recipe(guest: str, agent: str, accel: Accel) -> str:
+    """A hash of what the harness itself puts into a template: the guest image's id, the agent, the command
+    line.
 
     It is the same on every host; `key` adds what differs from host to host.
     """
-    fds = {link: 3 for link in wish.links}
-    wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds=fds)
-    # only the image's id counts, not where this run has put its files
-    bare = MachineSpec(
-        name=wish.name,
-        kernel=Path("kernel"),
-        initrd=Path("initrd"),
-        append=wish.append,
-        memory_mib=wish.memory_mib,
-        vcpus=wish.vcpus,
-        accel=wish.accel,
-        cpu=wish.cpu,
-        firmware=wish.firmware,
-        links=wish.links,
-        vsock=wish.vsock,
-    )
-    words = [str(_FORMAT), guest, agent, *commandline.build(bare, Qemu(argv=("qemu",)), wiring)]
-    return _hash(words)
+    wish = pod_spec(Path("kernel"), Path("initrd"), accel, SERIAL, Vsock.HOTPLUG)
+    wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds=dict.fromkeys(SERIAL, 3))
+    return _hash([str(_FORMAT), guest, agent, *commandline.build(wish, Qemu(argv=("qemu",)), wiring)])
 
 
 def key(place: Place) -> str:
     """What a template of this place is kept under: its recipe, the QEMU build, and under KVM the CPU."""
     program = next(path for word in place.qemu.argv if (path := shutil.which(word)) and "qemu" in path)
     found = Path(program).stat()
-    words = [recipe(spec(place), place.guest.id, place.agent), *place.qemu.argv]
+    words = [recipe(place.guest.id, place.agent, place.accel), *place.qemu.argv]
     words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns)]
     return _hash(words + ([_cpu()] if place.accel is Accel.KVM else []))
 
