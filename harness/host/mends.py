@@ -154,7 +154,7 @@ def run(step: Step, *, terminal: bool) -> Ran:
     argv = list(step.argv)
     if os.geteuid() != 0:
         if shutil.which("sudo", path=env["PATH"]) is None:
-            return Ran(127, "sudo is not installed here: run vsock-harness doctor --fix as root")
+            return Ran(127, f"sudo is not installed here; as root: {shlex.join(argv)}")
         argv = ["sudo", *([] if terminal else ["-n"]), "--", *argv]
     try:
         done = subprocess.run(

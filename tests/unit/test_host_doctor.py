@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,20 @@ def test_closing_names_each_kind() -> None:
     assert "--host auto takes: lab (no local VMs: kvm broken" in text
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A probe that finds one thing."""
+
+    finding: Finding
+
+    @property
+    def ability(self) -> str:
+        return self.finding.ability
+
+    def look(self) -> Finding:
+        return self.finding
+
+
 def run(*args: str) -> int:
     parser = argparse.ArgumentParser()
     cli.add_parser(parser.add_subparsers())
@@ -290,7 +305,7 @@ def test_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(doctor, "examine", lambda *args, **kwargs: findings(**changed))
+    monkeypatch.setattr(doctor, "all_probes", lambda *args, **kwargs: map(Fixed, findings(**changed)))
     assert run() == code
     assert "--host auto takes:" in capsys.readouterr().out
 
