@@ -7,12 +7,15 @@ The random numbers are the kernel's own affair: vmgenid tells it of the new gene
 # Importing pathlib would cost more than it gives.
 # ruff: noqa: PTH101, PTH105
 
+import ctypes
 import os
 import re
 import time
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _FILE = "/run/vsock-harness-boot-id"
+_MS_BIND = 4096  # <sys/mount.h>
+_LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before a template is saved: a clone's start is waited for
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -23,7 +26,7 @@ def adopt(boot_id: str, now: int) -> None:
     does for its containers (machine-id(5)); every process sees it.
 
     :raise ValueError: if `boot_id` is no UUID in lower case.
-    :raise OSError: if the guest does not let it: not root, no mount(8), no /run.
+    :raise OSError: if the guest does not let it: not root, no /run.
     """
     if not _UUID.fullmatch(boot_id):
         raise ValueError(f"boot_id: {boot_id!r} is no UUID")
@@ -32,8 +35,6 @@ def adopt(boot_id: str, now: int) -> None:
         file.write(boot_id + "\n")
     os.chmod(_FILE + ".new", 0o444)
     os.replace(_FILE + ".new", _FILE)
-    argv = ["mount", "-o", "bind", _FILE, _BOOT_ID]
-    pid = os.posix_spawnp(argv[0], argv, os.environ)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code:
-        raise OSError(5, f"mount ended with {code}", _BOOT_ID)
+    if _LIBC.mount(_FILE.encode(), _BOOT_ID.encode(), None, _MS_BIND, None):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), _BOOT_ID)
