@@ -89,6 +89,10 @@ class Page:
         """Move the pointer."""
         self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
+    def settle(self) -> None:
+        """Wait until two frames were painted: events of what was done before, as of scrolling, are over."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def picture(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG of what is shown, or of the whole page."""
         answer = self.ask("Page.captureScreenshot", captureBeyondViewport=whole, format="png")

@@ -104,6 +104,7 @@ def test_keys_go_through_a_timeline_and_nothing_moves(page: chromium.Page, repor
     page.load(report)
     timeline = f'document.querySelector("{FIRST} .timeline")'
     page.run(f"{timeline}.focus()")
+    page.settle()
     height = page.run("document.documentElement.scrollHeight")
     told = []
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown", "End", "Home", "ArrowUp"):
@@ -126,6 +127,7 @@ def test_keys_go_through_a_timeline_and_nothing_moves(page: chromium.Page, repor
 def test_the_pointer_shows_what_a_guest_said_as_text(page: chromium.Page, report: Path) -> None:
     page.load(report)
     page.run(f"document.querySelector('{FIRST}').scrollIntoView()")
+    page.settle()  # scrolling takes a tip away
     box = page.run(
         f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
         f"(document.querySelector('{FIRST} .m-wrong').getBoundingClientRect())"
