@@ -55,7 +55,7 @@ def times(results: Results) -> Section | None:
     table = el("table", el("thead", head), el("tbody", *body), el("tfoot", foot), class_="times")
     about = el(
         "p",
-        "Seconds; a dot where there was nothing to wait for. A worker makes its template once.",
+        "Seconds; a dot where there was nothing to wait for.",
         class_="note",
     )
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="Times by phase")
