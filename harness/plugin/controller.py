@@ -22,15 +22,14 @@ from harness.lab.address import parse
 from harness.model.errors import HarnessError, UsageError
 from harness.model.scenario import load
 from harness.model.verdict import Verdict
-from harness.plugin import hosts, options, versions
+from harness.plugin import hosts, options, reports, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
+from harness.plugin.reports import HEADER, NOTES
 from harness.report import console
 from harness.report.progress import Lines
 
-HEADER = pytest.StashKey[list[str]]()
 FLEET = pytest.StashKey["hosts.Fleet | None"]()
-NOTES = pytest.StashKey[list[str]]()
 
 
 @contextlib.contextmanager
@@ -69,6 +68,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
     progress = Lines()
     store = Store(cache_root())
     with contextlib.ExitStack() as stack:
+        stack.enter_context(reports.written(config, results))
         if wanted[0].startswith("ssh://"):
             folder = stack.enter_context(RunFolder.create())
             given = [parse(word) for word in wanted]
@@ -266,16 +266,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table, and what went wrong with the evidence."""
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table."""
     rows: list[console.Line] = []
-    for word, reports in terminalreporter.stats.items():
-        rows += [row for report in reports if (row := _row(word, report))]
+    for word, told in terminalreporter.stats.items():
+        rows += [row for report in told if (row := _row(word, report))]
     if rows:
         terminalreporter.write_sep("=", "claims and links")
         terminalreporter.write_line(console.table(rows, terminalreporter.isatty))
-    for note in config.stash.get(NOTES, []):
-        terminalreporter.write_line(note)
 
 
 def _row(word: str, report: Any) -> console.Line | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,14 @@ class ScenarioItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where this comes from, for pytest's lines."""
         return self.path, None, f"{self.plan.scenario} on {self.plan.link}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What goes wrong while a pod is made or ended is told as in the call: there pytest asks no item."""
+    report = yield
+    if isinstance(item, ScenarioItem) and report.failed and call.excinfo is not None:
+        report.longrepr = item.repr_failure(call.excinfo)
+    return report

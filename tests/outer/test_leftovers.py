@@ -45,7 +45,10 @@ class Run:
             self.process = subprocess.Popen(
                 argv,
                 cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(self.temporary)},
+                env={
+                    **{name: value for name, value in os.environ.items() if name != "GITHUB_STEP_SUMMARY"},
+                    "TMPDIR": str(self.temporary),
+                },
                 stdout=out,
                 stderr=out,
                 stdin=subprocess.DEVNULL,
