@@ -63,7 +63,13 @@ def add_parser(subparsers: Subparsers) -> None:
         help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
         "ssh:// may be given more than once",
     )
-    made.add_argument("-n", type=positive, dest="workers", metavar="N", help="workers; with labs, N labs")
+    made.add_argument(
+        "-n",
+        type=positive,
+        dest="workers",
+        metavar="N",
+        help="workers, shared out to the hosts; labs are one a core at most",
+    )
     made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(

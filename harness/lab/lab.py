@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.host.admission import free_mib
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
 from harness.image import cpio
@@ -201,12 +202,6 @@ def _write_initrd(base: Path, pair: keys.Keys, target: Path) -> None:
                 cpio.file("vsock-harness/ssh_host_ed25519_key", pair.host, 0o600),
             ],
         )
-
-
-def free_mib() -> int:
-    """Memory that can be had without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
-    return int(fields["MemAvailable"].split()[0]) // 1024
 
 
 def check_memory(memory_mib: int) -> None:

@@ -96,8 +96,8 @@ def _run(config: pytest.Config) -> Iterator[None]:
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
         if fleet:
-            _distribute(config, fleet)
             config.stash[FLEET] = fleet
+            _distribute(config, fleet)
         try:
             yield
         finally:
@@ -171,9 +171,13 @@ def _distribute(config: pytest.Config, fleet: hosts.Fleet) -> None:
     arguments = tuple(there + _worker_options(config.option))
     config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
-    # with -n and remote hosts, the workers are shared out evenly
-    per_host = max(1, (_asked(config) or 0) // len(fleet.remotes))
-    option.tx = [f"{per_host}*{remote.gateway}" for remote in fleet.remotes.values()]
+    shares = hosts.shares(_asked(config), len(fleet.remotes), fleet.most_workers)
+    if sum(shares) < (_asked(config) or 0):
+        config.stash[HEADER].append(
+            f"workers: {sum(shares)} of the {_asked(config)} asked for; each lab carries {fleet.most_workers}"
+        )
+    pairs = zip(shares, fleet.remotes.values(), strict=True)
+    option.tx = [f"{share}*{remote.gateway}" for share, remote in pairs]
     option.dist = "load" if option.dist == "no" else option.dist
     option.maxschedchunk = option.maxschedchunk or 1
     option.numprocesses = None

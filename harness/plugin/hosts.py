@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from harness.host import doctor
+from harness.host.admission import PER_CORE, free_mib
 from harness.host.finding import Verdict
 from harness.host.paths import Cache, cache_root
 from harness.host.runfolder import RunFolder
@@ -75,19 +76,28 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
 def lab_count(wanted: int | None, memory_mib: int) -> int:
     """How many labs to run for so many workers or items: at most one a core, and what there is free memory
     for."""
-    room = lab.free_mib() // memory_mib
+    room = free_mib() // memory_mib
     return max(1, min(os.cpu_count() or 1, MOST_LABS, wanted or MOST_LABS, room))
+
+
+def shares(wanted: int | None, count: int, most: int | None) -> list[int]:
+    """How many of the `wanted` workers each of `count` hosts gets: as even as can be, one to `most` each."""
+    total = max(wanted or 0, count)
+    even = [total // count + (number < total % count) for number in range(count)]
+    return even if most is None else [min(share, most) for share in even]
 
 
 class Fleet:
     """The hosts of a run that are not this machine, by alias, ready for workers.
 
     `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later.
+    More than `most_workers` each would only wait for each other; None where that is not known.
     """
 
     def __init__(self, remotes: dict[str, deploy.Remote], words: str, labs: Labs | None = None) -> None:
         self.remotes = remotes
         self.words = words
+        self.most_workers = PER_CORE if labs else None
         self.prepare: Callable[[deploy.Remote], None] = lambda remote: None
         self._labs = labs
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.host import admission
 from harness.host.speed import slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
@@ -35,6 +36,7 @@ class ScenarioItem(pytest.Item):
         self._stack = contextlib.AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
+        self._queued = 0.0
 
     @property
     def _folder(self) -> Path:
@@ -49,6 +51,7 @@ class ScenarioItem(pytest.Item):
         self._runner = asyncio.Runner()
         try:
             place = bench.place
+            self._queued = self._stack.enter_context(admission.admitted(admission.places()))
             boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
             self._pod = self._runner.run(
                 self._stack.enter_async_context(boot(place, [self.plan.link], self._folder))
@@ -80,7 +83,8 @@ class ScenarioItem(pytest.Item):
         except PlanOverdue as error:
             overdue, trace = error, error.trace
         verdict = judge(self.plan, trace)
-        facts = record.facts(bench.place, running.hello, running.seconds, slowness())
+        seconds = {"queue": round(self._queued, 3), **running.seconds}
+        facts = record.facts(bench.place, running.hello, seconds, slowness())
         record.write(self._folder, self.plan, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         running.machine.check()

@@ -13,7 +13,7 @@ from harness.host.runfolder import RunFolder
 from harness.lab import deploy, lab, saved
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
-from harness.plugin import labs
+from harness.plugin import hosts, labs
 
 
 class World:
@@ -125,3 +125,17 @@ def test_a_replaced_lab_has_logs_of_its_own_and_its_trouble_is_its_own(world: Wo
         assert ours.trouble("lab0") is None
         assert ours.trouble("elsewhere") is None
     assert "restore lab0 lab0-2" in world.said
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count", "most", "shared"),
+    [
+        (None, 2, 2, [1, 1]),
+        (3, 2, 2, [2, 1]),
+        (50, 2, 2, [2, 2]),
+        (5, 3, None, [2, 2, 1]),
+        (1, 2, None, [1, 1]),
+    ],
+)
+def test_workers_are_shared_out(wanted: int | None, count: int, most: int | None, shared: list[int]) -> None:
+    assert hosts.shares(wanted, count, most) == shared
