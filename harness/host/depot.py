@@ -102,14 +102,15 @@ class Depot:
                 found.append(Kept(key=path.name, path=path, bytes=_bytes(path), used=path.stat().st_mtime))
         return sorted(found, key=lambda kept: kept.used)
 
-    def prune(self, limits: Limits | None = None) -> list[Kept]:
-        """Remove what is over the limits, and what killed makers left; what is in use stays. What was
-        removed.
+    def prune(self, limits: Limits | None = None, *, dry_run: bool = False) -> list[Kept]:
+        """Remove what is over the limits, and what killed makers left; returns it. What is in use stays.
 
+        :param dry_run: only tell what would be removed.
         :raise InfrastructureError: when something can't be removed.
         """
         limits = limits or self.limits
-        self._sweep()
+        if not dry_run:
+            self._sweep()
         left = self.kept()
         total = sum(kept.bytes for kept in left)
         removed = []
@@ -117,7 +118,8 @@ class Depot:
             if total <= limits.bytes and time.time() - kept.used <= limits.days * _DAY:
                 continue
             with contextlib.suppress(BlockingIOError), self._locked(kept.key, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                self._remove(kept.path)
+                if not dry_run:
+                    self._remove(kept.path)
                 removed.append(kept)
                 total -= kept.bytes
         return removed

@@ -40,7 +40,10 @@ _LOOKS_TAKE = 0.5
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A lab that is up, and who holds it. `since` is UTC, ISO 8601; `images` are ids by name."""
+    """A lab that is up, and who holds it.
+
+    `since` is UTC, ISO 8601; `images` are ids by name; `restored`: from a saved lab, with what that holds.
+    """
 
     lab: Lab
     holder: int
@@ -48,6 +51,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     images: dict[str, str]
     run_folder: Path
+    restored: bool = False
 
     def answers(self) -> bool:
         """Whether its SSH server speaks. A lab whose kernel has died may still have its QEMU."""
@@ -59,6 +63,7 @@ class Loan(msgspec.Struct, frozen=True):
 
     lab: Lab | None
     reason: str
+    restored: bool = False
 
 
 class Keep:
@@ -159,7 +164,7 @@ class Keep:
                 lock.truncate(0)
                 lock.write(str(os.getpid()))
                 lock.flush()
-                yield Loan(kept.lab, f"kept since {kept.since}")
+                yield Loan(kept.lab, f"kept since {kept.since}", kept.restored)
 
     def user(self) -> int | None:
         """The process that has borrowed the lab, None if nobody has."""

@@ -142,7 +142,14 @@ def labs(
             with progress.stage("lab: making the kept one ready"):
                 work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
                 layout = msgspec.structs.replace(deploy.LAB, work=work)
-                ready = deploy.deployed(loan.lab.address, layout, "kept", folder.path, accel=Accel.KVM)
+                ready = deploy.deployed(
+                    loan.lab.address,
+                    layout,
+                    "kept",
+                    folder.path,
+                    accel=Accel.KVM,
+                    restored=loan.restored,
+                )
                 remote = stack.enter_context(ready)
             yield Fleet({"kept": remote}, f"the kept lab ({loan.reason})")
             return

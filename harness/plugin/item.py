@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from harness.host import admission
-from harness.host.speed import slowness
+from harness.host.speed import measure, slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
@@ -52,6 +52,7 @@ class ScenarioItem(pytest.Item):
         try:
             place = bench.place
             self._queued = self._stack.enter_context(admission.admitted(admission.places()))
+            measure()  # a host's speed changes with what else it does
             boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
             self._pod = self._runner.run(
                 self._stack.enter_async_context(boot(place, [self.plan.link], self._folder))

@@ -8,13 +8,12 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.guest import inject
 from harness.host.runfolder import RunFolder
 from harness.lab import deploy, lab, saved
 from harness.model.errors import HarnessError, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
-from harness.run import templates
+from harness.run.states import lab_identity
 from harness.vm.console import Console
 
 _log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ def opened(
     with contextlib.ExitStack() as stack:
         source = None
         if not fresh:
-            identity = saved.key(wish, _template(wish))
+            identity = lab_identity(wish)
             lab.check_memory(wish.memory_mib)
             try:
                 source = stack.enter_context(saved.held(wish, identity, folder, logs / "saved-lab", progress))
@@ -140,11 +139,6 @@ def opened(
                 stack.close()
                 saved.labs().discard(identity)
                 notes.append(f"lab: the saved one did not restore and was removed: {made.unrestorable}")
-
-
-def _template(wish: lab.Wish) -> str:
-    pod = next(image for image in wish.images.guests if image.name == "pod")
-    return templates.recipe(pod.id, inject.expected_digest(), Accel.KVM)
 
 
 def _keep(error: HarnessError, logs: Path) -> None:

@@ -27,10 +27,9 @@ class World:
         monkeypatch.setattr(lab, "up", self.up)
         monkeypatch.setattr(lab, "check_memory", lambda mib: None)
         monkeypatch.setattr(deploy, "deployed", self.deployed)
-        monkeypatch.setattr(saved, "key", lambda wish, template: "key")
         monkeypatch.setattr(saved, "held", self.held)
         monkeypatch.setattr(saved, "labs", lambda: self)
-        monkeypatch.setattr(labs, "_template", lambda wish: "template")
+        monkeypatch.setattr(labs, "lab_identity", lambda wish: "key")
         self.folder: Any = type("Folder", (), {"path": tmp_path})()
         self.logs = tmp_path / "logs"
 
