@@ -22,9 +22,10 @@ from harness.lab.address import parse
 from harness.model.errors import HarnessError, UsageError
 from harness.model.scenario import load
 from harness.model.verdict import Verdict
-from harness.plugin import hosts, options, versions
+from harness.plugin import hosts, options, rerun, rerunsession, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
+from harness.plugin.rerunreport import NOT_RUN
 from harness.report import console
 from harness.report.progress import Lines
 
@@ -161,8 +162,7 @@ def _distribute(config: pytest.Config, remotes: list[deploy.Remote]) -> None:
     option.dist = "load" if option.dist == "no" else option.dist
     option.maxschedchunk = option.maxschedchunk or 1
     option.numprocesses = None
-    if option.maxworkerrestart is None:
-        option.maxworkerrestart = "0"  # a host that died would end the whole session when it is tried again
+    rerunsession.use(config, rerun.Irreplaceable(), len(remotes))
 
 
 _NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
@@ -235,7 +235,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     stats = reporter.stats if reporter else {}
     skipped = [report for report in stats.get("skipped", []) if _row("skipped", report)]
-    if skipped and not any(stats.get(word) for word in ("passed", "failed", "error")):
+    if skipped and not any(stats.get(word) for word in ("passed", "failed", "error", NOT_RUN)):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
