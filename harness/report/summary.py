@@ -18,13 +18,16 @@ from harness.model.errors import HarnessError, UsageError
 from harness.model.verdict import Row, Verdict
 
 _COUNTS = ("served", "waiting", "refused", "garbled", "other")
-_SIGNS = {"passed": "✅", "failed": "❌", "error": "💥", "skipped": "⏭️"}
+_SIGNS = {"passed": "✅", "failed": "❌", "error": "💥", "skipped": "⏭️", "rerun": "🔁"}
 _LONGEST = 2000
 """Characters of a failure's text that are kept: a job summary may have 1 MiB in all."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One test of the run. `row` is None where no verdict was reached; `scenario` empty for other tests."""
+    """One test of the run. `row` is None where no verdict was reached; `scenario` empty for other tests.
+
+    `rerun` is why an earlier try does not count: its host, and what was wrong with that.
+    """
 
     name: str
     outcome: str
@@ -33,6 +36,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     claim: str
     link: str
     row: Row | None
+    rerun: str = ""
 
 
 def read(path: Path) -> list[Case]:
@@ -70,12 +74,14 @@ def _case(element: ET.Element) -> Case:
         claim=properties.get("claim", ""),
         link=properties.get("link", ""),
         row=msgspec.json.decode(verdict, type=Verdict).row if verdict else None,
+        rerun=properties.get("rerun", ""),
     )
 
 
 def markdown(title: str, cases: Sequence[Case]) -> str:
-    """The run's totals, the table claim × link of its scenarios, and the text of each failure."""
+    """The run's totals, the table claim × link of its scenarios, the text of each failure and rerun."""
     totals = Counter(case.outcome for case in cases)
+    totals["rerun"] = sum(1 for case in cases if case.rerun)
     counted = ", ".join(f"{totals[word]} {word}" for word in _SIGNS if totals[word]) or "no tests"
     lines = [f"## {title}: {counted}", ""]
     scenarios = [case for case in cases if case.scenario]
@@ -83,7 +89,9 @@ def markdown(title: str, cases: Sequence[Case]) -> str:
         lines += _table(scenarios)
     for case in cases:
         if case.outcome in ("failed", "error"):
-            lines += _failure(case)
+            lines += _folded(case, case.outcome, case.text)
+        if case.rerun:
+            lines += _folded(case, "rerun", case.rerun)
     return "\n".join(lines) + "\n"
 
 
@@ -103,15 +111,15 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _failure(case: Case) -> list[str]:
-    """Folded, with its text as it is: a fence longer than any in the text keeps it so."""
-    text = case.text if len(case.text) <= _LONGEST else f"{case.text[:_LONGEST]}\n[…]"
+def _folded(case: Case, sign: str, text: str) -> list[str]:
+    """A text as it is: a fence longer than any in it keeps it so."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n[…]"
     fence = "```"
     while fence in text:
         fence += "`"
     name = case.name.replace("&", "&amp;").replace("<", "&lt;")
     return [
-        f"<details><summary>{_SIGNS[case.outcome]} {name}</summary>",
+        f"<details><summary>{_SIGNS[sign]} {name}</summary>",
         "",
         fence,
         text,

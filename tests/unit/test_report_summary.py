@@ -96,6 +96,16 @@ def test_totals_table_and_failures(junit: Path) -> None:
     assert "the lab is gone" in text
 
 
+def test_reruns_are_counted_and_told() -> None:
+    why = "lab1: kernel BUG at x.c:1"
+    case = summary.Case(
+        name="a::b", outcome="passed", text="", scenario="", claim="", link="", row=None, rerun=why
+    )
+    text = summary.markdown("run", [case])
+    assert text.startswith("## run: 1 passed, 1 rerun\n")
+    assert f"<summary>🔁 a::b</summary>\n\n```\n{why}\n```\n" in text
+
+
 def test_a_fence_in_a_failure_does_not_end_its_block(junit: Path) -> None:
     text = summary.markdown("run-1", summary.read(junit))
     block = text[text.index("test_bad") :]
