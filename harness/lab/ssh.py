@@ -175,10 +175,11 @@ class Ssh:
 
     def fetch(self, source: PurePosixPath, folder: Path) -> None:
         """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""
-        _, out, err = self._client.exec_command(f"tar -C {shlex.quote(str(source))} -cf - .")
         try:
+            line = f"tar -C {shlex.quote(str(source))} -cf - ."
+            _, out, err = self._client.exec_command(line, timeout=_TIMEOUT)
             data = out.read()
-        except (OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise InfrastructureError(
                 f"{self.address}: connection lost while fetching {source}: {error}"
             ) from error
@@ -208,9 +209,9 @@ class Ssh:
         try:
             yield
         finally:
-            writer.channel.shutdown_write()
             with contextlib.suppress(OSError, EOFError):
-                out.channel.recv_exit_status()
+                writer.channel.shutdown_write()
+            out.channel.status_event.wait(_TIMEOUT)  # a kernel that hangs never says
 
     def _open_sftp(self) -> paramiko.SFTPClient:
         if self._sftp is None:

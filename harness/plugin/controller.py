@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import dataclasses
 import datetime
+import functools
 import secrets
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,15 +16,15 @@ import pytest
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import deploy
 from harness.lab.address import parse
-from harness.model.errors import HarnessError, UsageError
+from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.scenario import load
 from harness.model.verdict import Verdict
-from harness.plugin import hosts, options, reports, versions
+from harness.plugin import hosts, options, reports, sending, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
+from harness.plugin.rerunreport import NOT_RUN
 from harness.report import console
 from harness.report.progress import Lines
 
@@ -82,7 +81,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 folder = stack.enter_context(RunFolder.create())
                 option = config.option
                 wish = hosts.LabWish(
-                    workers=_asked(config),
+                    workers=sending.asked(config),
                     memory_mib=option.vsock_lab_memory,
                     items=items,
                     fresh=option.vsock_fresh_lab,
@@ -96,13 +95,18 @@ def _run(config: pytest.Config) -> Iterator[None]:
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
         if fleet:
+            fleet.fetch = functools.partial(hosts.bring_home, results=results)
             config.stash[FLEET] = fleet
-            _distribute(config, fleet)
+            sending.distribute(config, fleet)
         try:
             yield
         finally:
-            if fleet:
-                config.stash[NOTES] += hosts.bring_home(fleet.remotes.values(), results)
+            for remote in fleet.remotes.values() if fleet else ():
+                try:
+                    hosts.bring_home(remote, results)
+                except InfrastructureError as error:
+                    note = f"{remote.alias}: its evidence is lost: {error.summary}"
+                    config.stash[NOTES].append(note)
 
 
 def _check(config: pytest.Config) -> int | None:
@@ -129,11 +133,6 @@ def _is_scenarios_only(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
 
 
-def _asked(config: pytest.Config) -> int | None:
-    number = config.option.numprocesses
-    return number if isinstance(number, int) else None
-
-
 def _results_folder(parent: Path) -> Path:
     """A new folder for this run in `parent`, and `latest` pointing to it."""
     stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
@@ -152,86 +151,6 @@ def _shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
-
-
-def _distribute(config: pytest.Config, fleet: hosts.Fleet) -> None:
-    """Send what the arguments name to every host, and make xdist start a worker on each."""
-    sent = f"sent-{secrets.token_hex(4)}"
-    given = list(config.args)
-
-    def prepare(remote: deploy.Remote) -> None:
-        for argument in given:
-            _send(config, argument, sent, remote)
-
-    fleet.prepare = prepare
-    for remote in fleet.remotes.values():
-        fleet.prepare(remote)
-    there = [_name_there(config, argument, sent)[0] for argument in given]
-    # xdist gives its workers the command line as it was typed, with paths that mean nothing there
-    arguments = tuple(there + _worker_options(config.option))
-    config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
-    option = config.option
-    shares = hosts.shares(_asked(config), len(fleet.remotes), fleet.most_workers)
-    if sum(shares) < (_asked(config) or 0):
-        config.stash[HEADER].append(
-            f"workers: {sum(shares)} of the {_asked(config)} asked for; each lab carries {fleet.most_workers}"
-        )
-    pairs = zip(shares, fleet.remotes.values(), strict=True)
-    option.tx = [f"{share}*{remote.gateway}" for share, remote in pairs]
-    option.dist = "load" if option.dist == "no" else option.dist
-    option.maxschedchunk = option.maxschedchunk or 1
-    option.numprocesses = None
-    if option.maxworkerrestart is None:
-        option.maxworkerrestart = "0"  # a host that died would end the whole session when it is tried again
-
-
-_NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
-
-
-def _worker_options(option: argparse.Namespace) -> list[str]:
-    """What of the command line workers need; each in one word, so that xdist takes none for a path.
-
-    :raise UsageError: for what needs pytest's cache, which workers elsewhere have not; they would run all.
-    """
-    for name, word in _NEED_CACHE.items():
-        if getattr(option, name, False):
-            raise UsageError(f"{word} works on --host local only", hint="name scenarios or items, or use -k")
-    words = [f"--tb={option.tbstyle}", f"--capture={option.capture}"]
-    words += [f"-k{option.keyword}"] if option.keyword else []
-    words += [f"-m{option.markexpr}"] if option.markexpr else []
-    words += [f"--deselect={prefix}" for prefix in option.deselect or []]
-    words += [f"--link={link}" for link in option.vsock_links or []]
-    words += ["--strict-host"] if option.vsock_strict else []
-    words += ["--runxfail"] if option.runxfail else []
-    return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])
-
-
-def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, Path, Path]:
-    """The argument as it reads over there; the path it names here, and there below `sent`.
-
-    The names there are as they are here, below a folder that nothing here is called, so that node ids agree.
-    """
-    name, *rest = argument.split("::")
-    path = Path(config.invocation_params.dir, name).resolve()
-    inside = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else Path(path.name)
-    return "::".join([f"{sent}/{inside}", *rest]), path, inside
-
-
-def _send(config: pytest.Config, argument: str, sent: str, remote: deploy.Remote) -> None:
-    """Push the file or folder that `argument` names."""
-    _, path, inside = _name_there(config, argument, sent)
-    base, files = (path, _files(path)) if path.is_dir() else (path.parent, [Path(path.name)])
-    target = inside if path.is_dir() else inside.parent
-    root = remote.layout.work / sent
-    remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
-    remote.ssh.run(["touch", str(root / "pytest.ini")])
-
-
-def _files(folder: Path) -> list[Path]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        p for p in found if p.suffix != ".pyc" and not any(part.startswith(".") for part in p.parts)
-    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -266,7 +185,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     stats = reporter.stats if reporter else {}
     skipped = [report for report in stats.get("skipped", []) if _row("skipped", report)]
-    if skipped and not any(stats.get(word) for word in ("passed", "failed", "error")):
+    if skipped and not any(stats.get(word) for word in ("passed", "failed", "error", NOT_RUN)):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 

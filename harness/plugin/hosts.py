@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -90,28 +90,36 @@ def shares(wanted: int | None, count: int, most: int | None) -> list[int]:
 class Fleet:
     """The hosts of a run that are not this machine, by alias, ready for workers.
 
-    `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later.
+    `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later,
+    `fetch` with each that goes.
     More than `most_workers` each would only wait for each other; None where that is not known.
     """
 
     def __init__(self, remotes: dict[str, deploy.Remote], words: str, labs: Labs | None = None) -> None:
         self.remotes = remotes
         self.words = words
+        self.fetch: Callable[[deploy.Remote], None] = lambda remote: None
         self.most_workers = PER_CORE if labs else None
         self.prepare: Callable[[deploy.Remote], None] = lambda remote: None
         self._labs = labs
 
     def trouble(self, alias: str) -> str | None:
-        """What is known to be wrong with that host itself: its kernel's crash, quoted; None if nothing is."""
+        """See `harness.plugin.rerun.Hosts`."""
         return self._labs.trouble(alias) if self._labs else None
 
     def replace(self, alias: str) -> None:
         """Put a fresh lab behind `alias`; what knows the old one by this name then reaches the new one.
 
+        The old one's evidence is fetched if it still gives it. See also `harness.plugin.rerun.Hosts`.
+
         :raise HostUnfit, InfrastructureError: it is no lab of this run's own, or none comes up.
         """
+        old = self.remotes[alias]
         if self._labs is None:
-            raise InfrastructureError(f"{alias} ({self.remotes[alias].address}) is not ours to replace")
+            raise InfrastructureError(f"{old.address} is not ours to replace")
+        with contextlib.suppress(InfrastructureError):
+            self.fetch(old)
+        self._labs.kill(alias)
         with contextlib.suppress(InfrastructureError):  # what was wrong with it is why it is replaced
             self._labs.end(alias)
         self.remotes[alias] = remote = self._labs.start(alias)
@@ -223,13 +231,10 @@ def _leave(
         return False
 
 
-def bring_home(remotes: Iterable[deploy.Remote], results: Path) -> list[str]:
-    """Fetch each host's evidence into `results`; what could not be fetched, a line each."""
-    trouble = []
-    for remote in remotes:
-        try:
-            remote.ssh.run(["mkdir", "-p", str(remote.layout.results)])
-            remote.ssh.fetch(remote.layout.results, results)
-        except InfrastructureError as error:
-            trouble.append(f"{remote.alias}: its evidence is lost: {error.summary}")
-    return trouble
+def bring_home(remote: deploy.Remote, results: Path) -> None:
+    """Fetch a host's evidence into `results`.
+
+    :raise InfrastructureError: it can't be had.
+    """
+    remote.ssh.run(["mkdir", "-p", str(remote.layout.results)])
+    remote.ssh.fetch(remote.layout.results, results)

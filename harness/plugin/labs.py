@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ class Labs:
         self._logs = logs
         self._stacks: dict[str, contextlib.ExitStack] = {}
         self._tries: dict[str, int] = {}
+        self._pidfds: dict[str, int] = {}
         self.unrestorable = ""
         """Why a saved lab could not be restored; then all further ones are booted."""
 
@@ -60,6 +63,8 @@ class Labs:
         running = stack.enter_context(
             lab.up(self._wish, self._folder, name=alias, log_folder=self._log(alias), saved=source)
         )
+        self._pidfds[alias] = pidfd = os.pidfd_open(running.pid)
+        stack.callback(self._forget, alias, pidfd)
         ready = deploy.deployed(
             running.address,
             deploy.LAB,
@@ -70,6 +75,10 @@ class Labs:
         )
         return stack.enter_context(ready)
 
+    def _forget(self, alias: str, pidfd: int) -> None:
+        if self._pidfds.get(alias) == pidfd:
+            os.close(self._pidfds.pop(alias))
+
     def _log(self, alias: str) -> Path:
         number = self._tries[alias]
         return self._logs / (alias if number == 1 else f"{alias}-{number}")
@@ -79,6 +88,14 @@ class Labs:
         if alias not in self._tries:
             return None
         return Console(self._log(alias) / "console.log").crash()
+
+    def kill(self, alias: str) -> None:
+        """Kill a lab's emulator: one whose kernel hangs would keep its orderly end waiting."""
+        pidfd = self._pidfds.pop(alias, None)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
 
     def end(
         self,

@@ -20,6 +20,7 @@ import pytest
 from harness.model.link import Link
 from harness.model.scenario import Scenario, load
 from harness.plugin.collect import scenario_files
+from harness.plugin.rerunreport import RERUN
 from harness.report import html, markdown, results
 from harness.report.results import About, Case, CaseOutcome, Run, Subject
 
@@ -47,7 +48,7 @@ def written(config: pytest.Config, folder: Path) -> Iterator[None]:
     finally:
         if record.session is not None:
             run = record.run(_host(config), config.stash[NOTES])
-            sys.stdout.write("".join(f"{line}\n" for line in [*run.notes, *_write(folder, run)]))
+            sys.stdout.write("".join(f"{line}\n" for line in [*config.stash[NOTES], *_write(folder, run)]))
             sys.stdout.flush()
 
 
@@ -92,6 +93,7 @@ class Record:
         self._begun = time.monotonic()
         self._reports: dict[str, dict[str, pytest.TestReport]] = {}
         self._uncollected: dict[str, str] = {}
+        self._notes: list[str] = []
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """From here on there is something to report."""
@@ -117,6 +119,11 @@ class Record:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A phase of a test ended. One that is set up anew begins anew."""
+        if report.outcome == RERUN:
+            self._notes.append(f"rerun: {report.nodeid}: {report.longrepr}")
+            return
+        if report.outcome not in ("passed", "failed", "skipped"):
+            return
         if report.when == "setup":
             self._reports[report.nodeid] = {}
         self._reports.setdefault(report.nodeid, {})[str(report.when)] = report
@@ -132,7 +139,7 @@ class Record:
             started=self._started,
             seconds=round(time.monotonic() - self._begun, 1),
             exit_code=code,
-            notes=tuple(notes),
+            notes=(*notes, *self._notes),
             scenarios={
                 name: About(title=one.title, about=one.about) for name, one in self._scenarios.items()
             },
