@@ -62,7 +62,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
         python = f"env PYTHONPATH={path} PYTEST_PLUGINS=harness.plugin python3"
         if self.warm:
             # without site and its own imports: this python only fetches one that has them
-            client = f"python3 -I -S {self.layout.code}/harness/lab/warm.py"
+            client = f"python3 -I -S {self.layout.code}/harness/lab/warm.py fork"
             python = f"{client} {warm.SOCKETS} {code_digest()} {python}"
         return f"ssh={self.alias}//ssh_config={self.config}//python={python}//chdir={self.layout.work}"
 

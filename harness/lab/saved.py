@@ -25,7 +25,7 @@ LIMITS = Limits(bytes=6 << 30)
 NEEDED_MIB = 2560
 """Disk that must be free before one is made: QEMU dies of SIGBUS where its memory's file can't grow."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Counts up when what is done in a lab before it is saved changes."""
 
 

@@ -1,12 +1,9 @@
 """Python that has imported already: a server in a saved lab that forks a worker's interpreter on request.
 
-Importing pytest and us takes an emulated CPU 8 s; a fork takes none. One server has imported the packages
-of the
-lab's image alone, another our code as well; that one's socket bears the digest of the code, so that it is
-never
-taken for other code. `python` is what execnet starts instead of ``python3``: it hands its standard streams
-and its
-``-c CODE`` to the better server there is (SCM_RIGHTS, unix(7)), and becomes ``python3`` where there is none.
+Importing pytest and us takes an emulated CPU 8 s; a fork takes none. One server has imported the packages of
+the lab's image alone, another our code as well. That one's socket bears the digest of the code, so that it is
+never taken for other code. `fork` is what execnet starts instead of ``python3``: it hands its standard streams and
+its ``-c CODE`` to the better server there is (SCM_RIGHTS, unix(7)), and becomes ``python3`` where none is.
 
 Standard library only; the client half imports as little as it can.
 """
@@ -33,15 +30,14 @@ _SOL_SOCKET, _SCM_RIGHTS = 1, 1  # <asm-generic/socket.h>, <linux/socket.h>
 _LONGEST = 65536
 
 
-def python(argv: list[str]) -> None:
-    """Be ``FOLDER DIGEST python3 … -c CODE``: run CODE in a fork of a server in FOLDER, else by the program
-    named.
+def fork(folder: str, digest: str, *program: str) -> None:
+    """Be the `program`, ``python3 … -c CODE``, by running CODE in a fork of a server in `folder`, if there
+    is one.
 
     Returns when the fork has ended; a signal to this process is none to it, but the end of its input is.
     """
     import _socket
 
-    folder, digest, *program = argv
     for name in (digest, PACKAGES):
         server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
@@ -58,13 +54,19 @@ def python(argv: list[str]) -> None:
     os.execvp(program[0], program)
 
 
-def serve(name: str, folder: str = SOCKETS) -> None:
-    """Listen as `name` in `folder`, in the background, with all that this process has imported.
+def serve(folder: str, name: str, *modules: str) -> None:
+    """Import `modules`, then listen as `name` in `folder` in the background; returns when it listens.
 
-    Returns when it listens. In each fork, the sent code is run as the main program; then the process ends.
+    In each fork, the sent code is run as the main program; then the process ends. A server is a process of
+    its own, started from this file: whatever else it had imported would be taken for today's.
     """
+    import importlib
     import socket
 
+    for module in modules:
+        for part in (importlib.import_module(module), sys.modules[module.split(".")[0]]):
+            # pytest would complain of plugins whose assertions it can't rewrite any more
+            part.__doc__ = f"{part.__doc__ or ''}\nPYTEST_DONT_REWRITE"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.join(folder, name))
@@ -128,7 +130,7 @@ def _become(message: str, fds: list[int]) -> None:
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     folder, code = message.split("\0", 1)
     os.chdir(folder)
-    sys.path[0] = ""
+    sys.path.insert(0, "")
     sys.argv = ["-c"]
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
@@ -142,4 +144,4 @@ def _become(message: str, fds: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    python(sys.argv[1:])
+    {"serve": serve, "fork": fork}[sys.argv[1]](*sys.argv[2:])

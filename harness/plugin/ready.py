@@ -7,7 +7,7 @@ the hash of the code that runs (`harness.lab.deploy.code_digest`). What it logs 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -46,20 +46,15 @@ def main(argv: list[str]) -> int:
     :raise HarnessError: it can't be; says why.
     """
     images, digest = argv
-    _import(OF_PACKAGES)
-    warm.serve(warm.PACKAGES)
-    _import(OURS)
-    warm.serve(digest)
+    _serve(warm.PACKAGES, *OF_PACKAGES)
+    _serve(digest, *OF_PACKAGES, *OURS)
     asyncio.run(_template(Path(images)))
     return 0
 
 
-def _import(names: list[str]) -> None:
-    """Import, so that pytest does not complain later of plugins that it can't rewrite any more."""
-    for name in names:
-        module = importlib.import_module(name)
-        for part in (module, sys.modules[name.split(".")[0]]):
-            part.__doc__ = f"{part.__doc__ or ''}\nPYTEST_DONT_REWRITE"
+def _serve(name: str, *modules: str) -> None:
+    """A warm interpreter, in a process that has imported nothing else (see `warm.serve`)."""
+    subprocess.run([sys.executable, "-P", warm.__file__, "serve", warm.SOCKETS, name, *modules], check=True)
 
 
 async def _template(images: Path) -> None:

@@ -15,14 +15,6 @@ import pytest
 from harness.lab import warm
 from harness.model.deadline import Deadline, until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SERVER = """
-import os, sys
-from harness.lab import warm
-import colorsys
-warm.serve(sys.argv[1], sys.argv[2])
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
@@ -42,7 +34,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def start(folder: Path, name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SERVER, name, str(folder)], cwd=REPOSITORY, timeout=60, check=True
+        [sys.executable, "-P", warm.__file__, "serve", str(folder), name, "colorsys"], timeout=60, check=True
     )
     assert done.returncode == 0
 
@@ -50,7 +42,18 @@ def start(folder: Path, name: str) -> None:
 def run(
     folder: Path, code: str, *, digest: str = "digest", stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-I", "-S", warm.__file__, str(folder), digest, sys.executable, "-c", code]
+    argv = [
+        sys.executable,
+        "-I",
+        "-S",
+        warm.__file__,
+        "fork",
+        str(folder),
+        digest,
+        sys.executable,
+        "-c",
+        code,
+    ]
     return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -60,7 +63,7 @@ SHOW = "import sys; print('warm' if 'colorsys' in sys.modules else 'cold', __nam
 def test_code_runs_in_a_fork_with_the_clients_streams_and_folder(folder: Path, tmp_path: Path) -> None:
     start(folder, "digest")
     assert run(folder, SHOW, stdin="hello\n").stdout == "warm __main__ ['-c'] hello\n"
-    argv = [sys.executable, "-I", "-S", warm.__file__, str(folder), "digest", "x", "-c"]
+    argv = [sys.executable, "-I", "-S", warm.__file__, "fork", str(folder), "digest", "x", "-c"]
     code = "import os; print(os.getcwd())"
     there = subprocess.run([*argv, code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert there.stdout.strip() == str(tmp_path)
@@ -85,7 +88,7 @@ def test_what_fails_shows_its_traceback_and_the_server_goes_on(folder: Path) -> 
 
 def test_a_client_that_is_killed_takes_its_fork_along_by_the_end_of_its_input(folder: Path) -> None:
     start(folder, "digest")
-    argv = [sys.executable, "-I", "-S", warm.__file__, str(folder), "digest", "x", "-c"]
+    argv = [sys.executable, "-I", "-S", warm.__file__, "fork", str(folder), "digest", "x", "-c"]
     code = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
     with subprocess.Popen([*argv, code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
@@ -96,7 +99,7 @@ def test_a_client_that_is_killed_takes_its_fork_along_by_the_end_of_its_input(fo
 
 def test_execnet_gets_a_worker_out_of_it(folder: Path) -> None:
     start(folder, "digest")
-    client = f"{sys.executable} -I -S {warm.__file__} {folder} digest {sys.executable}"
+    client = f"{sys.executable} -I -S {warm.__file__} fork {folder} digest {sys.executable}"
     group = execnet.Group()
     gateway = group.makegateway(f"popen//python={client}")
     try:
@@ -104,3 +107,9 @@ def test_execnet_gets_a_worker_out_of_it(folder: Path) -> None:
         assert channel.receive(30) is True
     finally:
         group.terminate(5)
+
+
+def test_a_server_has_nothing_of_ours_but_what_it_was_told(folder: Path) -> None:
+    start(folder, "digest")
+    code = "import sys; print([name for name in sys.modules if name.split('.')[0] in ('harness', 'pytest')])"
+    assert run(folder, code).stdout == "[]\n"
