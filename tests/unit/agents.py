@@ -4,6 +4,7 @@ Both are processes of their own, started from the agent's folder as in a guest, 
 Unix socket:
 
 * `unix_agent`: every connection is served at once, as over vsock.
+* `yamux_agent`: one connection, a multiplexing proxy's, is served at a time, and many streams on it at once.
 * `serial_like_agent`: behaves as QEMU's chardev socket in front of one serial port of a guest. One connection
   is served at a time, the next ones wait in a backlog of 1, and the agent keeps its one channel across them.
 """
@@ -30,14 +31,17 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from agent.__main__ import end_on_signal
 from agent.server import Agent
-from agent.channel import PortChannel, TtyChannel
-read_fd, write_fd = int(sys.argv[2]), int(sys.argv[3])
-tty = read_fd == write_fd
-channel = TtyChannel(os.ttyname(read_fd), read_fd) if tty else PortChannel("/dev/vport0p1", read_fd, write_fd)
+from agent.channel import Line, PortChannel, TtyChannel
+kind, read_fd, write_fd = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 agent = Agent()
 end_on_signal(agent)
 os.write(1, b"ready\\n")
-agent.serve(channel)
+if kind == "tty":
+    agent.serve(TtyChannel(os.ttyname(read_fd), read_fd))
+elif kind == "port":
+    agent.serve(PortChannel("/dev/vport0p1", read_fd, write_fd))
+else:
+    agent.serve_line(Line("/dev/vport0p1", read_fd, write_fd, lasting=True))
 """
 
 
@@ -51,17 +55,27 @@ def unix_agent() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def serial_like_agent(kind: Literal["port", "tty"] = "port") -> Iterator[Path]:
+def yamux_agent() -> Iterator[Path]:
+    """An agent behind a multiplexing proxy; gives the path that the proxy connects to."""
+    with tempfile.TemporaryDirectory(prefix="agent-") as folder:
+        path = Path(folder, "s")
+        with _process(_START, "--yamux-unix", str(path)):
+            yield path
+
+
+@contextlib.contextmanager
+def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port") -> Iterator[Path]:
     """An agent on one serial port; gives the path of the chardev-like socket to connect to.
 
     `port` is as virtserialport: the agent sees a client leave, and what it writes while no client is there is
-    kept for the next. `tty` is as isa-serial: it sees nothing, and what it writes meanwhile is lost.
+    kept for the next. `tty` is as isa-serial: it sees nothing, and what it writes meanwhile is lost. `mux` is
+    a port on which yamux is spoken.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-")))
-        line: _Fifos | _Pty = _Fifos(folder) if kind == "port" else _Pty()
+        line: _Fifos | _Pty = _Pty() if kind == "tty" else _Fifos(folder)
         stack.enter_context(line)
-        stack.enter_context(_process(_START_SERIAL, *map(str, line.guest), pass_fds=line.guest))
+        stack.enter_context(_process(_START_SERIAL, kind, *map(str, line.guest), pass_fds=line.guest))
         line.close_guest()
         chardev = _Chardev(folder / "s", line)
         stack.callback(chardev.stop)
