@@ -87,7 +87,7 @@ def up(args: argparse.Namespace) -> int:
             print("a lab is up already")
             _show(keep, kept, store)
             return 0
-        for name in ("qemu", "lab", "pod"):
+        for name in ("qemu", "lab", *lab.GUESTS):
             store.get(name, progress)
         if kept is not None:
             _end(keep, kept, progress, force=False)

@@ -70,6 +70,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
     made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument(
+        "--proxy",
+        metavar="COMMAND",
+        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
+        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
+    )
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -102,6 +108,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--strict-host"] if args.strict else []
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
+    made += [f"--proxy={args.proxy}"] if args.proxy else []
     made += ["-x"] if args.first else []
     return [*made, *args.rest, *paths(args.paths, cwd)]
 

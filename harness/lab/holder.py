@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
 def _booted(memory_mib: int, folder: RunFolder, logs: Path) -> Iterator[Booted]:
     """Today's images as a lab. They are there: whoever starts a holder has built them."""
     store = Store(paths.cache_root())
-    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=(store.get("pod"),))
+    guests = tuple(store.get(name) for name in lab.GUESTS)
+    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=guests)
     keys = paths.cache_root() / "keys"
     with lab.up(images, keys, folder, memory_mib=memory_mib, log_folder=logs) as running:
         yield Booted(running, ids(images), memory_mib)

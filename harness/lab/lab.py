@@ -31,8 +31,12 @@ _BOOT_SECONDS = 120.0
 """For a boot that takes 8 s on a desktop core under emulation; multiplied by the host's slowness."""
 
 
+GUESTS = ("pod", "proxy")
+"""The images that pods are made of, beside QEMU, which a lab has in its root."""
+
+
 class LabImages(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab is made of, and the guest images it shall have inside."""
+    """What a lab is made of, and the images it shall have inside."""
 
     qemu: Image
     lab: Image

@@ -63,6 +63,7 @@ def _wants_host(config: pytest.Config) -> bool:
 def _run(config: pytest.Config) -> Iterator[None]:
     items = _check(config)
     wanted = options.hosts(config)
+    options.proxy(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")
@@ -85,7 +86,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 remotes, which = stack.enter_context(hosts.labs(wish, store, folder, results, progress))
                 header.append(f"lab: {which}")
             else:
-                for name in ("qemu", "pod"):
+                for name in ("qemu", "pod", "proxy"):
                     store.get(name, progress)
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
@@ -181,6 +182,7 @@ def _worker_options(option: argparse.Namespace) -> list[str]:
     words += [f"-m{option.markexpr}"] if option.markexpr else []
     words += [f"--deselect={prefix}" for prefix in option.deselect or []]
     words += [f"--link={link}" for link in option.vsock_links or []]
+    words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
     words += ["--strict-host"] if option.vsock_strict else []
     words += ["--runxfail"] if option.runxfail else []
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])

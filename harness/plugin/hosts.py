@@ -84,7 +84,9 @@ def labs(
     :raise InfrastructureError: an image can't be built, or a lab does not come up.
     """
     images = lab.LabImages(
-        qemu=store.get("qemu", progress), lab=store.get("lab", progress), guests=(store.get("pod", progress),)
+        qemu=store.get("qemu", progress),
+        lab=store.get("lab", progress),
+        guests=tuple(store.get(name, progress) for name in lab.GUESTS),
     )
     with contextlib.ExitStack() as stack:
         loan = None
@@ -140,13 +142,10 @@ def addresses(
     given: list[Address], store: Store, folder: RunFolder, progress: Progress
 ) -> Iterator[list[deploy.Remote]]:
     """The given hosts, ready for workers."""
-    guest = store.get("pod", progress)
-    qemu = store.get("qemu", progress)
+    images = tuple(store.get(name, progress) for name in ("qemu", *lab.GUESTS))
 
     def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
-        return stack.enter_context(
-            deploy.prepared(given[number], f"host{number}", folder.path, (guest, qemu))
-        )
+        return stack.enter_context(deploy.prepared(given[number], f"host{number}", folder.path, images))
 
     with _started(len(given), start, progress, f"host: preparing {', '.join(map(str, given))}") as remotes:
         yield remotes

@@ -25,7 +25,7 @@ class Versions(msgspec.Struct, frozen=True):
 
 def write(store: Store, path: Path) -> None:
     """Write what is known now, as JSON."""
-    found = (store.find(name) for name in ("qemu", "lab", "pod"))
+    found = (store.find(name) for name in ("qemu", "lab", "pod", "proxy"))
     images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
     versions = Versions(
         harness=version("vsock-harness"),

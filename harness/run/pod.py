@@ -19,10 +19,11 @@ from harness.host.cid import CidLease
 from harness.host.speed import slowness
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
-from harness.model.errors import InfrastructureError, SystemFailure
+from harness.model.errors import InfrastructureError, SystemFailure, UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.spec import MachineSpec, Vsock
 from harness.run.place import Place
+from harness.run.proxy import Proxy, beside, ping
 from harness.vm import template
 from harness.vm.commandline import RamFile
 from harness.vm.machine import Machine
@@ -37,15 +38,29 @@ SERIAL = tuple(link for link in Link if link.is_serial_port)
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A running pod. `seconds` tells how long its phases took."""
+    """A running pod, with its proxy if it has one. `seconds` tells how long its phases took."""
 
     machine: Machine
     hello: Hello
     seconds: dict[str, float]
+    proxy: Proxy | None = None
 
     def endpoint(self, link: Link) -> Endpoint:
-        """Where clients reach the agent over `link`; see `Machine.endpoint`."""
-        return self.machine.endpoint(link)
+        """Where clients reach the agent over `link`; see `Machine.endpoint`.
+
+        :raise UsageError: it has no such link.
+        """
+        if not link.is_proxied:
+            return self.machine.endpoint(link)
+        if self.proxy is None:
+            raise UsageError(f"this pod was made without {link}")
+        return self.proxy.endpoint
+
+    async def check(self) -> None:
+        """Raise if something went wrong with its VM or its proxy so far: `Machine.check`, `Proxy.check`."""
+        self.machine.check()
+        if self.proxy:
+            await self.proxy.check()
 
 
 def spec(place: Place, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
@@ -82,9 +97,10 @@ async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         started = time.monotonic()
         await machine.console.wait_for(inject.READY, deadline)
         ready = time.monotonic()
-        hello = await greet(machine, first(links), place.agent)
+        proxy = await _proxy(stack, place, machine, links, log_folder)
+        hello = await greet(machine, first(links), place.agent, proxy)
         phases = {"qemu": started - begun, "boot": ready - started, "hello": time.monotonic() - ready}
-        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
+        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()}, proxy)
 
 
 @contextlib.asynccontextmanager
@@ -117,10 +133,20 @@ async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         if lease:
             await machine.plug_vsock(lease, deadline)
         plugged = time.monotonic()
-        hello = await greet(machine, first(links), place.agent)
+        proxy = await _proxy(stack, place, machine, links, log_folder)
+        hello = await greet(machine, first(links), place.agent, proxy)
         phases = {"template": made - begun, "clone": started - made, "plug": plugged - started}
         phases["hello"] = time.monotonic() - plugged
-        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()})
+        yield Pod(machine, hello, {name: round(value, 3) for name, value in phases.items()}, proxy)
+
+
+async def _proxy(
+    stack: contextlib.AsyncExitStack, place: Place, machine: Machine, links: frozenset[Link], log_folder: Path
+) -> Proxy | None:
+    """The proxy of a pod that is to have one; `stack` ends it, before the VM."""
+    if not any(link.is_proxied for link in links):
+        return None
+    return await stack.enter_async_context(beside(machine, place.proxy, place.folder, log_folder))
 
 
 @contextlib.asynccontextmanager
@@ -146,7 +172,10 @@ async def _template(place: Place, log_folder: Path) -> Path:
     async with _removed_on_failure(folder), start as machine:
         await machine.console.wait_for(inject.READY, deadline)
         for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
-            await greet(machine, link, place.agent)
+            if link.is_proxied:  # without the proxy: each clone has its own
+                await ping(machine, deadline)
+            else:
+                await greet(machine, link, place.agent)
         await template.save(machine.monitor, folder / "saving", deadline)
         (folder / "saving").rename(folder / "state")
     return folder
@@ -157,16 +186,16 @@ def first(links: frozenset[Link]) -> Link:
     return Link.VSOCK if Link.VSOCK in links else min(links)
 
 
-async def greet(machine: Machine, link: Link, agent: str) -> Hello:
-    """The agent's hello over `link`.
+async def greet(machine: Machine, link: Link, agent: str, proxy: Proxy | None = None) -> Hello:
+    """The agent's hello over `link`; `proxy` is the one to ask if the link is proxied.
 
     A refused connection is tried again until the deadline: right after a vsock device appeared in the
-    guest, nothing tells the host when it is ready.
+    guest, nothing tells the host when it is ready, nor does anything when a proxy listens.
 
-    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one.
+    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one; the proxy ended.
     """
     deadline = Deadline(_HELLO_SECONDS * slowness())
-    endpoint = machine.endpoint(link)
+    endpoint = proxy.endpoint if proxy and link.is_proxied else machine.endpoint(link)
     ended = threading.Event()
 
     def ask() -> Hello | None:
@@ -178,15 +207,20 @@ async def greet(machine: Machine, link: Link, agent: str) -> Hello:
         return None
 
     asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
-    died = machine.died
-    both: list[asyncio.Future[Any]] = [asked, died]
+    ends: list[asyncio.Future[Any]] = [machine.died]
+    if proxy and link.is_proxied:
+        ends.append(asyncio.ensure_future(proxy.ended()))
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
+        await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done() or asked.exception():
             machine.check()
+            if proxy:
+                await proxy.check()
     finally:
         ended.set()
-        died.cancel()
+        asked.add_done_callback(lambda over: over.cancelled() or over.exception())  # what it says is known
+        for end in ends:
+            end.cancel()
     hello = await asked
     if hello.agent != agent:
         raise SystemFailure(

@@ -24,6 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
+from harness.host.paths import cache_root
+from harness.image.store import Store
+from harness.model.deadline import Deadline, until
+
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
 _START_SERIAL = """
@@ -61,6 +67,30 @@ def yamux_agent() -> Iterator[Path]:
         path = Path(folder, "s")
         with _process(_START, "--yamux-unix", str(path)):
             yield path
+
+
+@contextlib.contextmanager
+def reference_proxy(mux: Path, *options: str) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The real proxy in front of `mux`, once it listens; gives the path to connect to, and its process.
+
+    What it says is in a file `log` beside that path. Skips if its image is not built, as that takes a minute
+    and Debian's mirror.
+    """
+    image = Store(cache_root()).find("proxy")
+    if image is None:
+        pytest.skip("images: the proxy is not built (vsock-harness images build proxy)")
+    with tempfile.TemporaryDirectory(prefix="proxy-") as folder:
+        path = Path(folder, "s")
+        argv = [str(image.file("proxy")), "-mux-socket", str(mux), "-listen-socket", f"unix://{path}"]
+        with (
+            path.with_name("log").open("wb") as log,
+            subprocess.Popen([*argv, *options], stdin=subprocess.DEVNULL, stderr=log) as process,
+        ):
+            try:
+                until(path.exists, Deadline(10), "the proxy's socket", every=0.01)
+                yield path, process
+            finally:
+                process.terminate()
 
 
 @contextlib.contextmanager

@@ -52,6 +52,12 @@ def test_everything_given(called: list[str]) -> None:
     assert arguments(called) == wanted.split()
 
 
+def test_a_proxys_command_line_stays_one_word(called: list[str]) -> None:
+    main(["run", "--proxy", "kata-proxy -mux-socket {mux} -listen-socket {listen}"])
+    proxy = "--proxy=kata-proxy -mux-socket {mux} -listen-socket {listen}"
+    assert arguments(called) == ["-v", "--host", "auto", proxy, "scenarios"]
+
+
 def test_more_hosts_and_words(called: list[str]) -> None:
     main(["run", "-v", "--host", "ssh://a", "--host", "ssh://b"])
     assert arguments(called) == ["-vv", "--host", "ssh://a", "--host", "ssh://b", "scenarios"]
