@@ -10,7 +10,8 @@ import socket
 import threading
 
 from . import digest, facts
-from .channel import Channel, ConnectionChannel
+from .channel import Channel, ConnectionChannel, Line
+from .mux import Mux
 from .session import Session
 
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -55,6 +56,28 @@ class Agent:
             channel.close()
             return None
         return thread
+
+    def start_line(self, line: Line) -> threading.Thread | None:
+        """Serve every stream that comes by `line`; if no thread can be had, close it and return None."""
+        thread = threading.Thread(target=self.serve_line, args=(line,), name=line.name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            line.close()
+            return None
+        return thread
+
+    def serve_line(self, line: Line) -> None:
+        """Serve each stream that comes by `line` as a connection, until the line is over, then close it."""
+        device = line.name if line.lasting else None
+
+        def start(connection: socket.socket, left: int) -> bool:
+            return self.start(ConnectionChannel(line.name, connection, device, left)) is not None
+
+        try:
+            Mux(line, start).run()
+        finally:
+            line.close()
 
     def serve(self, channel: Channel) -> None:
         """Serve `channel` until it is over, then close it and end its containers."""

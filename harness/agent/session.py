@@ -85,7 +85,7 @@ class Session:
                         self._handle(frame)
                         continue
                     self._complain(frame)
-                    if self._channel.device is None:
+                    if not self._channel.lasting:
                         return
         except Gone:
             return
@@ -126,7 +126,7 @@ class Session:
         self._send(Kind.REPLY, frame.request, _json(answer))
 
     def _hello(self, frame: Frame) -> None:
-        if _fields(frame, sole=False)["sole"] and self._channel.device is not None:
+        if _fields(frame, sole=False)["sole"] and self._channel.lasting:
             self._client_left(True)
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 

@@ -95,10 +95,10 @@ def up(args: argparse.Namespace) -> int:
             print("a lab is up already")
             _show(keep, kept, store)
             return 0
-        qemu, image, pod = (store.get(name, progress) for name in ("qemu", "lab", "pod"))
+        qemu, image, *guests = (store.get(name, progress) for name in ("qemu", "lab", *lab.GUESTS))
         if kept is not None:
             _end(keep, kept, progress, force=False)
-        images = lab.LabImages(qemu=qemu, lab=image, guests=(pod,))
+        images = lab.LabImages(qemu=qemu, lab=image, guests=tuple(guests))
         with contextlib.nullcontext() if args.fresh else saved_lab(images, memory) as found:
             how = "booting" if found is None else "restoring"
             with progress.stage(f"lab: {how}, {memory} MiB"):

@@ -79,6 +79,12 @@ def add_parser(subparsers: Subparsers) -> None:
     made.add_argument(
         "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
     )
+    made.add_argument(
+        "--proxy",
+        metavar="COMMAND",
+        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
+        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
+    )
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -112,6 +118,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
     made += ["--fresh-lab"] if args.fresh_lab else []
+    made += [f"--proxy={args.proxy}"] if args.proxy else []
     made += ["-x"] if args.first else []
     return [*made, *args.rest, *paths(args.paths, cwd)]
 

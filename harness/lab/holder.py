@@ -74,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
 def _booted(memory_mib: int, saved: Path | None, folder: RunFolder, logs: Path) -> Iterator[Booted]:
     """Today's images as a lab. They are there: whoever starts a holder has built them."""
     store = Store(paths.cache_root())
-    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=(store.get("pod"),))
+    guests = tuple(store.get(name) for name in lab.GUESTS)
+    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=guests)
     wish = lab.Wish(images=images, pair=keys.ensure(paths.cache_root() / "keys"), memory_mib=memory_mib)
     with lab.up(wish, folder, log_folder=logs, saved=saved) as running:
         if saved is not None:

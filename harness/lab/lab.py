@@ -38,8 +38,12 @@ _BOOT_SECONDS = 120.0
 _SAVE_SECONDS = 60.0
 
 
+GUESTS = ("pod", "proxy")
+"""The images that pods are made of, beside QEMU, which a lab has in its root."""
+
+
 class LabImages(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab is made of, and the guest images it shall have inside."""
+    """What a lab is made of, and the images it shall have inside."""
 
     qemu: Image
     lab: Image

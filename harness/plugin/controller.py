@@ -61,6 +61,7 @@ def _wants_host(config: pytest.Config) -> bool:
 def _run(config: pytest.Config) -> Iterator[None]:
     items = _check(config)
     wanted = options.hosts(config)
+    options.proxy(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")
@@ -90,7 +91,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 fleet = stack.enter_context(labs)
                 header.append(f"lab: {fleet.words}")
             else:
-                for name in ("qemu", "pod"):
+                for name in ("qemu", "pod", "proxy"):
                     store.get(name, progress)
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]

@@ -140,7 +140,9 @@ def labs(
     :raise InfrastructureError: an image can't be built, or a lab does not come up.
     """
     images = lab.LabImages(
-        qemu=store.get("qemu", progress), lab=store.get("lab", progress), guests=(store.get("pod", progress),)
+        qemu=store.get("qemu", progress),
+        lab=store.get("lab", progress),
+        guests=tuple(store.get(name, progress) for name in lab.GUESTS),
     )
     with contextlib.ExitStack() as stack:
         loan = None
@@ -185,13 +187,12 @@ def _lab_accel(store: Store) -> Accel:
 @contextlib.contextmanager
 def addresses(given: list[Address], store: Store, folder: RunFolder, progress: Progress) -> Iterator[Fleet]:
     """The given hosts, ready for workers."""
-    guest = store.get("pod", progress)
-    qemu = store.get("qemu", progress)
+    images = tuple(store.get(name, progress) for name in ("qemu", *lab.GUESTS))
     by_alias = {f"host{number}": address for number, address in enumerate(given)}
     stacks = {alias: contextlib.ExitStack() for alias in by_alias}
 
     def start(alias: str) -> deploy.Remote:
-        ready = deploy.prepared(by_alias[alias], alias, folder.path, (guest, qemu))
+        ready = deploy.prepared(by_alias[alias], alias, folder.path, images)
         return stacks[alias].enter_context(ready)
 
     words = ", ".join(map(str, given))

@@ -88,7 +88,7 @@ class ScenarioItem(pytest.Item):
         facts = record.facts(bench.place, running.hello, seconds, slowness())
         record.write(self._folder, self.plan, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
-        running.machine.check()
+        await running.check()
         if overdue is not None:
             raise overdue
         if not verdict.passed:

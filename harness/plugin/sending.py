@@ -61,6 +61,7 @@ def _worker_options(option: argparse.Namespace) -> list[str]:
     words += [f"-m{option.markexpr}"] if option.markexpr else []
     words += [f"--deselect={prefix}" for prefix in option.deselect or []]
     words += [f"--link={link}" for link in option.vsock_links or []]
+    words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
     words += ["--strict-host"] if option.vsock_strict else []
     words += ["--runxfail"] if option.runxfail else []
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])

@@ -15,6 +15,7 @@ from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import InfrastructureError, SystemFailure
 from harness.model.link import Link
+from harness.run.proxy import Proxy
 from harness.vm.machine import Machine
 
 _HELLO_SECONDS = 20.0
@@ -25,16 +26,19 @@ def first(links: frozenset[Link]) -> Link:
     return Link.VSOCK if Link.VSOCK in links else min(links)
 
 
-async def greet(machine: Machine, link: Link, agent: str, *, clone: bool = False) -> Hello:
+async def greet(
+    machine: Machine, link: Link, agent: str, proxy: Proxy | None = None, *, clone: bool = False
+) -> Hello:
     """The agent's hello over `link`; a clone is given a boot id of its own, and the time.
 
+    `proxy` is the one to ask if the link is proxied.
     A refused connection is tried again until the deadline: right after a vsock device appeared in the
-    guest, nothing tells the host when it is ready.
+    guest, nothing tells the host when it is ready, nor does anything when a proxy listens.
 
-    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one.
+    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one; the proxy ended.
     """
     deadline = Deadline(_HELLO_SECONDS * slowness())
-    endpoint = machine.endpoint(link)
+    endpoint = proxy.endpoint if proxy and link.is_proxied else machine.endpoint(link)
     ended = threading.Event()
     boot_id = str(uuid.uuid4())
 
@@ -50,15 +54,20 @@ async def greet(machine: Machine, link: Link, agent: str, *, clone: bool = False
         return None
 
     asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
-    died = machine.died
-    both: list[asyncio.Future[Any]] = [asked, died]
+    ends: list[asyncio.Future[Any]] = [machine.died]
+    if proxy and link.is_proxied:
+        ends.append(asyncio.ensure_future(proxy.ended()))
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
+        await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done() or asked.exception():
             machine.check()
+            if proxy:
+                await proxy.check()
     finally:
         ended.set()
-        died.cancel()
+        asked.add_done_callback(lambda over: over.cancelled() or over.exception())  # what it says is known
+        for end in ends:
+            end.cancel()
     hello = await asked
     if hello.agent != agent:
         raise SystemFailure(

@@ -19,6 +19,7 @@ from harness.image.store import Image, Store
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.run import proxy as proxies
 
 TEMPLATES = Limits(bytes=4 << 30)
 """What is kept of saved pods; one takes 100 to 200 MB on disk."""
@@ -29,6 +30,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     `templates` keeps the saved pods that clones go on from. `initrd` is the guest image's with the agent
     behind it; `agent` the hash that the guest must answer.
+    `proxy` is the command line of a multiplexing proxy (`harness.model.proxy`), empty if there is none.
     `notes` are things a reader of the results should know about this host.
     """
 
@@ -39,6 +41,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     initrd: Path
     agent: str
     accel: Accel
+    proxy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def pod(self, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
@@ -54,13 +57,13 @@ def pod_spec(kernel: Path, initrd: Path, accel: Accel, links: Iterable[Link], vs
 
 
 @contextlib.contextmanager
-def opened(store: Store, *, accel: Accel, templates: Path) -> Iterator[Place]:
+def opened(store: Store, *, accel: Accel, templates: Path, proxy: tuple[str, ...] = ()) -> Iterator[Place]:
     """A place for pods for the time of the `with`; afterwards nothing of it but templates is left on this
     host.
 
     :param templates: the folder that keeps saved pods between runs; where it can't be written, they last as
         long as the place.
-
+    :param proxy: the command line of an external proxy; by default it is the reference proxy's.
     :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
     """
     guest = store.find("pod")
@@ -84,6 +87,7 @@ def opened(store: Store, *, accel: Accel, templates: Path) -> Iterator[Place]:
             initrd=initrd,
             agent=inject.expected_digest(),
             accel=accel,
+            proxy=proxy or _reference_proxy(store),
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
 
@@ -95,3 +99,8 @@ def _writable(folder: Path) -> bool:
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _reference_proxy(store: Store) -> tuple[str, ...]:
+    image = store.find("proxy")
+    return proxies.of_image(image) if image else ()

@@ -14,11 +14,13 @@ from harness.guest.client import Hello
 from harness.host.cid import CidLease
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
+from harness.model.errors import UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Vsock
 from harness.run import templates
 from harness.run.greeting import first, greet
 from harness.run.place import Place
+from harness.run.proxy import Proxy, beside
 from harness.vm.commandline import RamFile
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine
@@ -29,15 +31,29 @@ _BOOT_SECONDS = 60.0
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A running pod. `seconds` tells how long its phases took."""
+    """A running pod, with its proxy if it has one. `seconds` tells how long its phases took."""
 
     machine: Machine
     hello: Hello
     seconds: dict[str, float]
+    proxy: Proxy | None = None
 
     def endpoint(self, link: Link) -> Endpoint:
-        """Where clients reach the agent over `link`; see `Machine.endpoint`."""
-        return self.machine.endpoint(link)
+        """Where clients reach the agent over `link`; see `Machine.endpoint`.
+
+        :raise UsageError: it has no such link.
+        """
+        if not link.is_proxied:
+            return self.machine.endpoint(link)
+        if self.proxy is None:
+            raise UsageError(f"this pod was made without {link}")
+        return self.proxy.endpoint
+
+    async def check(self) -> None:
+        """Raise if something went wrong with its VM or its proxy so far: `Machine.check`, `Proxy.check`."""
+        self.machine.check()
+        if self.proxy:
+            await self.proxy.check()
 
 
 class _Phases:
@@ -75,9 +91,10 @@ async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         phases.lap("qemu")
         await machine.console.wait_for(inject.READY, deadline)
         phases.lap("boot")
-        hello = await greet(machine, first(links), place.agent)
+        proxy = await _proxy(stack, place, machine, links, log_folder)
+        hello = await greet(machine, first(links), place.agent, proxy)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds)
+        yield Pod(machine, hello, phases.seconds, proxy)
 
 
 @contextlib.asynccontextmanager
@@ -107,9 +124,10 @@ async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> Async
         if lease:
             await machine.plug_vsock(lease, deadline)
         phases.lap("plug")
-        hello = await greet(machine, first(links), place.agent, clone=True)
+        proxy = await _proxy(stack, place, machine, links, log_folder)
+        hello = await greet(machine, first(links), place.agent, proxy, clone=True)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds)
+        yield Pod(machine, hello, phases.seconds, proxy)
 
 
 async def _restored(
@@ -130,3 +148,12 @@ async def _restored(
         machine = await stack.enter_async_context(start)
         phases.lap("clone")
         return machine
+
+
+async def _proxy(
+    stack: contextlib.AsyncExitStack, place: Place, machine: Machine, links: frozenset[Link], log_folder: Path
+) -> Proxy | None:
+    """The proxy of a pod that is to have one; `stack` ends it, before the VM."""
+    if not any(link.is_proxied for link in links):
+        return None
+    return await stack.enter_async_context(beside(machine, place.proxy, place.folder, log_folder))

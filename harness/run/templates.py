@@ -18,6 +18,7 @@ from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
 from harness.run.greeting import greet
 from harness.run.place import Place, pod_spec
+from harness.run.proxy import ping
 from harness.vm import commandline, template
 from harness.vm.commandline import RamFile, Wiring
 from harness.vm.machine import Machine
@@ -114,5 +115,8 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
     ) as machine:
         await machine.console.wait_for(inject.READY, deadline)
         for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
-            await greet(machine, link, place.agent)
+            if link.is_proxied:  # without the proxy: each clone has its own
+                await ping(machine, deadline)
+            else:
+                await greet(machine, link, place.agent)
         await template.save(machine.monitor, folder / "state", deadline)

@@ -74,7 +74,7 @@ def test_up_status_down(keep: Keep, asked: list[str], capsys: pytest.CaptureFixt
     assert not keep.root.exists()
 
     assert main(["lab", "up", "--memory", "2048"]) == 0
-    assert asked == ["qemu", "lab", "pod", "2048"]
+    assert asked == ["qemu", "lab", "pod", "proxy", "2048"]
     kept = keep.find()
     assert kept is not None
     out, err = capsys.readouterr()

@@ -78,7 +78,7 @@ def test_one_agent_answers_on_every_link_of_a_clone(pods: Pods) -> None:
     pod = pods.clone(*Link)
     channels = set()
     for link in Link:
-        channels.add(pods.run(greet(pod.machine, link, pods.place.agent)).channel)
+        channels.add(pods.run(greet(pod.machine, link, pods.place.agent, pod.proxy)).channel)
     assert len(channels) == len(Link)
 
 
