@@ -2,8 +2,8 @@
 
 Importing pytest and us takes an emulated CPU 8 s; a fork takes none. One server has imported the packages of
 the lab's image alone, another our code as well. That one's socket bears the digest of the code, so that it is
-never taken for other code. `fork` is what execnet starts instead of ``python3``: it hands its standard streams
-and its ``-c CODE`` to the better server there is (SCM_RIGHTS, unix(7)); without one it becomes ``python3``.
+never taken for other code. `fork` is what execnet starts instead of ``python3``: it hands its streams and
+its ``-c CODE`` to the better server there is (SCM_RIGHTS, unix(7)); without one it becomes ``python3``.
 
 Standard library only; the client half imports as little as it can.
 """
