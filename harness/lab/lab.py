@@ -80,7 +80,7 @@ def up(
     :raise InfrastructureError: when it does not come up; the console's end is in the detail.
     """
     check_memory(wish.memory_mib)
-    spec = _spec(wish, folder, name)
+    spec = _spec(wish, folder if saved is None else None, name)
     ram = None if saved is None else RamFile(path=saved / "ram", share=False)
     incoming = None if saved is None else saved / "state"
 

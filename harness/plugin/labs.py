@@ -35,6 +35,7 @@ class Labs:
         self._stacks: dict[str, contextlib.ExitStack] = {}
         self._tries: dict[str, int] = {}
         self._pidfds: dict[str, int] = {}
+        self._over = False  # the run ends; who still starts one is not waited for
         self.unrestorable = ""
         """Why a saved lab could not be restored; then all further ones are booted."""
 
@@ -53,6 +54,8 @@ class Labs:
             try:
                 return self._up(alias, self._source)
             except InfrastructureError as error:
+                if self._over:
+                    raise
                 self.unrestorable = error.summary
                 self.end(alias)
                 self._tries[alias] += 1
@@ -63,6 +66,9 @@ class Labs:
         running = stack.enter_context(
             lab.up(self._wish, self._folder, name=alias, log_folder=self._log(alias), saved=source)
         )
+        if self._over:
+            stack.close()
+            raise InfrastructureError(f"{alias}: the run has ended")
         self._pidfds[alias] = pidfd = os.pidfd_open(running.pid)
         stack.callback(self._forget, alias, pidfd)
         ready = deploy.deployed(
@@ -122,6 +128,7 @@ class Labs:
         trace: types.TracebackType | None,
     ) -> bool:
         """End each, whatever the others do; lets an exception pass."""
+        self._over = True
         with contextlib.ExitStack() as stack:
             for alias in list(self._stacks):
                 stack.callback(self.end, alias, kind, error, trace)
