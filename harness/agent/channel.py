@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .wire import Frame, encode
+from .bulk import LITTLE, LowMark, widen
+from .wire import Frame, parts
 
-READ_SIZE = 65536
 KEPT_MAX = 1 << 20
 """The most bytes of late replies that a channel keeps."""
 
@@ -35,36 +35,39 @@ class Channel:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._writing = threading.Lock()
-        self._kept: list[bytes] = []
+        self._kept: list[list[bytes]] = []
 
     @property
     def fd(self) -> int:
         """What to poll for the client's end (POLLHUP, POLLRDHUP)."""
         return self._read_fd
 
-    def read(self) -> bytes:
-        """Wait for bytes and return them; b"" when the channel is over for good."""
+    def read(self, room: memoryview, lacks: int = 0) -> int:
+        """Wait for bytes, put them into `room`, return how many; 0 when the channel is over for good.
+
+        :param lacks: so many more are sure to come soon, and nobody needs the first ones before.
+        """
         try:
-            return os.read(self._read_fd, READ_SIZE)
+            return os.readv(self._read_fd, [room])
         except OSError:
-            return b""
+            return 0
 
     def send(self, frame: Frame) -> None:
         """Write the kept replies, then `frame`, whole, after what others write. Blocks while nobody reads.
 
         :raise Gone: if the channel is over.
         """
-        data = encode(frame)
+        data = parts(frame)
         with self._writing:
             kept, self._kept = self._kept, []
-            for piece in (*kept, data):
-                self._write(piece)
+            for pieces in (*kept, data):
+                self._write(pieces)
 
     def keep(self, frame: Frame) -> bool:
         """Keep `frame` for the next `send`; False if more than `KEPT_MAX` bytes would be kept."""
-        data = encode(frame)
+        data = parts(frame)
         with self._writing:
-            if sum(map(len, self._kept)) + len(data) > KEPT_MAX:
+            if sum(len(piece) for pieces in (*self._kept, data) for piece in pieces) > KEPT_MAX:
                 return False
             self._kept.append(data)
         return True
@@ -79,17 +82,24 @@ class Channel:
         Certain comes from `read`, between two clients' bytes; uncertain from another thread, perhaps late.
         """
 
+    def widen(self) -> None:
+        """Much is coming: take more at a time, where that can be had."""
+
     def close(self) -> None:
-        """Let go of the descriptors. Only after `read` has returned b""."""
+        """Let go of the descriptors. Only after `read` has returned 0."""
         os.close(self._read_fd)
         if self._write_fd != self._read_fd:
             os.close(self._write_fd)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _write(self, pieces: list[bytes]) -> None:
+        left: list[bytes | memoryview] = list(pieces)
         try:
-            while view:
-                view = view[os.write(self._write_fd, view) :]
+            while left:
+                count = os.writev(self._write_fd, left)
+                while left and count >= len(left[0]):
+                    count -= len(left.pop(0))
+                if count:
+                    left[0] = memoryview(left[0])[count:]
         except OSError as error:
             raise Gone from error
 
@@ -108,12 +118,34 @@ class ConnectionChannel(Channel):
     ) -> None:
         self._connection = connection
         self._left = left
+        self._low_mark: LowMark | None = None
         super().__init__(name, connection.fileno(), connection.fileno(), device)
 
     @property
     def fd(self) -> int:
         """See `Channel.fd`."""
         return self._read_fd if self._left is None else self._left
+
+    def widen(self) -> None:
+        """See `Channel.widen`."""
+        with contextlib.suppress(OSError):
+            if widen(self._connection):
+                self._low_mark = self._low_mark or LowMark(self._connection)
+
+    def read(self, room: memoryview, lacks: int = 0) -> int:
+        """See `Channel.read`."""
+        if self._low_mark is None:
+            return super().read(room)
+        try:
+            poll = select.poll()
+            poll.register(self._read_fd, select.POLLIN)
+            while self._low_mark.set(lacks):
+                poll.poll(LITTLE * 1000)
+                with contextlib.suppress(BlockingIOError):
+                    return self._connection.recv_into(room, 0, socket.MSG_DONTWAIT)
+        except OSError:
+            return 0
+        return super().read(room)
 
     def close(self) -> None:
         """Close the connection, and end every write to it."""
@@ -152,15 +184,15 @@ class PortChannel(Channel):
         self._hangup: Callable[[bool], None] = lambda certain: None
         self._over = os.eventfd(0)
 
-    def read(self) -> bytes:
-        """Wait for bytes, through any number of clients; b"" when the device is gone."""
+    def read(self, room: memoryview, lacks: int = 0) -> int:
+        """As `Channel.read`, through any number of clients; 0 when the device is gone."""
         while True:
             try:
-                data = os.read(self._read_fd, READ_SIZE)
+                count = os.readv(self._read_fd, [room])
             except OSError:
-                return b""
-            if data:
-                return data
+                return 0
+            if count:
+                return count
             self._hangup(True)
             self._change.poll()
 

@@ -1,7 +1,6 @@
 """Serving one channel: its requests, its sinks, its containers."""
 
 import errno
-import hashlib
 import json
 import os
 import threading
@@ -9,12 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from . import facts, identity
+from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
-from .seeded import stream
+from .seeded import Seeded, stream
 from .wire import MAX_PAYLOAD, BadFrame, Decoder, Frame, Kind
 
 _SINKS_MAX = 16
+_SHOWN = 16
+"""Bytes told of each where data differs."""
 
 
 class Refused(Exception):
@@ -26,12 +28,25 @@ class Refused(Exception):
 
 
 class _Sink:
-    """What SINK has received so far."""
+    """What SINK has received so far, and where that first differed from what it must be."""
 
-    def __init__(self, total: int) -> None:
-        self.left = total
-        self.total = total
-        self.hash = hashlib.sha256()
+    def __init__(self, seed: int, total: int) -> None:
+        self.came = 0
+        self.wrong: dict[str, Any] | None = None
+        self._data = Seeded(seed, total)
+
+    @property
+    def whole(self) -> bool:
+        return self.came >= self._data.total
+
+    def take(self, piece: bytes) -> None:
+        if self.wrong is None and not self._data.holds(self.came, piece):
+            expected = self._data.piece(self.came, len(piece))
+            pairs = enumerate(zip(expected, piece, strict=False))
+            at = next((place for place, (want, got) in pairs if want != got), len(expected))
+            shown = expected[at : at + _SHOWN].hex(), piece[at : at + _SHOWN].hex()
+            self.wrong = {"at": self.came + at, "expected": shown[0], "seen": shown[1]}
+        self.came += len(piece)
 
 
 class Session:
@@ -79,8 +94,8 @@ class Session:
         self._channel.watch(self._client_left)
         decoder = Decoder()
         try:
-            while data := self._channel.read():
-                for frame in decoder.feed(data):
+            while count := self._channel.read(decoder.room(), decoder.lacks):
+                for frame in decoder.filled(count):
                     if isinstance(frame, Frame):
                         self._handle(frame)
                         continue
@@ -150,44 +165,46 @@ class Session:
             raise Refused("too-much-kept", "the replies kept for later are too long already")
 
     def _sink(self, frame: Frame) -> None:
-        total = _fields(frame, bytes=0)["bytes"]
+        wish = _fields(frame, seed=0, bytes=0)
         if len(self._sinks) >= _SINKS_MAX:  # left open by clients that went away on a serial port
             del self._sinks[next(iter(self._sinks))]
-        self._sinks[frame.request] = _Sink(total)
+        self._sinks[frame.request] = _Sink(wish["seed"], wish["bytes"])
+        self._widen(wish["bytes"])
         self._finish_sink(frame.request)
 
     def _data(self, frame: Frame) -> None:
         sink = self._sinks.get(frame.request)
         if sink is None:
             raise Refused("no-sink", "DATA for a request that is no open SINK")
-        sink.hash.update(frame.payload)
-        sink.left -= len(frame.payload)
+        sink.take(frame.payload)
         self._finish_sink(frame.request)
+
+    def _widen(self, total: int) -> None:
+        if total >= BULK:
+            self._channel.widen()
 
     def _finish_sink(self, request: int) -> None:
         sink = self._sinks[request]
-        if sink.left <= 0:
+        if sink.whole:
             del self._sinks[request]
-            done = {"bytes": sink.total - sink.left, "sha256": sink.hash.hexdigest()}
-            self._send(Kind.DONE, request, _json(done))
+            self._send(Kind.DONE, request, _json({"bytes": sink.came, "wrong": sink.wrong}))
 
     def _source(self, frame: Frame) -> None:
         wish = _fields(frame, seed=0, bytes=0, chunk=65536)
         clients_left = self._clients_left
+        self._widen(wish["bytes"])
         if wish["chunk"] > MAX_PAYLOAD:
             raise Refused(
                 "bad-request", f"pieces of {wish['chunk']} bytes, at most {MAX_PAYLOAD} are allowed"
             )
-        total = hashlib.sha256()
         try:
             for piece in stream(wish["seed"], wish["bytes"], wish["chunk"]):
                 if self._clients_left != clients_left:
                     return
-                total.update(piece)
                 self._send(Kind.DATA, frame.request, piece)
         except ValueError as error:
             raise Refused("bad-request", str(error)) from error
-        self._send(Kind.DONE, frame.request, _json({"bytes": wish["bytes"], "sha256": total.hexdigest()}))
+        self._send(Kind.DONE, frame.request, _json({"bytes": wish["bytes"], "wrong": None}))
 
     def _run(self, frame: Frame) -> None:
         wish = _fields(frame, argv=[], env={}, cwd="/")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from harness.agent.seeded import stream
+from harness.agent.bulk import BULK, LowMark, widen
+from harness.agent.seeded import Seeded, stream
 from harness.agent.wire import Frame, Kind
 from harness.guest.container import Completed, Container
 from harness.guest.conversation import Conversation, decoded, encoded, payload
@@ -64,9 +64,15 @@ class _Device(msgspec.Struct, frozen=True):
     device: str | None
 
 
+class _Wrong(msgspec.Struct, frozen=True):
+    at: int
+    expected: str
+    seen: str
+
+
 class _Done(msgspec.Struct, frozen=True):
     bytes: int
-    sha256: str
+    wrong: _Wrong | None
 
 
 class AgentClient:
@@ -79,7 +85,7 @@ class AgentClient:
     * `StaleReply`: an answer to another client's request came first; the next call works;
     * `Garbled`, `ConnectionLost`, `WrongData`: the connection is of no further use.
 
-    Payloads are sent in frames of `chunk` bytes (a multiple of 4). Of an echo at most `window` bytes, or one
+    Payloads are sent in frames of `chunk` bytes. Of an echo at most `window` bytes, or one
     frame, are unanswered at a time: a serial port without flow control wants that small. For one thread.
     """
 
@@ -194,23 +200,23 @@ class AgentClient:
         on_progress: Progress | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        """Send `total` bytes of seeded data, which the agent swallows and hashes.
+        """Send `total` bytes of seeded data, which the agent compares with what they must be.
 
         :param on_progress: called with the number of bytes handed to the connection, before each frame.
-        :raise WrongData: if the agent's count or hash differs; at byte 0, as nobody knows better.
+        :raise WrongData: if the agent saw others, or another number of them.
         """
-        digest = hashlib.sha256()
 
         def frames(request: int) -> Iterator[Frame]:
-            yield Frame(Kind.SINK, request, encoded({"bytes": total}))
+            yield Frame(Kind.SINK, request, encoded({"seed": seed, "bytes": total}))
             sent = 0
             for piece in stream(seed, total, self._chunk):
-                digest.update(piece)
                 yield Frame(Kind.DATA, request, piece)
                 sent += len(piece)
                 if on_progress:
                     on_progress(sent)
 
+        if total >= BULK:
+            widen(self._sock)
         answers: list[bytes] = []
 
         def answered(frame: Frame) -> None:
@@ -218,8 +224,10 @@ class AgentClient:
 
         self._talk.call(frames, answered, lambda: bool(answers), "send", deadline)
         done = decoded(answers[0], _Done)
+        if done.wrong:
+            wrong = done.wrong
+            raise WrongData("send", wrong.at, bytes.fromhex(wrong.expected), bytes.fromhex(wrong.seen))
         compare("send: count", 0, str(total).encode(), str(done.bytes).encode())
-        compare("send: sha256", 0, digest.digest(), bytes.fromhex(done.sha256))
 
     def receive(
         self,
@@ -238,7 +246,7 @@ class AgentClient:
         :raise WrongData: if they differ.
         """
         wish = {"seed": seed, "bytes": total, "chunk": self._chunk}
-        expected = stream(seed, total, self._chunk)
+        expected = Seeded(seed, total)
         came = 0
         done: list[bytes] = []
 
@@ -252,10 +260,14 @@ class AgentClient:
                 compare("receive: count", 0, str(total).encode(), str(came).encode())
                 return
             piece = payload(frame, Kind.DATA)
-            compare("receive", came, next(expected, b""), piece)
+            if not expected.holds(came, piece):
+                compare("receive", came, expected.piece(came, len(piece)), piece)
             came += len(piece)
             if on_progress:
                 on_progress(came)
+
+        if total >= BULK and stop_after is None and widen(self._sock):
+            self._talk.low_mark = self._talk.low_mark or LowMark(self._sock)
 
         def finished() -> bool:
             return bool(done) or (stop_after is not None and came >= stop_after)

@@ -13,13 +13,14 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.agent.wire import BadFrame, Decoder, Frame, Kind, encode
+from harness.agent.bulk import LITTLE, LowMark
+from harness.agent.wire import BadFrame, Decoder, Frame, Kind, parts
 from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, agent_error, kind_name
 from harness.model.deadline import Deadline
 
 A = TypeVar("A")
 
-_READ_SIZE = 1 << 18
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class Conversation:
@@ -28,6 +29,8 @@ class Conversation:
     Request ids start at a random 31-bit number, so that a reply to another client's request is known as such.
     What could not be written before a deadline passed is written first by the next exchange: a frame is never
     torn while the connection lives. Not for several threads.
+
+    `low_mark` is for a socket that was widened: much is read at a time then.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -35,7 +38,9 @@ class Conversation:
         self._first = self._next = random.SystemRandom().randrange(1, 1 << 31)
         self._decoder = Decoder()
         self._inbox: deque[Frame | BadFrame] = deque()
-        self._outbox = memoryview(b"")
+        self._outbox: list[bytes | memoryview] = []
+        self._poll = select.poll()
+        self.low_mark: LowMark | None = None
         self._handlers: dict[int, Callable[[Frame], None]] = {}
         self.notices: list[AgentError] = []
 
@@ -75,7 +80,7 @@ class Conversation:
             if more and not self._outbox and may_write():
                 frame = next(source, None)
                 more = frame is not None
-                self._outbox = memoryview(encode(frame) if frame else b"")
+                self._outbox = list(parts(frame)) if frame else []
             if not more and not self._outbox and finished():
                 return
             self._move(what, deadline)
@@ -97,13 +102,17 @@ class Conversation:
 
     def _move(self, what: str, deadline: Deadline | None) -> None:
         """Wait until something can be read or written, and do it."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+        self._poll.register(self._sock, select.POLLIN | (select.POLLOUT if self._outbox else 0))
         remaining = deadline.remaining() if deadline else None
-        ready = poll.poll(None if remaining is None else remaining * 1000)
+        patient = self.low_mark and self.low_mark.set(0 if self._outbox else self._decoder.lacks)
+        if patient:
+            remaining = LITTLE if remaining is None else min(LITTLE, remaining)
+        ready = self._poll.poll(None if remaining is None else remaining * 1000)
         if not ready:
             if deadline:
                 deadline.check(what)
+            if patient:
+                self._read(what)
             return
         _, events = ready[0]
         if events & ~select.POLLOUT:
@@ -113,31 +122,37 @@ class Conversation:
 
     def _read(self, what: str) -> None:
         try:
-            data = self._sock.recv(_READ_SIZE, socket.MSG_DONTWAIT)
+            count = self._sock.recv_into(self._decoder.room(), 0, _FLAGS)
         except BlockingIOError:
             return
         except OSError as error:
             raise self._lost(_name(error), what) from error
-        if not data:
+        if not count:
             raise self._lost("eof", what)
-        self._inbox += self._decoder.feed(data)
+        self._inbox += self._decoder.filled(count)
 
     def _write(self, what: str) -> None:
         try:
-            count = self._sock.send(self._outbox, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            self._outbox = self._outbox[count:]
+            count = self._sock.sendmsg(self._outbox, (), _FLAGS)
+            self._written(count)
         except BlockingIOError:
             return
         except OSError as error:
-            self._outbox = memoryview(b"")
+            self._outbox = []
             self._read_last_words()
             raise self._lost(_name(error), what) from error
+
+    def _written(self, count: int) -> None:
+        while self._outbox and count >= len(self._outbox[0]):
+            count -= len(self._outbox.pop(0))
+        if count:
+            self._outbox[0] = memoryview(self._outbox[0])[count:]
 
     def _read_last_words(self) -> None:
         """What the agent said before it closed is here already: take its complaints from it."""
         with contextlib.suppress(OSError):
-            while data := self._sock.recv(_READ_SIZE, socket.MSG_DONTWAIT):
-                self._inbox += self._decoder.feed(data)
+            while count := self._sock.recv_into(self._decoder.room(), 0, _FLAGS):
+                self._inbox += self._decoder.filled(count)
         for frame in self._inbox:
             if isinstance(frame, Frame) and frame.kind == Kind.ERROR and frame.request == 0:
                 self.notices.append(agent_error(frame))

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,16 +28,21 @@ class Tap(socket.socket):
         self._moved = moved
         self._piece = piece
 
-    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
-        """As `socket.recv`."""
-        data = super().recv(bufsize, flags)
-        self.received += len(data)
+    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0, /) -> int:
+        """As `socket.recv_into`."""
+        count = super().recv_into(buffer, nbytes, flags)
+        self.received += count
         self._moved()
-        return data
+        return count
 
-    def send(self, data: Buffer, flags: int = 0, /) -> int:
-        """As `socket.send`, which may send less than all."""
-        sent = super().send(memoryview(data)[: self._piece], flags)
+    def sendmsg(  # type: ignore[override]
+        self, buffers: Iterable[Buffer], ancdata: Iterable[tuple[int, int, Buffer]] = (), flags: int = 0, /
+    ) -> int:
+        """As `socket.sendmsg`, which may send less than all."""
+        if self._piece is None:
+            sent = super().sendmsg(buffers, ancdata, flags)
+        else:
+            sent = super().send(memoryview(next(iter(buffers)))[: self._piece], flags)
         self.sent += sent
         self._moved()
         if self._piece is not None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from harness.agent import __main__ as start
 from harness.agent import digest, ports
 from harness.agent.channel import PortChannel, make_raw, open_serial
+from harness.agent.seeded import stream
 from harness.agent.server import Agent
 from harness.agent.wire import MAX_PAYLOAD, SYNC, BadFrame, Decoder, Frame, Kind, encode
 from harness.model.deadline import Deadline, until
@@ -123,7 +124,7 @@ def test_hello_names_the_files_it_runs_from(many: Path) -> None:
     assert hello.pop("uptime") > 0
     assert hello["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert hello["kernel"] == os.uname().release
-    assert (hello["channel"], hello["wire"], hello["version"]) == ("unix", 1, "1")
+    assert (hello["channel"], hello["wire"], hello["version"]) == ("unix", 2, "1")
 
 
 def test_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_late_replies_are_limited(many: Path) -> None:
         (Kind.SINK, b'{"bites": 7}', "bad-request"),
         (Kind.SINK, b"[" * 100_000, "bad-request"),
         (Kind.DATA, b"x", "no-sink"),
-        (Kind.SOURCE, b'{"bytes": 9, "chunk": 3}', "bad-request"),
+        (Kind.SOURCE, b'{"bytes": 9, "chunk": 0}', "bad-request"),
         (Kind.SOURCE, b'{"bytes": 9, "chunk": 1099511627776}', "bad-request"),
         (Kind.RUN, b"{}", "bad-request"),
         (Kind.RUN, b'{"argv": [7]}', "bad-request"),
@@ -195,6 +196,32 @@ def test_refused_requests_leave_the_connection(many: Path, kind: int, payload: b
             assert (answer.kind, answer.request, json.loads(answer.payload)["code"]) == (Kind.ERROR, 5, code)
             answer = peer.read()
         assert answer == Frame(Kind.DATA, 6, b"on")
+
+
+@pytest.mark.parametrize(
+    ("damage", "wrong"),
+    [
+        (lambda data: data, None),
+        (lambda data: data[:70_000] + b"\0" + data[70_001:], 70_000),
+        (lambda data: data[:65_536] + data[69_632:] + data[:4096], 65_536),
+        (lambda data: data + b"more", 100_000),
+    ],
+    ids=["right", "a byte changed", "a page lost", "too much"],
+)
+def test_sink_compares(many: Path, damage: Callable[[bytes], bytes], wrong: int | None) -> None:
+    data = b"".join(stream(9, 100_000, 100_000))
+    assert data[70_000] != 0
+    sent = damage(data)
+    with Peer(many) as peer:
+        peer.send(Kind.SINK, 1, {"seed": 9, "bytes": len(data)})
+        for start in range(0, len(sent), 50_002):
+            peer.send(Kind.DATA, 1, sent[start : start + 50_002])
+        done = json.loads(peer.read().payload)
+    assert done["bytes"] == len(sent)
+    assert (done["wrong"] and done["wrong"]["at"]) == wrong
+    if wrong is not None:
+        assert done["wrong"]["expected"] == data[wrong : wrong + 16].hex()
+        assert done["wrong"]["seen"] == sent[wrong : wrong + 16].hex()
 
 
 def test_open_device(many: Path, tmp_path: Path) -> None:
@@ -473,8 +500,10 @@ def test_a_port_without_a_client_neither_spins_nor_ends(tmp_path: Path) -> None:
     got: list[bytes] = []
 
     def read() -> None:
-        got.append(channel.read())
-        got.append(channel.read())
+        room = bytearray(10)
+        for _ in range(2):
+            count = channel.read(memoryview(room))
+            got.append(bytes(room[:count]))
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -86,7 +86,7 @@ def reply(frame: Frame, kind: Kind = Kind.DATA, payload: bytes | None = None) ->
 def test_hello_and_facts(many: Path) -> None:
     with connect(many) as client:
         hello = client.hello(deadline=soon())
-        assert (hello.agent, hello.wire) == (digest(str(HARNESS / "agent")), 1)
+        assert (hello.agent, hello.wire) == (digest(str(HARNESS / "agent")), 2)
         assert (hello.channel, hello.kernel) == ("unix", os.uname().release)
         facts = client.facts(deadline=soon())
         assert (facts.sessions, facts.containers) == (1, 0)
@@ -239,24 +239,33 @@ def test_short_data_is_wrong() -> None:
 
 def test_receive_of_another_seed_is_wrong() -> None:
     def wrong(frame: Frame) -> bytes:
-        return reply(frame, payload=bytes(100)) + reply(frame, Kind.DONE, b'{"bytes": 100, "sha256": ""}')
+        return reply(frame, payload=bytes(100)) + reply(frame, Kind.DONE, b'{"bytes": 100, "wrong": null}')
 
     with puppet(wrong) as client, pytest.raises(WrongData, match="receive: wrong data at byte 0"):
         client.receive(1, 100, deadline=soon())
 
 
 def test_receive_of_too_little_is_wrong() -> None:
-    done = b'{"bytes": 100, "sha256": ""}'
+    done = b'{"bytes": 100, "wrong": null}'
     with puppet(lambda frame: reply(frame, Kind.DONE, done)) as client:
         with pytest.raises(WrongData, match="receive: count"):
             client.receive(1, 100, deadline=soon())
 
 
-@pytest.mark.parametrize(("count", "sha"), [(99, None), (100, "00" * 32)])
-def test_send_that_did_not_arrive_whole_is_wrong(count: int, sha: str | None) -> None:
-    done = json.dumps({"bytes": count, "sha256": sha or "11" * 32}).encode()
-    with puppet(lambda frame: reply(frame, Kind.DONE, done) if frame.kind == Kind.DATA else b"") as client:
-        with pytest.raises(WrongData, match="send: "):
+@pytest.mark.parametrize(
+    ("done", "message"),
+    [
+        ({"bytes": 99, "wrong": None}, "send: count: wrong data"),
+        (
+            {"bytes": 100, "wrong": {"at": 7, "expected": "01", "seen": "02"}},
+            "send: wrong data at byte 7: want 01, got 02",
+        ),
+    ],
+)
+def test_send_that_did_not_arrive_whole_is_wrong(done: dict[str, object], message: str) -> None:
+    answer = json.dumps(done).encode()
+    with puppet(lambda frame: reply(frame, Kind.DONE, answer) if frame.kind == Kind.DATA else b"") as client:
+        with pytest.raises(WrongData, match=message):
             client.send(1, 100, deadline=soon())
 
 
@@ -264,7 +273,7 @@ def test_send_that_did_not_arrive_whole_is_wrong(count: int, sha: str | None) ->
     ("answer", "reason"),
     [
         (lambda frame: b"noise", "garbage"),
-        (lambda frame: reply(frame)[:-5] + reply(frame), "torn"),
+        (lambda frame: reply(frame)[:-16] + reply(frame), "torn"),
         (lambda frame: reply(frame)[:-1] + bytes((reply(frame)[-1] ^ 1,)), "crc"),
         (lambda frame: reply(frame, Kind.STDOUT), "kind"),
         (lambda frame: reply(frame, Kind.REPLY, b"{}"), "kind"),

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness.agent.seeded import stream
+from harness.agent.seeded import LAP, Seeded, stream
 from harness.agent.wire import MAX_PAYLOAD, SYNC, BadFrame, Decoder, Frame, Kind, encode
 
 GOOD = Frame(Kind.ECHO, 7, b"good")
 
 # Bytes of which SYNC is made come often, so that whole and half SYNCs do.
-noise = st.lists(st.sampled_from([SYNC, SYNC[:1], SYNC[:2], SYNC[:3], b"\0", b"\1", b"v", b"any"])).map(
-    b"".join
-)
+noise = st.lists(
+    st.sampled_from([SYNC, SYNC[:1], SYNC[:2], SYNC[:8], SYNC[:-1], SYNC[1:], SYNC[8:], b"\0", b"\1", b"any"])
+).map(b"".join)
 frames = st.builds(
     Frame,
     st.integers(1, 127),
-    st.integers(0, 2**32 - 1) | st.just(int.from_bytes(SYNC, "big")),
+    st.integers(0, 2**32 - 1) | st.just(int.from_bytes(SYNC[:4], "big")) | st.just(SYNC[0]),
     noise | st.binary(max_size=80),
 )
 
@@ -39,8 +39,17 @@ def decode(data: bytes, *cuts: int) -> list[Frame | BadFrame]:
 
 def test_bytes_on_the_link() -> None:
     assert encode(Frame(Kind.ECHO, 0x01020304, b"hi")) == (
-        b"\xf7vsk\x02" + b"\x01\x02\x03\x04" + b"\x00\x00\x00\x02" + b"hi" + b"\x12\xd1\x84X"
+        b"\xf7vsock-harness\r\n\x02" + b"\x01\x02\x03\x04" + b"\x00\x00\x00\x02" + b"hi" + b"\x12\xd1\x84X"
     )
+
+
+@given(
+    st.lists(noise | frames.map(encode), max_size=6).map(b"".join), st.lists(st.integers(0, 1000), max_size=5)
+)
+def test_what_is_found_does_not_depend_on_the_cuts(data: bytes, cuts: list[int]) -> None:
+    whole, cut = decode(data), decode(data, *cuts)
+    assert [one for one in whole if isinstance(one, Frame)] == [one for one in cut if isinstance(one, Frame)]
+    assert [type(one) for one in whole] == [type(one) for one in cut]
 
 
 @given(st.lists(frames, max_size=4), st.lists(st.integers(0, 1000), max_size=5))
@@ -63,7 +72,7 @@ def test_a_torn_frame_costs_only_itself(torn: Frame, at: int, good: Frame) -> No
     assert [type(one) for one in found[:-1]] == [BadFrame] * bool(at % len(whole))
 
 
-@pytest.mark.parametrize("length", [3, 4, 5, 7, 12, 13, 40, -4, -1])
+@pytest.mark.parametrize("length", [3, 15, 16, 17, 19, 24, 25, 52, -4, -1])
 def test_torn_in_sync_header_payload_and_checksum(length: int) -> None:
     whole = encode(Frame(Kind.ECHO, 1, b"x" * 64))
     bad, good = decode(whole[:length] + encode(GOOD))
@@ -72,7 +81,7 @@ def test_torn_in_sync_header_payload_and_checksum(length: int) -> None:
     assert good == GOOD
 
 
-@given(noise.filter(lambda data: not any(data[i : i + 4] == SYNC for i in range(len(data)))), frames)
+@given(noise.filter(lambda data: SYNC not in data), frames)
 def test_garbage_without_sync_costs_nothing_else(garbage: bytes, good: Frame) -> None:
     found = decode(garbage + encode(good))
     assert found[-1] == good
@@ -80,7 +89,9 @@ def test_garbage_without_sync_costs_nothing_else(garbage: bytes, good: Frame) ->
 
 
 @given(noise | st.binary(), st.lists(st.integers(0, 1000), max_size=3))
-@example(SYNC + b"\xf7vs", [])
+@example(SYNC + SYNC[:3], [])
+@example(SYNC + SYNC[:15], [])
+@example(SYNC + b"\1" + bytes(7) + SYNC[:15], [])
 def test_anything_then_two_good_frames(garbage: bytes, cuts: list[int]) -> None:
     found = decode(garbage + encode(GOOD) + encode(GOOD), *cuts)
     assert found[-2:] == [GOOD, GOOD]
@@ -96,11 +107,11 @@ def test_two_writers_interleaved() -> None:
 
 def test_wrong_checksum() -> None:
     damaged = bytearray(encode(Frame(Kind.ECHO, 1, b"payload")))
-    damaged[15] ^= 1
+    damaged[len(SYNC) + 11] ^= 1
     assert decode(bytes(damaged) + encode(GOOD)) == [BadFrame("crc", len(damaged)), GOOD]
 
 
-@pytest.mark.parametrize("byte", range(4, 20))
+@pytest.mark.parametrize("byte", range(16, 32))
 def test_one_flipped_bit_is_never_a_frame(byte: int) -> None:
     damaged = bytearray(encode(Frame(Kind.ECHO, 1, b"abc")))
     damaged[byte] ^= 4
@@ -109,28 +120,45 @@ def test_one_flipped_bit_is_never_a_frame(byte: int) -> None:
 
 def test_over_long_length_is_refused_at_once() -> None:
     head = SYNC + b"\2" + (1).to_bytes(4, "big") + (MAX_PAYLOAD + 1).to_bytes(4, "big") + b"...."
-    assert decode(head) == [BadFrame("length", 17)]
-    assert decode(head + b"x" * 100 + encode(GOOD)) == [BadFrame("length", 17), GOOD]
+    assert decode(head) == [BadFrame("length", len(SYNC) + 1 + 8)]
+    assert decode(head + b"x" * 100 + encode(GOOD)) == [BadFrame("length", len(SYNC) + 1 + 8), GOOD]
 
 
 def test_the_longest_payload() -> None:
-    frame = Frame(Kind.DATA, 1, SYNC * (MAX_PAYLOAD // 4))
+    frame = Frame(Kind.DATA, 1, SYNC * (MAX_PAYLOAD // len(SYNC)))
     assert decode(encode(frame)) == [frame]
 
 
-def test_checksum_that_is_a_sync_itself() -> None:
+def test_checksum_that_ends_a_sync() -> None:
     """The stuffing byte after it must not be left to the next frame."""
-    frame = _with_crc(int.from_bytes(SYNC, "big"))
+    frame = _ending_in_sync()
     assert encode(frame).endswith(SYNC + b"\0")
     assert decode(encode(frame) + encode(GOOD)) == [frame, GOOD]
+    for at in range(len(encode(frame))):
+        assert decode(encode(frame) + encode(GOOD), at) == [frame, GOOD]
 
 
-def _with_crc(wanted: int) -> Frame:
-    """A frame with the given CRC-32: four payload bytes solve it (the CRC is linear in them)."""
+@pytest.mark.parametrize("at", [-15, -1, 0, 1, 30, 48, 49, 63, 64])
+def test_sync_across_the_parts_of_a_body(at: int) -> None:
+    """In, or partly in, the header (its length's last byte is F7), the payload, the checksum."""
+    payload = bytearray(0xF7)
+    if at < 0:
+        payload[: len(SYNC) - 1] = SYNC[1:]
+    else:
+        payload[at : at + len(SYNC)] = SYNC
+    frame = Frame(Kind.ECHO, 1, bytes(payload))
+    assert len(encode(frame)) == len(SYNC) + 1 + 12 + len(payload) + 1
+    for cut in range(90):
+        assert decode(encode(frame) + encode(GOOD), cut) == [frame, GOOD]
+
+
+def _ending_in_sync() -> Frame:
+    """A frame whose payload's end and checksum are a SYNC: four bytes solve it (the CRC is linear)."""
+    rest, wanted = SYNC[:-4], int.from_bytes(SYNC[-4:], "big")
 
     def crc(payload: int) -> int:
-        data = payload.to_bytes(4, "big")
-        return zlib.crc32(bytes((Kind.ECHO,)) + (9).to_bytes(4, "big") + (4).to_bytes(4, "big") + data)
+        data = payload.to_bytes(4, "big") + rest
+        return zlib.crc32(bytes((Kind.ECHO,)) + (9).to_bytes(4, "big") + len(data).to_bytes(4, "big") + data)
 
     base = crc(0)
     rows: list[tuple[int, int]] = []  # (effect on the CRC, payload bits), reduced
@@ -146,7 +174,35 @@ def _with_crc(wanted: int) -> Frame:
         if left ^ effect < left:
             left, payload = left ^ effect, payload ^ bits
     assert left == 0
-    return Frame(Kind.ECHO, 9, payload.to_bytes(4, "big"))
+    return Frame(Kind.ECHO, 9, payload.to_bytes(4, "big") + rest)
+
+
+@given(
+    st.lists(noise | frames.map(encode), max_size=6).map(b"".join), st.integers(1, 40), st.integers(64, 100)
+)
+def test_reading_into_a_small_room(data: bytes, most: int, size: int) -> None:
+    decoder = Decoder(room=size)
+    found: list[Frame | BadFrame] = []
+    left = data
+    while left:
+        room = decoder.room()
+        count = min(len(room), len(left), most)
+        assert count > 0
+        room[:count] = left[:count]
+        found += decoder.filled(count)
+        left = left[count:]
+    assert [one for one in found if isinstance(one, Frame)] == [
+        one for one in decode(data) if isinstance(one, Frame)
+    ]
+
+
+def test_room_within_a_long_frame_is_what_it_lacks() -> None:
+    decoder = Decoder()
+    data = encode(Frame(Kind.DATA, 1, bytes(300_000)))
+    assert decoder.feed(data[:1000]) == []
+    assert len(decoder.room()) == len(data) - 1000
+    assert len(decoder.feed(data[1000:])) == 1
+    assert not decoder.inside
 
 
 def test_garbage_is_reported_once_until_a_good_start() -> None:
@@ -173,23 +229,50 @@ def test_what_no_frame_can_hold(frame: Frame) -> None:
         encode(frame)
 
 
-@given(st.integers(0, 2**64), st.integers(0, 500), st.integers(1, 60).map(lambda n: 4 * n))
+@given(st.integers(0, 2**64), st.integers(0, 500), st.integers(1, 200))
 @settings(max_examples=50)
 def test_seeded_bytes_do_not_depend_on_the_pieces(seed: int, total: int, chunk: int) -> None:
     pieces = list(stream(seed, total, chunk))
-    assert b"".join(pieces) == b"".join(stream(seed, total, 512))
+    assert b"".join(pieces) == b"".join(stream(seed, 1000, 512))[:total]
     assert sum(map(len, pieces)) == total
     assert all(len(piece) == chunk for piece in pieces[:-1])
 
 
+@pytest.mark.parametrize("chunk", [4096, LAP - 1, LAP, LAP + 1, 3 * LAP, 1 << 20])
+def test_seeded_bytes_go_round_after_a_lap(chunk: int) -> None:
+    total = 5 * LAP + 7
+    lap = b"".join(stream(3, LAP, 1000))
+    data = b"".join(stream(3, total, chunk))
+    assert data == (lap * 6)[:total]
+    assert Seeded(3, total).piece(2 * LAP - 5, 10) == lap[-5:] + lap[:5]
+    assert Seeded(3, total).piece(total - 3, 10) == data[-3:]
+    assert Seeded(3, total).piece(total, 10) == b""
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 10), (0, LAP + 9), (LAP - 3, 3 * LAP), (4 * LAP, LAP + 7)])
+def test_what_seeded_data_holds(start: int, length: int) -> None:
+    piece = Seeded(3, 5 * LAP + 7).piece(start, length)
+    assert Seeded(3, 5 * LAP + 7).holds(start, piece)
+    assert not Seeded(3, 5 * LAP + 7).holds(start + 1, piece)
+    assert not Seeded(3, 5 * LAP + 7).holds(start, piece[:-1] + bytes((piece[-1] ^ 1,)))
+    assert not Seeded(3, start + length - 1).holds(start, piece)
+    assert not Seeded(4, 5 * LAP + 7).holds(start, piece)
+
+
+@pytest.mark.parametrize("piece", [4096, 65536, 1 << 18])
+def test_a_piece_lost_or_doubled_is_seen_in_what_follows(piece: int) -> None:
+    data = Seeded(1, 64 << 20)
+    assert all(data.piece(n * piece, 64) != data.piece(0, 64) for n in range(1, (64 << 20) // piece))
+
+
 def test_seeded_bytes_are_the_same_on_every_python() -> None:
-    data = b"".join(stream(1, 100_000, 4096))
+    data = b"".join(stream(1, LAP, 4096))
     assert hashlib.sha256(data).hexdigest() == (
-        "676d25c9f034afe02e0e6d3ec04abee785b8fead65c27567c86e20c834d72201"
+        "174981ff090743a075e947d6617c6da2f129f3fbcdfaf71ce45ea69c09f8eb8f"
     )
-    assert data == Random(1).randbytes(100_000)
+    assert data == Random(1).randbytes(LAP + 3)[:LAP]
 
 
-def test_seeded_pieces_are_whole_words() -> None:
-    with pytest.raises(ValueError, match="multiple of 4"):
-        next(stream(1, 10, 6))
+def test_seeded_pieces_are_of_some_size() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        next(stream(1, 10, 0))

@@ -1,0 +1,47 @@
+"""Pods cloned, used and ended one after the other, and nothing that grows: `make lifecycles N=500`."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+
+import pytest
+
+from harness.model.link import Link
+from harness.plugin.fixtures import Pods
+
+from .figures import Figures
+from .held import held, memory_mib
+from .using import use
+
+pytestmark = [pytest.mark.vm, pytest.mark.lifecycles]
+
+MOST_MIB = {"PSS of the worker": 8.0, "kernel slabs": 32.0}
+"""By how much memory may differ from what it was after the first ten pods, however many follow."""
+
+first: dict[str, float] = {}
+"""What was held after the first ten: by then all that is made once is there."""
+
+
+def test_ten_lifecycles(pods: Pods, figures: Figures, ten: int) -> None:
+    chance = random.Random(ten)
+    for _ in range(10):
+        begun = time.monotonic()
+        pod = pods.clone(Link.VSOCK)
+        use(pod.endpoint(Link.VSOCK), chance)
+        pods.close()
+        if pod.seconds["template"] < 1:
+            figures.add("lifecycle of a pod", "", time.monotonic() - begun, "s")
+    for path in pods.folder.glob("pod-*"):  # the evidence of pods that were well
+        shutil.rmtree(path)
+    counts, memory = held(pods.place.folder.path), memory_mib()
+    if not first:
+        first.update(counts)
+        first.update(memory)
+    growth = {name: value - first[name] for name, value in {**counts, **memory}.items()}
+    for name, value in growth.items():
+        unit = "MiB" if name in memory else ""
+        figures.add("growth since the first ten lifecycles", name, value, unit)
+    assert not any(growth[name] for name in counts), growth
+    assert all(growth[name] <= MOST_MIB[name] for name in memory), growth

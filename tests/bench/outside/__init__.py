@@ -1,0 +1,1 @@
+"""What is measured from the process that the user starts."""
