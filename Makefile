@@ -6,6 +6,9 @@ HOST = auto
 LINK =
 N =
 ARGS =
+ROUNDS = 5
+NUMBER = 500
+MINUTES = 30
 
 BIN = .venv/bin
 PYTEST = $(BIN)/python -P -m pytest
@@ -15,11 +18,11 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e test unit lint lock clean packages venv
+.PHONY: help setup e2e test unit lint bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-6s  %s\n' "$$name" "$$text"; done
+		printf '  make %-10s  %s\n' "$$name" "$$text"; done
 	@echo
 	@echo '  HOST=auto|local|lab|ssh://user@host  LINK=vsock,...  N=workers  ARGS="more arguments"'
 	@echo '  make e2e HOST=lab LINK=vsock N=2 ARGS="-k stale"'
@@ -45,6 +48,15 @@ lint: venv ## ruff, mypy, import-linter, actionlint
 	@$(BIN)/mypy .ci/bootstrap.py
 	@$(BIN)/lint-imports --no-cache
 	@.ci/actionlint/run
+
+bench: packages ## measure: boots, memory, throughput, many pods; table and results/bench.json
+	@$(BIN)/python -m tests.bench bench --host '$(HOST)' --rounds '$(ROUNDS)' $(ARGS)
+
+lifecycles: packages ## NUMBER=500 clones made, used and ended in a row: does anything grow?
+	@$(BIN)/python -m tests.bench lifecycles --host '$(HOST)' -n '$(NUMBER)' $(ARGS)
+
+soak: packages ## MINUTES=30 of clones made, used and ended without pause, on two hosts
+	@$(BIN)/python -m tests.bench soak --host '$(HOST)' --minutes '$(MINUTES)' $(ARGS)
 
 lock: venv ## pin the dependencies again; UPGRADE=1: at their newest versions
 	@$(BIN)/python -m venv --clear build/uv
