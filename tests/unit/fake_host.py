@@ -70,7 +70,7 @@ async def _pod(place: Any, links: Iterable[Link], folder: Path) -> AsyncIterator
         wire=1,
     )
 
-    def check() -> None:
+    async def check() -> None:
         if word == "crashed":
             raise GuestCrashed("BUG: kernel NULL pointer dereference")
 
@@ -78,7 +78,7 @@ async def _pod(place: Any, links: Iterable[Link], folder: Path) -> AsyncIterator
         hello=hello,
         seconds={"template": 0.0, "clone": 0.8, "hello": 0.5},
         endpoint=lambda link: Endpoint(link=link, path="/nowhere"),
-        machine=SimpleNamespace(check=check),
+        check=check,
     )
     if word == "broken-end":
         raise InfrastructureError("QEMU did not end")
