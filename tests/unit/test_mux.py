@@ -311,5 +311,5 @@ def test_a_port_is_deaf_after_what_is_no_yamux_until_another_proxy_begins(port: 
         proxy.sock.sendall(yamux.frame(Type.PING, SYN, 0, 1) + os.urandom(10000))
     with Proxy(port) as proxy:  # perhaps the agent has not seen that the other one left
         proxy.open(1)
-        assert proxy.containers(1) == 0
+        soon(lambda: proxy.containers(1) == 0, "the end of the container")
         assert not proxy.told
