@@ -16,7 +16,7 @@ import threading
 from typing import NoReturn
 
 from . import ports
-from .channel import open_serial
+from .channel import Line, open_serial
 from .server import Agent
 
 VSOCK_PORT = 1024
@@ -25,11 +25,14 @@ BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
 
 def main() -> NoReturn:
     """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
-    agent = Agent()
+    development = sys.argv[1:2] == ["--unix"]
+    agent = Agent(in_guest=not development)
     end_on_signal(agent)
     try:
-        if sys.argv[1:2] == ["--unix"]:
+        if development:
             _serve_unix(agent, sys.argv[2])
+        if sys.argv[1:2] == ["--yamux-unix"]:
+            _serve_yamux(agent, sys.argv[2])
         _serve_guest(agent)
     finally:
         agent.end_containers()
@@ -56,12 +59,25 @@ def end_on_signal(agent: Agent) -> None:
 
 
 def _serve_unix(agent: Agent, path: str) -> NoReturn:
+    agent.listen(_listen_unix(path, BACKLOG), "unix")
+    raise AssertionError("listen() returned")
+
+
+def _serve_yamux(agent: Agent, path: str) -> NoReturn:
+    """Be at the other end of a multiplexing proxy, one after another, as QEMU's socket of a port is."""
+    listener = _listen_unix(path, 1)
+    while True:
+        connection, _ = listener.accept()
+        fd = connection.detach()
+        agent.serve_line(Line("unix", fd, fd, lasting=False))
+
+
+def _listen_unix(path: str, backlog: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
-    listener.listen(BACKLOG)
+    listener.listen(backlog)
     _say("ready")
-    agent.listen(listener, "unix")
-    raise AssertionError("listen() returned")
+    return listener
 
 
 def _serve_guest(agent: Agent) -> NoReturn:
@@ -99,14 +115,20 @@ def serve_new(agent: Agent, serving: dict[str, threading.Thread]) -> None:
         if device in serving and serving[device].is_alive():
             continue
         try:
-            channel = open_serial(device)
+            thread = _start(agent, device)
         except OSError as error:
             _say(f"{device}: {error}")
             continue
-        thread = agent.start(channel)
         if thread:
             serving[device] = thread
             _say(device)
+
+
+def _start(agent: Agent, device: str) -> threading.Thread | None:
+    if not ports.is_multiplexed(device):
+        return agent.start(open_serial(device))
+    fd = os.open(device, os.O_RDWR | os.O_NOCTTY)
+    return agent.start_line(Line(device, fd, fd, lasting=True))
 
 
 def _raise_limit() -> None:

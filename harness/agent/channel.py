@@ -7,6 +7,7 @@ import socket
 import termios
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .bulk import LITTLE, LowMark, widen
 from .wire import Frame, parts
@@ -22,8 +23,11 @@ class Gone(Exception):
 class Channel:
     """Base of the channels; `name` is what HELLO reports: ``vsock`` or a device's path.
 
-    A serial channel (`device` is not None) outlives its clients; a connection ends with its only one.
+    `device` is the guest's device that it comes by, None where there is none. A `lasting` channel is such a
+    device and outlives its clients; a connection ends with its only one.
     """
+
+    lasting = True
 
     def __init__(self, name: str, read_fd: int, write_fd: int, device: str | None = None) -> None:
         self.name = name
@@ -101,12 +105,26 @@ class Channel:
 
 
 class ConnectionChannel(Channel):
-    """One accepted connection, vsock in the guest."""
+    """One accepted connection: of vsock in the guest, or one of many streams on a `device`.
 
-    def __init__(self, name: str, connection: socket.socket) -> None:
+    `left` is a pipe whose other end is closed when a stream's client leaves, which its socket pair can tell
+    only once all is read.
+    """
+
+    lasting = False
+
+    def __init__(
+        self, name: str, connection: socket.socket, device: str | None = None, left: int | None = None
+    ) -> None:
         self._connection = connection
         self._low_mark: LowMark | None = None
-        super().__init__(name, connection.fileno(), connection.fileno())
+        self._left = left
+        super().__init__(name, connection.fileno(), connection.fileno(), device)
+
+    @property
+    def fd(self) -> int:
+        """See `Channel.fd`."""
+        return self._read_fd if self._left is None else self._left
 
     def widen(self) -> None:
         """See `Channel.widen`."""
@@ -136,6 +154,8 @@ class ConnectionChannel(Channel):
         with self._writing:  # who waits for it must not write to the next connection, which gets this number
             self._write_fd = -1
             self._connection.close()
+        if self._left is not None:
+            os.close(self._left)
 
 
 class TtyChannel(Channel):
@@ -200,6 +220,24 @@ class PortChannel(Channel):
             while not any(fd == self._over for fd, _ in changes.poll()):
                 self._hangup(False)
         os.close(self._over)
+
+
+class Line(NamedTuple):
+    """What a multiplexing proxy is at the other end of, by two descriptors, or one twice.
+
+    A `lasting` one, a device, outlives the proxies: EOF is one that leaves, and another may come. `name` is
+    what HELLO reports to the streams' clients: ``unix`` or a device's path.
+    """
+
+    name: str
+    read_fd: int
+    write_fd: int
+    lasting: bool
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        for fd in {self.read_fd, self.write_fd}:
+            os.close(fd)
 
 
 def open_serial(path: str) -> Channel:

@@ -1,7 +1,7 @@
 """Which serial devices of this guest the agent serves: found in sysfs, announced by the kernel's uevents."""
 
 # Importing pathlib would cost more than it gives.
-# ruff: noqa: PTH110, PTH118, PTH208
+# ruff: noqa: PTH110, PTH118, PTH119, PTH208
 
 import errno
 import os
@@ -9,6 +9,9 @@ import socket
 
 AGENT_PORT_NAME = "vsock-harness.agent"
 """How the name= of every virtio port that leads to the agent begins; QEMU wants names to be unique."""
+
+PROXY_PORT_NAME = f"{AGENT_PORT_NAME}.proxy"
+"""The name of the port behind a multiplexing proxy: yamux is spoken there."""
 
 _NETLINK_KOBJECT_UEVENT = 15  # linux/netlink.h
 
@@ -27,6 +30,12 @@ def find(root: str = "/") -> list[str]:
     ):
         found.append("ttyS1")
     return [os.path.join(root, "dev", name) for name in found if name not in kernel_consoles]
+
+
+def is_multiplexed(device: str, root: str = "/") -> bool:
+    """Whether a device that `find` gave is the port where a proxy speaks yamux."""
+    folder = os.path.join(root, "sys/class/virtio-ports", os.path.basename(device))
+    return _read(folder, "name").strip() == PROXY_PORT_NAME
 
 
 def announcements() -> socket.socket:

@@ -10,16 +10,21 @@ import socket
 import threading
 
 from . import digest, facts
-from .channel import Channel, ConnectionChannel
+from .channel import Channel, ConnectionChannel, Line
+from .mux import Mux
 from .session import Session
 
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Agent:
-    """All sessions of this process. Every method may be called from any thread."""
+    """All sessions of this process. Every method may be called from any thread.
 
-    def __init__(self) -> None:
+    `in_guest`: the machine is the agent's to change (see `identity.adopt`), not its developer's.
+    """
+
+    def __init__(self, *, in_guest: bool = False) -> None:
+        self.in_guest = in_guest
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
@@ -52,9 +57,31 @@ class Agent:
             return None
         return thread
 
+    def start_line(self, line: Line) -> threading.Thread | None:
+        """Serve every stream that comes by `line`; if no thread can be had, close it and return None."""
+        thread = threading.Thread(target=self.serve_line, args=(line,), name=line.name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            line.close()
+            return None
+        return thread
+
+    def serve_line(self, line: Line) -> None:
+        """Serve each stream that comes by `line` as a connection, until the line is over, then close it."""
+        device = line.name if line.lasting else None
+
+        def start(connection: socket.socket, left: int) -> bool:
+            return self.start(ConnectionChannel(line.name, connection, device, left)) is not None
+
+        try:
+            Mux(line, start).run()
+        finally:
+            line.close()
+
     def serve(self, channel: Channel) -> None:
         """Serve `channel` until it is over, then close it and end its containers."""
-        session = Session(channel, self.digest, self.facts)
+        session = Session(channel, self.digest, self.facts, in_guest=self.in_guest)
         with self._lock:
             self._sessions.add(session)
         try:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import facts
+from . import facts, identity
 from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
@@ -52,8 +52,16 @@ class _Sink:
 class Session:
     """One channel being served. Requests are done in the order in which they come."""
 
-    def __init__(self, channel: Channel, digest: str, agent_facts: Callable[[], dict[str, int]]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        digest: str,
+        agent_facts: Callable[[], dict[str, int]],
+        *,
+        in_guest: bool = False,
+    ) -> None:
         self._channel = channel
+        self._in_guest = in_guest
         self._digest = digest
         self._agent_facts = agent_facts
         self._sinks: dict[int, _Sink] = {}
@@ -72,6 +80,7 @@ class Session:
             Kind.SIGNAL: self._signal,
             Kind.OPEN_DEVICE: self._open_device,
             Kind.FACTS: self._facts,
+            Kind.CLONED: self._cloned,
         }
 
     @property
@@ -91,7 +100,7 @@ class Session:
                         self._handle(frame)
                         continue
                     self._complain(frame)
-                    if self._channel.device is None:
+                    if not self._channel.lasting:
                         return
         except Gone:
             return
@@ -132,8 +141,20 @@ class Session:
         self._send(Kind.REPLY, frame.request, _json(answer))
 
     def _hello(self, frame: Frame) -> None:
-        if _fields(frame, sole=False)["sole"] and self._channel.device is not None:
+        if _fields(frame, sole=False)["sole"] and self._channel.lasting:
             self._client_left(True)
+        self._reply(frame, facts.hello(self._digest, self._channel.name))
+
+    def _cloned(self, frame: Frame) -> None:
+        wish = _fields(frame, boot_id="", now=0)
+        if not self._in_guest:
+            raise Refused("not-in-guest", "this agent serves a developer's machine, which is no clone")
+        try:
+            identity.adopt(wish["boot_id"], wish["now"])
+        except ValueError as error:
+            raise Refused("bad-request", str(error)) from error
+        except OSError as error:
+            raise Refused(_errno_name(error), f"boot identity: {error}") from error
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 
     def _echo(self, frame: Frame) -> None:

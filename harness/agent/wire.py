@@ -45,6 +45,7 @@ class Kind(IntEnum):
     SIGNAL = 8
     OPEN_DEVICE = 9
     FACTS = 10
+    CLONED = 11
     DATA = 32
     REPLY = 64
     STDOUT = 65

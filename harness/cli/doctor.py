@@ -1,4 +1,4 @@
-"""``vsock-harness doctor``: what this host can do, and the command that mends what it can't."""
+"""``vsock-harness doctor``: what this host can do, what its Kata does, and how to mend the rest."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from harness.host import doctor
-from harness.host.finding import Finding, Verdict
+from harness.cli import fixing
+from harness.host import doctor, probe_kata
+from harness.host.finding import Finding, Probe, Verdict
+from harness.host.kata import Host, Release
 from harness.host.paths import Cache
+from harness.host.probe_vhost import VhostVsock
+from harness.host.probes import Kernel, Vmci
 from harness.image import build, qemu
 from harness.image.store import Store
+from harness.model.errors import UsageError
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,32 +33,129 @@ _BAD = "31"
 _NARROWEST = 60
 _FOR_A_FILE = 120
 
+_EPILOG = """\
+examples:
+  vsock-harness doctor                      can VMs run here, and how?
+  vsock-harness doctor --fix                load modules, join group kvm and the like; asks before each
+  vsock-harness doctor --kata               the Kata of this host, and what it needs of it
+  vsock-harness doctor --kata conf.toml --kata-version 1.12.0
+
+exit codes:
+  0 VMs can run here in some way, 1 in none; with --kata: 0 nothing is to be mended, 1 something is
+  2 wrong usage; with --fix: nothing could be asked; else as above, of what is so afterwards
+"""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``doctor`` to the command's subparsers."""
     parser = subparsers.add_parser(
         "doctor",
         help="what this host can do, and how to mend what it can't",
-        description="Probes this host by doing. Exit code 0 if VMs can run here in some way, 1 if in none.",
+        description="Probes this host by doing, or reads Kata Containers' configuration.",
+        epilog=_EPILOG,
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    output.add_argument(
+        "--fix", action="store_true", help="run the mending commands that are safe, each after a yes"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --fix: ask nothing")
     parser.add_argument("--fresh", action="store_true", help="boot under KVM even if the answer is known")
+    parser.add_argument(
+        "--kata",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="what Kata's version and configuration say of vsock; without FILE, those of this host",
+    )
+    parser.add_argument("--kata-version", metavar="X.Y.Z", help="with --kata: the version, if you know it")
     parser.set_defaults(main=main)
 
 
+class _Ending(NamedTuple):
+    """What findings come to: as text, as part of the JSON object, as the exit code."""
+
+    lines: list[str]
+    data: dict[str, object]
+    code: int
+
+
 def main(args: argparse.Namespace) -> int:
-    """Print what was found; 0 if at least one kind of host works here, 1 if none."""
-    cache = Cache()
-    findings = doctor.examine(available(Store(cache.root)), cache, fresh=args.fresh)
-    choice = doctor.choose(findings)
-    if args.json:
-        print(json.dumps(as_data(findings, choice), indent=2))
+    """Print what was found, and with ``--fix`` mend it; the exit code is for what is so at the end.
+
+    :raise UsageError: for options that don't go together, a FILE that isn't there, and ``--fix`` without a
+        terminal to ask at.
+    """
+    terminal = sys.stdin.isatty()
+    _check(args, terminal=terminal)
+    if args.kata is None:
+        cache = Cache()
+        probes = doctor.all_probes(available(Store(cache.root)), cache, fresh=args.fresh)
+        findings, end = [probe.look() for probe in probes], _of_host
     else:
-        tty = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if tty else _FOR_A_FILE
-        print(table(findings, width=width, colour=tty and "NO_COLOR" not in os.environ))
-        print("\n".join(closing(findings, choice)))
-    return 1 if choice.kind is doctor.Kind.NONE else 0
+        probes, findings = _kata(args.kata, args.kata_version)
+        end = _of_kata
+    if args.json:
+        ending = end(findings)
+        print(json.dumps({**as_data(findings), **ending.data}, indent=2))
+        return ending.code
+    tty = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if tty else _FOR_A_FILE
+    print(table(findings, width=width, colour=tty and "NO_COLOR" not in os.environ), flush=True)
+    if args.fix:
+        findings = fixing.fix(findings, probes, fixing.Dialogue(yes=args.yes, terminal=terminal))
+    ending = end(findings)
+    print("\n".join(["", *ending.lines]))
+    return ending.code
+
+
+def _check(args: argparse.Namespace, *, terminal: bool) -> None:
+    """:raise UsageError: see `main`."""
+    hint = "vsock-harness doctor --help"
+    if args.yes and not args.fix:
+        raise UsageError("--yes says yes to what --fix asks, and --fix was not given", hint=hint)
+    if args.kata_version is not None and args.kata is None:
+        raise UsageError("--kata-version says what --kata reads, and --kata was not given", hint=hint)
+    if args.kata is not None and args.fresh:
+        raise UsageError("--fresh boots under KVM, which --kata does not look at", hint=hint)
+    if args.kata_version is not None and _release(args.kata_version) is None:
+        known = "a version such as 1.12.0 or 3.2 is allowed"
+        raise UsageError(f"--kata-version {args.kata_version!r}: {known}", hint=hint)
+    if args.kata and not Path(args.kata).is_file():
+        raise UsageError(
+            f"--kata {args.kata}: there is no such file", hint="without FILE, doctor looks for one"
+        )
+    if args.fix and not args.yes and not terminal:
+        raise UsageError(
+            "--fix asks before each command, and there is no terminal to ask at; nothing was done",
+            hint="vsock-harness doctor shows the commands; doctor --fix --yes runs those that are safe",
+        )
+
+
+def _release(version: str) -> Release | None:
+    return Release.parse(version, "--kata-version")
+
+
+def _kata(file: str, version: str | None) -> tuple[list[Probe], list[Finding]]:
+    """What Kata needs of this host, if it is this host's Kata, and what was found, with Kata's behind it."""
+    release = _release(version) if version is not None else None
+    examined = probe_kata.examine(Host(os.environ), Path(file) if file else None, release)
+    needed: list[Probe] = [Kernel(), VhostVsock(), Vmci()]
+    probes = needed if examined.vhost and not file else []
+    return probes, [*(probe.look() for probe in probes), *examined.findings]
+
+
+def _of_kata(findings: Iterable[Finding]) -> _Ending:
+    wrong = [f"{finding.ability} {finding.verdict}" for finding in findings if not finding.fine]
+    verdict = f"not as it should be ({', '.join(wrong)})" if wrong else "as it should be"
+    return _Ending([f"Kata and vsock: {verdict}"], {}, 1 if wrong else 0)
+
+
+def _of_host(findings: Iterable[Finding]) -> _Ending:
+    rows = list(findings)
+    choice = doctor.choose(rows)
+    data: dict[str, object] = {"choice": {"kind": choice.kind.value, "reason": choice.reason}}
+    return _Ending(closing(rows, choice), data, 1 if choice.kind is doctor.Kind.NONE else 0)
 
 
 def available(store: Store) -> doctor.Available:
@@ -65,12 +168,9 @@ def available(store: Store) -> doctor.Available:
     )
 
 
-def as_data(findings: Iterable[Finding], choice: doctor.Choice) -> dict[str, object]:
-    """What ``--json`` prints: ``findings``, and ``choice`` with ``kind`` and ``reason``."""
-    return {
-        "findings": [msgspec.to_builtins(finding) for finding in findings],
-        "choice": {"kind": choice.kind.value, "reason": choice.reason},
-    }
+def as_data(findings: Iterable[Finding]) -> dict[str, object]:
+    """What ``--json`` prints of findings; of this host also ``choice`` with ``kind`` and ``reason``."""
+    return {"findings": [msgspec.to_builtins(finding) for finding in findings]}
 
 
 def table(findings: Iterable[Finding], *, width: int, colour: bool) -> str:
@@ -84,7 +184,9 @@ def table(findings: Iterable[Finding], *, width: int, colour: bool) -> str:
         code = _COLOUR.get(row.verdict, _BAD)
         shown = row.verdict.value.ljust(verdict)
         painted = f"\x1b[{code}m{shown}\x1b[0m" if colour else shown
-        seen = textwrap.wrap(row.seen, max(width - len(indent), _NARROWEST)) or [""]
+        room = max(width - len(indent), _NARROWEST)
+        # paths and names are to be copied, so they stay whole
+        seen = textwrap.wrap(row.seen, room, break_on_hyphens=False, break_long_words=False) or [""]
         lines.append(f"{row.ability.ljust(ability)}{painted}{seen[0]}")
         lines += [indent + more for more in seen[1:]]
         if row.mend and not row.fine:
@@ -95,7 +197,7 @@ def table(findings: Iterable[Finding], *, width: int, colour: bool) -> str:
 def closing(findings: Iterable[Finding], choice: doctor.Choice) -> list[str]:
     """Which kinds of host work here and why."""
     by_ability = {finding.ability: finding for finding in findings}
-    lines = [""]
+    lines = []
     for kind, lacking in (
         (doctor.Kind.LOCAL, doctor.lacking_local(by_ability)),
         (doctor.Kind.LAB, doctor.lacking_lab(by_ability)),

@@ -12,6 +12,7 @@ import msgspec
 from harness.cli import imagetable, prune
 from harness.cli.imagetable import Row, size
 from harness.cli.parsing import Parser, guess
+from harness.host.depot import Limits
 from harness.host.paths import cache_root
 from harness.image import recipe
 from harness.image.store import Image, Store
@@ -59,9 +60,13 @@ def add_parser(subparsers: Subparsers) -> None:
     one.add_argument("names", nargs="*", metavar="NAME", help="names or ids (default: all images)")
     one.set_defaults(main=verify)
     one = actions.add_parser(
-        "prune", help="remove images that no recipe asks for today, and what ended builds left"
+        "prune",
+        help="remove images that no recipe asks for today, what ended builds left, and saved labs and pods "
+        "that were not used for two weeks",
     )
-    one.add_argument("--all", action="store_true", help="also those that a recipe asks for")
+    one.add_argument(
+        "--all", action="store_true", help="also those that a recipe asks for, and all that is saved"
+    )
     one.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     one.set_defaults(main=pruned)
     one = actions.add_parser("show", help="packages and versions of an image")
@@ -164,6 +169,11 @@ def pruned(args: argparse.Namespace) -> int:
             left.remove()
         print(f"{would} {left.path.name}, which an ended build left: {size(taken)}", flush=True)
         total, count = total + taken, count + 1
+    for what, depot in prune.states(root):
+        limits = Limits(bytes=0) if args.all else None
+        for kept in depot.prune(limits, dry_run=args.dry_run):
+            print(f"{would} {what} {kept.key}: {size(kept.bytes)}", flush=True)
+            total, count = total + kept.bytes, count + 1
     print(f"{would} {size(total)} in all" if count else "nothing to remove")
     return 0
 

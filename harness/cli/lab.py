@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli import labstatus
@@ -15,10 +18,11 @@ from harness.cli.parsing import Parser, positive
 from harness.host.paths import cache_root, private_base
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import keeping, lab
+from harness.lab import keeping, keys, lab, saved
 from harness.lab.kept import ALIAS, Keep, Kept
 from harness.model.errors import HostUnfit, UsageError
 from harness.report.progress import Lines
+from harness.run.states import lab_identity
 
 if TYPE_CHECKING:
     from harness.cli.parsing import Subparsers
@@ -50,7 +54,11 @@ def add_parser(subparsers: Subparsers) -> None:
     one.add_argument(
         "--memory", type=positive, metavar="MIB", help=f"its memory in MiB (default: {lab.MEMORY_MIB})"
     )
-    one.add_argument("--fresh", action="store_true", help="end the one that is up first")
+    one.add_argument(
+        "--fresh",
+        action="store_true",
+        help="end the one that is up first; boot, don't restore",
+    )
     one.set_defaults(main=up)
     one = actions.add_parser("status", help="is one up, since when, where, how big, what runs in it")
     one.add_argument("--json", action="store_true", help="print JSON")
@@ -87,15 +95,27 @@ def up(args: argparse.Namespace) -> int:
             print("a lab is up already")
             _show(keep, kept, store)
             return 0
-        for name in ("qemu", "lab", "pod"):
-            store.get(name, progress)
+        qemu, image, *guests = (store.get(name, progress) for name in ("qemu", "lab", *lab.GUESTS))
         if kept is not None:
             _end(keep, kept, progress, force=False)
-        with progress.stage(f"lab: booting, {memory} MiB"):
-            kept = keeping.start(keep, lock, keeping.command(memory))
-    print(f"the lab is up: {kept.lab.address}, booted in {kept.lab.boot_seconds:.0f} s")
+        images = lab.LabImages(qemu=qemu, lab=image, guests=tuple(guests))
+        with contextlib.nullcontext() if args.fresh else saved_lab(images, memory) as found:
+            how = "booting" if found is None else "restoring"
+            with progress.stage(f"lab: {how}, {memory} MiB"):
+                kept = keeping.start(keep, lock, keeping.command(memory, found))
+    how = "restored" if kept.restored else "booted"
+    print(f"the lab is up: {kept.lab.address}, {how} in {kept.lab.boot_seconds:.0f} s")
     print("enter it: vsock-harness lab shell    end it: vsock-harness lab down")
     return 0
+
+
+@contextlib.contextmanager
+def saved_lab(images: lab.LabImages, memory_mib: int) -> Iterator[Path | None]:
+    """The saved lab that runs restore, if there is one of these images and size."""
+    pair = keys.ensure(cache_root() / "keys")
+    wish = lab.Wish(images=images, pair=pair, memory_mib=memory_mib)
+    with saved.labs().using(lab_identity(wish)) as folder:
+        yield folder
 
 
 def status(args: argparse.Namespace) -> int:

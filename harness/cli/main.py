@@ -14,6 +14,7 @@ from harness.model.errors import HarnessError, HostUnfit, UsageError
 
 COMMANDS = {
     "run": "run scenarios: boot VMs, let clients talk to them, judge what they saw",
+    "report": "write the report of a run again, from its results folder",
     "doctor": "what this host can do, and how to mend what it can't",
     "images": "list, build, check and remove the images that VMs are made of",
     "lab": "keep a lab up between runs, look at it, get a shell in it",

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from harness.host.depot import Depot
 from harness.image.store import Image, Store
+from harness.lab import saved
 from harness.model.errors import InfrastructureError
+from harness.run.place import TEMPLATES
 
 
 def user(folder: Path) -> int | None:
@@ -64,6 +67,12 @@ class Leftover(msgspec.Struct, frozen=True):
             return
         except OSError as error:
             raise _stuck(self.path, error) from error
+
+
+def states(root: Path) -> Iterator[tuple[str, Depot]]:
+    """What is kept in the cache `root` beside images: saved labs and saved pods, and what each is called."""
+    yield "saved lab", Depot(root / "labs", saved.LIMITS)
+    yield "template", Depot(root / "templates", TEMPLATES)
 
 
 def leftovers(root: Path) -> Iterator[Leftover]:

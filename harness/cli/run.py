@@ -63,13 +63,28 @@ def add_parser(subparsers: Subparsers) -> None:
         help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
         "ssh:// may be given more than once",
     )
-    made.add_argument("-n", type=positive, dest="workers", metavar="N", help="workers; with labs, N labs")
+    made.add_argument(
+        "-n",
+        type=positive,
+        dest="workers",
+        metavar="N",
+        help="workers, shared out to the hosts; labs are one a core at most",
+    )
     made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
     made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument(
+        "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
+    )
+    made.add_argument(
+        "--proxy",
+        metavar="COMMAND",
+        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
+        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
+    )
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -102,6 +117,8 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--strict-host"] if args.strict else []
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
+    made += ["--fresh-lab"] if args.fresh_lab else []
+    made += [f"--proxy={args.proxy}"] if args.proxy else []
     made += ["-x"] if args.first else []
     return [*made, *args.rest, *paths(args.paths, cwd)]
 

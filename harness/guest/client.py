@@ -118,6 +118,13 @@ class AgentClient:
         """
         return self._ask(Kind.HELLO, {"sole": sole}, Hello, deadline)
 
+    def cloned(self, boot_id: str, now: int, *, deadline: Deadline | None = None) -> Hello:
+        """Tell a clone who it is: its boot's id (a UUID in lower case) and the time, in ns since 1970.
+
+        :raise AgentError: ``not-in-guest`` where the machine is a developer's, or the errno's name.
+        """
+        return self._ask(Kind.CLONED, {"boot_id": boot_id, "now": now}, Hello, deadline)
+
     def facts(self, *, deadline: Deadline | None = None) -> Facts:
         """Ask what the agent holds."""
         return self._ask(Kind.FACTS, {}, Facts, deadline)

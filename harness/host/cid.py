@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.host.finding import Finding, Verdict
+from harness.host.mends import as_root
 from harness.model.errors import HostUnfit, InfrastructureError
 
 VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
@@ -115,7 +116,7 @@ def g2h_fallback(root: Path = Path("/"), *, settle: bool = False) -> Finding:
     needed = "a connection to an unowned CID fails here instead of leaving this host"
 
     def finding(verdict: Verdict, seen: str) -> Finding:
-        mend = "sudo sysctl -w net.vsock.g2h_fallback=0" if verdict is not Verdict.NOT_NEEDED else ""
+        mend = as_root("sysctl -w net.vsock.g2h_fallback=0") if verdict is not Verdict.NOT_NEEDED else ""
         return Finding("g2h-fallback", verdict, seen, needed, "" if verdict is Verdict.OK else mend)
 
     try:

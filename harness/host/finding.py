@@ -19,11 +19,22 @@ class Verdict(StrEnum):
     NOT_NEEDED = "not-needed"  # doesn't matter on this host
 
 
+class Step(msgspec.Struct, frozen=True):
+    """One command that `doctor --fix` may run, as root, once it was allowed to.
+
+    `effect` says when it counts where that is not just now: at each boot, from the next login on.
+    """
+
+    argv: tuple[str, ...]
+    effect: str = ""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One line of `vsock-harness doctor`.
 
     `seen` is what the verdict rests on. `needed_for` says who misses the ability. `mend` is the exact command
-    that mends it on this host, or "" where there is none.
+    that mends it on this host, or "" where there is none. `fix` is what of it is safe to run, in this order;
+    empty where a person has to decide (see `mends`).
     """
 
     ability: str
@@ -31,6 +42,7 @@ class Finding(msgspec.Struct, frozen=True):
     seen: str
     needed_for: str
     mend: str = ""
+    fix: tuple[Step, ...] = ()
 
     @property
     def fine(self) -> bool:

@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.host import kvm_loop, probes
+from harness.host import kernel, kvm_loop, mends
 from harness.host.finding import Finding, Verdict
+from harness.host.mends import Mend
 from harness.host.paths import Cache
-from harness.host.probe_vhost import let_in
 from harness.host.process import spawn, stop
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
@@ -177,18 +177,24 @@ class Kvm:
         code = errno.errorcode.get(error.errno or 0, "?")
         seen = f"cannot open {self.device}: {error.strerror} ({code})"
         if error.errno in {errno.EACCES, errno.EPERM}:
-            return self._finding(Verdict.DENIED, seen, let_in(self.device))
-        flags = set(probes.read(self.root / "proc/cpuinfo").split())
-        module = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-        usable = [module[flag] for flag in module if flag in flags]
-        if usable:
-            return self._finding(Verdict.MISSING, seen, probes.as_root(f"modprobe {usable[0]}"))
-        return self._finding(Verdict.MISSING, f"{seen}; this CPU shows neither vmx nor svm")
+            return self._finding(Verdict.DENIED, seen, mends.let_in(self.device, error.errno or 0, self.root))
+        flags = set(kernel.read(self.root / "proc/cpuinfo").split())
+        usable = [module for flag, module in (("vmx", "kvm_intel"), ("svm", "kvm_amd")) if flag in flags]
+        if not usable:
+            return self._finding(Verdict.MISSING, f"{seen}; this CPU shows neither vmx nor svm")
+        state = kernel.module_state(usable[0], self.root)
+        seen = f"{seen}; {usable[0]} is {state}"
+        if state == "not built":
+            return self._finding(Verdict.MISSING, seen)
+        if state in {"loaded", "built in"}:
+            return self._finding(Verdict.MISSING, seen, mends.make_node(self.device, self.root))
+        then = f"docker run --device {self.device} ..."
+        return self._finding(Verdict.MISSING, seen, mends.load(usable[0], self.root, then=then))
 
     def _boot(self, so_far: str) -> Finding:
         if self.guest is None:
             seen = f"{so_far}; images not built, so no kernel was booted"
-            return self._finding(Verdict.UNKNOWN, seen, "vsock-harness images build")
+            return self._finding(Verdict.UNKNOWN, seen, Mend("vsock-harness images build"))
         answer = self._kept() or self._try()
         return self._finding(Verdict.OK if answer.up else Verdict.BROKEN, f"{so_far}; {answer.seen}")
 
@@ -218,8 +224,8 @@ class Kvm:
         assert self.guest is not None
         status = self.guest.kernel.stat()
         parts = (
-            probes.read(self.root / "proc/sys/kernel/random/boot_id"),
-            probes.release(self.root),
+            kernel.read(self.root / "proc/sys/kernel/random/boot_id"),
+            kernel.release(self.root),
             self.guest.qemu.argv,
             str(self.guest.kernel),
             status.st_size,
@@ -227,8 +233,8 @@ class Kvm:
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    def _finding(self, verdict: Verdict, seen: str, mend: str = "") -> Finding:
-        return Finding(self.ability, verdict, seen, "local", mend)
+    def _finding(self, verdict: Verdict, seen: str, mend: Mend = mends.NOTHING) -> Finding:
+        return Finding(self.ability, verdict, seen, "local", mend.text, mend.steps)
 
 
 def _keep(answer: _Answer, path: Path) -> None:

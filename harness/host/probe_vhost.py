@@ -5,64 +5,16 @@ It's a static node (kernel/module: devname alias), and to open it loads the modu
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import grp
-import gzip
-import os
-import pwd
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.host import probes
+from harness.host import kernel, mends, probes
 from harness.host.cid import DEVICE, CidLease
 from harness.host.finding import Finding, Verdict
+from harness.host.mends import Mend
 from harness.model.errors import HarnessError
-
-
-def module_state(name: str, root: Path = Path("/")) -> str:
-    """``loaded``, ``built in``, ``loadable``, ``not built`` or ``absent``: what this kernel has of a module.
-
-    From /proc/modules, modules.builtin and modules.dep of depmod(8), then the kernel's configuration.
-    ``absent`` says that no trace was found; in a container the host's modules may just be hidden.
-    """
-    if name in probes.modules_loaded(root):
-        return "loaded"
-    folder = root / "lib/modules" / probes.release(root)
-    file = re.compile(rf"/{re.escape(name).replace('_', '[_-]')}\.ko", re.MULTILINE)
-    if file.search(probes.read(folder / "modules.builtin")):
-        return "built in"
-    if file.search(probes.read(folder / "modules.dep")):
-        return "loadable"
-    option = _option(name, root)
-    return {"y": "built in", "n": "not built"}.get(option, "absent")
-
-
-def _option(module: str, root: Path) -> str:
-    """``y``, ``m``, ``n`` as the kernel's configuration says, "" if it's not to be had."""
-    name = f"CONFIG_{module.upper()}"
-    text = probes.read(root / "boot" / f"config-{probes.release(root)}")
-    if not text:
-        with contextlib.suppress(OSError):
-            text = gzip.decompress((root / "proc/config.gz").read_bytes()).decode(errors="replace")
-    match = re.search(rf"^(?:{name}=([ym])|# ({name}) is not set)$", text, re.MULTILINE)
-    if match is None:
-        return ""
-    return match[1] or "n"
-
-
-def let_in(device: Path) -> str:
-    """The command that lets this user open a device node which its permissions deny."""
-    if os.geteuid() == 0:
-        return f"docker run --device {device} ..."  # root is denied by a device control group only
-    status = device.stat()
-    with contextlib.suppress(KeyError):  # a number without a name, as containers have them
-        user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(status.st_gid).gr_name
-        if status.st_gid != 0 and status.st_mode & 0o060 == 0o060:
-            return f"sudo usermod -aG {group} {user}  # then log in again"
-    return f"sudo chmod 0666 {device}"
 
 
 def _claim(device: Path) -> int:
@@ -85,37 +37,44 @@ class VhostVsock:
             cid = self.claim(self.device)
         except HarnessError as error:
             return self._explain(error)
-        state = module_state("vhost_vsock", self.root)  # after: to open may have loaded it
+        state = kernel.module_state("vhost_vsock", self.root)  # after: to open may have loaded it
         seen = f"guest CID {cid} claimed on {self.device} and given back; the module is {state}"
         return self._finding(Verdict.OK, seen)
 
     def _explain(self, error: HarnessError) -> Finding:
         cause = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
-        state = module_state("vhost_vsock", self.root)
+        state = kernel.module_state("vhost_vsock", self.root)
         seen = f"{error.summary}; the module is {state}"
         if cause in {errno.EACCES, errno.EPERM}:
-            return self._finding(Verdict.DENIED, seen, let_in(self.device))
+            return self._finding(Verdict.DENIED, seen, mends.let_in(self.device, cause or 0, self.root))
         if cause not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
             return self._finding(Verdict.BROKEN, seen)
-        if state == "loadable":
-            return self._finding(Verdict.MISSING, seen, self._load())
         if state in {"loaded", "built in"}:
-            mend = f"docker run --device {self.device} ..."
-            return self._finding(Verdict.MISSING, f"{seen}, but has no node here", mend)
+            seen = f"{seen}, but has no node here"
+            return self._finding(Verdict.MISSING, seen, mends.make_node(self.device, self.root))
         if state == "not built":
             return self._finding(
                 Verdict.MISSING, f"this kernel was built without vhost_vsock; {error.summary}"
             )
-        extra = f"linux-modules-extra-{probes.release(self.root)}"
-        if "ubuntu" in probes.read(self.root / "etc/os-release").lower():
-            mend = f"{probes.as_root(f'apt-get install {extra}')} && {self._load()}"
-            return self._finding(Verdict.MISSING, seen, mend)
-        return self._finding(Verdict.MISSING, seen)
+        return self._not_loaded(seen, state)
 
-    def _load(self) -> str:
+    def _not_loaded(self, seen: str, state: str) -> Finding:
         """The seed's own command, after the one that makes room for it where that matters."""
-        first = probes.Vmci(self.root).look().mend
-        return first or probes.as_root("modprobe -i vhost_vsock")
+        by = kernel.blacklisted("vhost_vsock", self.root)
+        if by:
+            seen = f"{seen}, and blacklisted in {by}"
+        mend = probes.Vmci(self.root).mend()
+        if not mend.text and (state == "loadable" or kernel.in_container(self.root)):
+            then = f"docker run --device {self.device} ..."
+            mend = mends.load("vhost_vsock", self.root, options=("-i",), at_boot=True, then=then)
+        elif not mend.text and kernel.replaced_since_boot(self.root):
+            seen = f"{seen}: the modules of {kernel.release(self.root)} are gone, it was upgraded since boot"
+            mend = Mend(mends.as_root("reboot"))
+        elif not mend.text and "ubuntu" in kernel.read(self.root / "etc/os-release").lower():
+            extra = f"linux-modules-extra-{kernel.release(self.root)}"
+            load = mends.as_root("modprobe -i vhost_vsock")
+            mend = Mend(f"{mends.as_root(f'apt-get install {extra}')} && {load}")
+        return self._finding(Verdict.MISSING, seen, mend)
 
-    def _finding(self, verdict: Verdict, seen: str, mend: str = "") -> Finding:
-        return Finding(self.ability, verdict, seen, "local", mend)
+    def _finding(self, verdict: Verdict, seen: str, mend: Mend = mends.NOTHING) -> Finding:
+        return Finding(self.ability, verdict, seen, "local", mend.text, mend.steps)

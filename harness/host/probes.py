@@ -1,58 +1,30 @@
-"""Probes of the kernel, memory, disk and programs. KVM, vhost and QEMU have modules of their own.
-
-`root` is where /proc, /sys and /lib/modules are looked for: "/" but in tests.
-"""
+"""Probes of the kernel, memory, disk and programs. KVM, vhost and QEMU have modules of their own."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shlex
 import shutil
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.host.finding import Finding, Verdict
+from harness.host import kernel, mends
+from harness.host.finding import Finding, Step, Verdict
+from harness.host.mends import Mend
 
 ROOT = Path("/")
 SEED_KERNEL = (4, 8)
 MULTI_TRANSPORT_KERNEL = (5, 5)
 
+VMCI = "vmw_vsock_vmci_transport"
+ONLY_TRANSPORTS = (VMCI, "vmw_vsock_virtio_transport", "hv_sock")
+"""Guest transports: of VMware, of QEMU and KVM, of Hyper-V."""
 
-def as_root(command: str) -> str:
-    """The command as this user has to type it to run it as root."""
-    return command if os.geteuid() == 0 else f"sudo {command}"
-
-
-def read(path: Path) -> str:
-    """The file's text, "" if it can't be read: absent and hidden mean the same to a probe."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def release(root: Path) -> str:
-    """The running kernel's release, as ``uname -r`` prints it."""
-    return read(root / "proc/sys/kernel/osrelease")
-
-
-def version(root: Path) -> tuple[int, int]:
-    """Major and minor of the running kernel; (0, 0) if unknown."""
-    match = re.match(r"(\d+)\.(\d+)", release(root))
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def modules_loaded(root: Path) -> set[str]:
-    """Names in /proc/modules: what is loaded, without what is built in."""
-    return {line.split()[0] for line in read(root / "proc/modules").splitlines()}
-
-
-def seccomp_filtered(root: Path) -> bool:
-    """Whether this process runs under a seccomp filter (proc_pid_status(5), Seccomp: 2)."""
-    return bool(re.search(r"^Seccomp:\s*2$", read(root / "proc/self/status"), re.MULTILINE))
+NEEDS_VMCI = "local, in a guest of VMware, KVM or Hyper-V"
 
 
 @dataclass(frozen=True)
@@ -64,9 +36,9 @@ class Kernel:
 
     def look(self) -> Finding:
         """See `Probe`."""
-        seen = release(self.root)
-        verdict = Verdict.OK if version(self.root) >= SEED_KERNEL else Verdict.MISSING
-        if version(self.root) == (0, 0):
+        seen, version = kernel.release(self.root), kernel.version(self.root)
+        verdict = Verdict.OK if version >= SEED_KERNEL else Verdict.MISSING
+        if version == (0, 0):
             verdict = Verdict.UNKNOWN
         return Finding(
             self.ability, verdict, f"Linux {seen or '?'}, at least 4.8 is needed", "local: vhost_vsock"
@@ -92,23 +64,36 @@ class AfVsock:
         except OSError as error:
             verdict, why, mend = self._explain(error)
             name = errno.errorcode.get(error.errno or 0, str(error.errno))
-            return Finding(self.ability, verdict, f"socket(AF_VSOCK) fails with {name}: {why}", "local", mend)
+            seen = f"socket(AF_VSOCK) fails with {name}: {why}"
+            return Finding(self.ability, verdict, seen, "local", mend.text, mend.steps)
         return Finding(self.ability, Verdict.OK, "socket(AF_VSOCK) works", "local")
 
-    def _explain(self, error: OSError) -> tuple[Verdict, str, str]:
+    def _explain(self, error: OSError) -> tuple[Verdict, str, Mend]:
         if error.errno == errno.EAFNOSUPPORT:
-            return Verdict.MISSING, "the kernel has no vsock loaded", as_root("modprobe vsock")
+            return self._no_family()
         if error.errno in {errno.EPERM, errno.EACCES, errno.ENOSYS}:
-            if seccomp_filtered(self.root):
+            if kernel.seccomp_filtered(self.root):
                 why = "a seccomp filter denies it, as Docker's and Podman's default profiles do"
-                return Verdict.DENIED, why, "docker run --security-opt seccomp=unconfined ..."
-            return Verdict.DENIED, "a security module (AppArmor, SELinux) denies it", ""
-        return Verdict.BROKEN, error.strerror or "", ""
+                return Verdict.DENIED, why, Mend("docker run --security-opt seccomp=unconfined ...")
+            return Verdict.DENIED, "a security module (AppArmor, SELinux) denies it", mends.NOTHING
+        return Verdict.BROKEN, error.strerror or "", mends.NOTHING
+
+    def _no_family(self) -> tuple[Verdict, str, Mend]:
+        """socket(2) loads the module itself (alias net-pf-40), so something kept it from that."""
+        state = kernel.module_state("vsock", self.root)
+        if state in {"loaded", "built in"} and kernel.seccomp_filtered(self.root):
+            filtered = "a seccomp filter denies it, as RestrictAddressFamilies= of systemd.exec(5) does"
+            return Verdict.DENIED, f"vsock is {state}, so {filtered}", mends.NOTHING
+        if state in {"loaded", "built in"}:
+            return Verdict.BROKEN, f"although vsock is {state}", mends.NOTHING
+        why = f"the kernel has no vsock loaded; the module is {state}"
+        loadable = state == "loadable" or (state == "absent" and kernel.in_container(self.root))
+        return Verdict.MISSING, why, mends.load("vsock", self.root) if loadable else mends.NOTHING
 
 
 @dataclass(frozen=True)
 class Vmci:
-    """VMware's vsock transport, which shut vhost_vsock out on kernels before 5.5.
+    """VMware's vsock transport, and others that shut vhost_vsock out on kernels before 5.5.
 
     Since commit c0cfa2d8a788 (5.5) several transports live side by side.
     """
@@ -118,22 +103,57 @@ class Vmci:
 
     def look(self) -> Finding:
         """See `Probe`."""
-        loaded = "vmw_vsock_vmci_transport" in modules_loaded(self.root)
-        old = version(self.root) < MULTI_TRANSPORT_KERNEL
-        seen = f"vmw_vsock_vmci_transport {'is' if loaded else 'is not'} loaded"
+        loaded = self._loaded()
+        old = kernel.version(self.root) < MULTI_TRANSPORT_KERNEL
+        seen = f"{', '.join(loaded)} is loaded" if loaded else f"{VMCI} is not loaded"
         if not loaded or not old:
             harmless = " (harmless since Linux 5.5)" if loaded else ""
-            return Finding(self.ability, Verdict.NOT_NEEDED, seen + harmless, "local, in a VMware guest")
-        mend = "; ".join(
-            as_root(command)
-            for command in (
-                "systemctl stop vmware-tools",
-                "modprobe -r vmw_vsock_vmci_transport",
-                "modprobe -i vhost_vsock",
-            )
-        )
-        seen += f", and Linux {release(self.root)} takes only one vsock transport (EBUSY)"
-        return Finding(self.ability, Verdict.BROKEN, seen, "local, in a VMware guest", mend)
+            return Finding(self.ability, Verdict.NOT_NEEDED, seen + harmless, NEEDS_VMCI)
+        mend = self.mend()
+        seen += f", and Linux {kernel.release(self.root)} takes only one vsock transport (EBUSY)"
+        return Finding(self.ability, Verdict.BROKEN, seen, NEEDS_VMCI, mend.text, mend.steps)
+
+    def mend(self) -> Mend:
+        """Make room for vhost_vsock and load it; nothing where there is room.
+
+        Only VMware's is unloaded by --fix: over the others this guest itself may be talked to.
+        """
+        loaded = self._loaded()
+        if not loaded or kernel.version(self.root) >= MULTI_TRANSPORT_KERNEL:
+            return mends.NOTHING
+        tools = guest_tools(self.root)
+        stop = [("systemctl", "stop", unit) for unit in tools] if VMCI in loaded else []
+        commands = [("modprobe", "-r", *loaded), ("modprobe", "-i", "vhost_vsock")]
+        if kernel.in_container(self.root):
+            text = " && ".join(f"sudo {shlex.join(command)}" for command in commands)
+            return Mend(f"{text}  # on this container's host")
+        shown = stop or ([("systemctl", "stop", "vmware-tools")] if VMCI in loaded else [])
+        text = "; ".join(mends.as_root(shlex.join(command)) for command in [*shown, *commands])
+        if loaded != [VMCI]:
+            return Mend(f"{text}  # ends this guest's own vsock connections")
+        return Mend(text, tuple(map(Step, [*stop, *commands])))
+
+    def _loaded(self) -> list[str]:
+        there = kernel.modules_loaded(self.root)
+        return [name for name in ONLY_TRANSPORTS if name in there]
+
+
+def guest_tools(root: Path) -> list[str]:
+    """Units of VMware's guest tools installed here; they use the transport, which can't be unloaded then.
+
+    VMware's own are ``vmware-tools``, as in the seed; Debian's are ``open-vm-tools``, Fedora's ``vmtoolsd``.
+    """
+    folders = (
+        "etc/systemd/system",
+        "usr/lib/systemd/system",
+        "lib/systemd/system",
+        "run/systemd/generator.late",
+    )
+    return [
+        unit
+        for unit in ("vmware-tools", "open-vm-tools", "vmtoolsd")
+        if any((root / folder / f"{unit}.service").exists() for folder in folders)
+    ]
 
 
 @dataclass(frozen=True)
@@ -147,10 +167,10 @@ class Memory:
 
     def look(self) -> Finding:
         """See `Probe`."""
-        match = re.search(r"^MemAvailable:\s+(\d+) kB", read(self.root / "proc/meminfo"), re.MULTILINE)
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", kernel.read(self.root / "proc/meminfo"), re.MULTILINE)
         if match is None:
             return Finding(self.ability, Verdict.UNKNOWN, "/proc/meminfo can't be read", self.needed_for)
-        free, limit = int(match[1]) // 1024, read(self.root / "sys/fs/cgroup/memory.max")
+        free, limit = int(match[1]) // 1024, kernel.read(self.root / "sys/fs/cgroup/memory.max")
         where = "free"
         if limit.isdigit() and int(limit) >> 20 < free:
             free, where = int(limit) >> 20, "allowed by this control group"
@@ -183,7 +203,7 @@ _MOVE_CACHE = "export XDG_CACHE_HOME=/a/folder/with/room"
 
 def _which(program: str) -> str | None:
     path = os.environ.get("PATH", os.defpath)
-    return shutil.which(program, path=f"{path}:/usr/sbin:/sbin")
+    return shutil.which(program, path=f"{path}:{mends.PROGRAMS}")
 
 
 @dataclass(frozen=True)
@@ -202,13 +222,12 @@ class Tools:
         if not missing:
             return Finding(self.ability, Verdict.OK, ", ".join(map(str, found.values())), self.needed_for)
         packages = " ".join(sorted({self.programs[program] for program in missing}))
-        return Finding(
-            self.ability,
-            Verdict.MISSING,
-            f"not installed: {', '.join(missing)}",
-            self.needed_for,
-            as_root(f"apt-get install --no-install-recommends {packages}"),
-        )
+        seen = f"not installed: {', '.join(missing)}"
+        if self.which("apt-get") is None:
+            seen = f"{seen}; Debian has it in {packages}, and this is no Debian"
+            return Finding(self.ability, Verdict.MISSING, seen, self.needed_for)
+        mend = mends.as_root(f"apt-get install --no-install-recommends {packages}")
+        return Finding(self.ability, Verdict.MISSING, seen, self.needed_for, mend)
 
 
 @dataclass(frozen=True)
@@ -222,10 +241,18 @@ class Nested:
         """See `Probe`."""
         needed = "a fast lab (an emulated one needs none)"
         for module in ("kvm_intel", "kvm_amd"):
-            value = read(self.root / "sys/module" / module / "parameters/nested")
+            value = kernel.read(self.root / "sys/module" / module / "parameters/nested")
             if value in {"1", "Y"}:
                 return Finding(self.ability, Verdict.OK, f"{module} has nested={value}", needed)
             if value:
-                mend = as_root(f"modprobe -r {module} && ") + as_root(f"modprobe {module} nested=1")
-                return Finding(self.ability, Verdict.MISSING, f"{module} has nested={value}", needed, mend)
+                seen = f"{module} has nested={value}"
+                return Finding(self.ability, Verdict.MISSING, seen, needed, self._mend(module))
         return Finding(self.ability, Verdict.NOT_NEEDED, "neither kvm_intel nor kvm_amd is loaded", needed)
+
+    def _mend(self, module: str) -> str:
+        if module not in kernel.modules_loaded(self.root):
+            return f"boot with {module}.nested=1 on the kernel's command line  # it is built in"
+        commands = (f"modprobe -r {module}", f"modprobe {module} nested=1")
+        if kernel.in_container(self.root):
+            return " && ".join(f"sudo {command}" for command in commands) + "  # on this container's host"
+        return " && ".join(map(mends.as_root, commands)) + "  # while no VM runs"

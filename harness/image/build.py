@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.image import cpio, kernel, packages, recipe, store, tree
+from harness.image import cpio, golang, kernel, packages, recipe, store, tree
 from harness.model.errors import HostUnfit
 from harness.model.progress import Progress
 
@@ -43,6 +43,10 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         with progress.stage(f"image {name}: files"):
             _prune(root, wish)
             shutil.move(root, out / "tree")
+    elif wish.kind == "program":
+        with progress.stage(f"image {name}: compiling"):
+            golang.compile_program(root, sorted((folder / name).glob("*.go")), out / name, scratch)
+            _licences(root, out / "licences")
     else:
         release = kernel.version(root)
         finish: Callable[[recipe.Recipe, Path, Path, Path], None] = _guest if wish.kind == "guest" else _lab
@@ -63,7 +67,7 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         files={},
     )
     with progress.stage(f"image {name}: hashes"):
-        if wish.kind == "guest":
+        if wish.kind in ("guest", "program"):
             _drive(_described(manifest, out, begun), out, scratch)
         manifest = _described(manifest, out, begun)
     _write_manifest(manifest, out)
@@ -86,6 +90,7 @@ def _drive(manifest: store.Manifest, out: Path, scratch: Path) -> None:
     staged = scratch / "drive"
     staged.mkdir()
     for name in manifest.files:
+        (staged / name).parent.mkdir(exist_ok=True)
         os.link(out / name, staged / name)
     _write_manifest(manifest, staged)
     (staged / "where").write_text(f"{manifest.name}/{manifest.id}\n")
@@ -160,6 +165,13 @@ def _prune(root: Path, wish: recipe.Recipe) -> None:
                 path.unlink()
         elif path.is_dir() and not path.is_symlink() and wish.keep and not any(path.iterdir()):
             path.rmdir()
+
+
+def _licences(root: Path, target: Path) -> None:
+    """The copyright file of each package, as what is compiled of them is all that is kept."""
+    target.mkdir()
+    for path in sorted((root / "usr/share/doc").glob("*/copyright")):
+        shutil.copyfile(path, target / path.parent.name)
 
 
 def _compile(root: Path, wish: recipe.Recipe) -> None:

@@ -12,11 +12,13 @@ import msgspec
 
 from harness.model.errors import UsageError
 
-Kind = Literal["guest", "lab", "tree"]
+Kind = Literal["guest", "lab", "tree", "program"]
 RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
 _BUILDER = Path(__file__).resolve().parent
 _BUILDS = ("build", "cpio", "kernel", "packages", "tree")
 """The modules whose change may change what comes out."""
+
+_BUILDS_PROGRAM = ("build", "golang", "tree")
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -67,7 +69,8 @@ def identity(name: str, folder: Path = RECIPES) -> str:
     """
     recipe = load(name, folder)
     sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
-    sources += [_BUILDER / f"{module}.py" for module in _BUILDS]
+    modules = _BUILDS_PROGRAM if recipe.kind == "program" else _BUILDS
+    sources += [_BUILDER / f"{module}.py" for module in modules]
     if recipe.python_packages:
         sources.append(folder.parent / recipe.python_packages)
     total = hashlib.sha256()

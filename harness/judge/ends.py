@@ -44,7 +44,7 @@ def ends_of(plan: Plan, trace: Sequence[Event]) -> tuple[ClientEnd, ...]:
 
 def _look(client: str, steps: tuple[Step, ...], events: list[Event]) -> _Seen:
     waits = {index for index, step in enumerate(steps) if isinstance(step, WaitFor)}
-    answered = next((event.at for event in events if _is_answer(event, waits)), None)
+    answered = next((event.at for event in events if is_answer(event, waits)), None)
     end, deciding, why = _end(steps, events, answered is not None)
     served = end is Word.SERVED
     uncompared = _uncompared(steps, events) if served else ""
@@ -70,7 +70,7 @@ def _look(client: str, steps: tuple[Step, ...], events: list[Event]) -> _Seen:
     )
 
 
-def _is_answer(event: Event, waits: set[int]) -> bool:
+def is_answer(event: Event, waits: set[int]) -> bool:
     """Whether something came from the agent. `wait-for` is answered by the coordinator."""
     match event.what:
         case What.ANSWERED:

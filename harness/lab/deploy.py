@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import secrets
 import tempfile
@@ -13,6 +14,7 @@ import msgspec
 
 from harness.image import packages
 from harness.image.store import Image
+from harness.lab import lab, warm
 from harness.lab.address import Address, client_config
 from harness.lab.ssh import Ssh
 from harness.model.errors import HostUnfit
@@ -41,7 +43,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """A host ready for workers; `config` is an OpenSSH client configuration that knows it as `alias`.
 
-    `accel` is what pods use there, None if the host is to find out itself.
+    `accel` is what pods use there, None if the host is to find out itself. `warm`: interpreters wait there
+    that have imported (`harness.lab.warm`).
     """
 
     alias: str
@@ -50,12 +53,17 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout
     ssh: Ssh
     accel: Accel | None
+    warm: bool = False
 
     @property
     def gateway(self) -> str:
         """The execnet specification of a worker there (xdist's --tx)."""
         path = f"{self.layout.site}:{self.layout.code}"
         python = f"env PYTHONPATH={path} PYTEST_PLUGINS=harness.plugin python3"
+        if self.warm:
+            # without site and its own imports: this python only fetches one that has them
+            client = f"python3 -I -S {self.layout.code}/harness/lab/warm.py fork"
+            python = f"{client} {warm.SOCKETS} {code_digest()} {python}"
         return f"ssh={self.alias}//ssh_config={self.config}//python={python}//chdir={self.layout.work}"
 
 
@@ -73,25 +81,50 @@ def sent_files() -> list[Path]:
     return sorted(path.relative_to(REPOSITORY) for path in found if path.suffix != ".pyc")
 
 
+@functools.cache
+def code_digest() -> str:
+    """A hash of the names and contents of `sent_files`."""
+    total = hashlib.sha256()
+    for name in sent_files():
+        data = (REPOSITORY / name).read_bytes()
+        total.update(f"{name}\0{len(data)}\0".encode() + data)
+    return total.hexdigest()[:16]
+
+
 @contextlib.contextmanager
 def deployed(
-    address: Address, layout: Layout, alias: str, scratch: Path, *, accel: Accel | None = None
+    address: Address,
+    layout: Layout,
+    alias: str,
+    scratch: Path,
+    *,
+    accel: Accel | None = None,
+    restored: bool = False,
 ) -> Iterator[Remote]:
     """The host with this checkout's code on it, only what changed having been sent.
 
     Its work folder is this run's own: it is removed when the `with` is left or the connection breaks.
+
+    :param restored: it is a lab that was saved: its clock is to be set, and warm interpreters are there.
 
     :raise InfrastructureError: when the connection breaks.
     """
     config = scratch / f"{alias}.ssh_config"
     config.write_text(client_config(address, alias, scratch / f"{alias}.known_hosts"))
     with Ssh.connect(address) as ssh:
+        if restored:
+            lab.set_clock(ssh)
         ssh.push(REPOSITORY, layout.code, sent_files())
         with ssh.held_folder(layout.work):
-            # xdist sends its own pytest unless it finds it in the work folder
-            for package in ("pytest", "_pytest"):
-                ssh.run(["cp", "-a", str(layout.site / package), str(layout.work)])
-            yield Remote(alias=alias, address=address, config=config, layout=layout, ssh=ssh, accel=accel)
+            yield Remote(
+                alias=alias,
+                address=address,
+                config=config,
+                layout=layout,
+                ssh=ssh,
+                accel=accel,
+                warm=restored,
+            )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The process that holds a kept lab.
 
-It is started by `harness.lab.keeping` as ``python -m harness.lab.holder MEMORY_MIB STARTER LOCK FOLDER``:
+It is started by `harness.lab.keeping` as
+``python -m harness.lab.holder MEMORY_MIB SAVED STARTER LOCK FOLDER``: SAVED is a saved lab, "" for booting;
 STARTER is its end of a socket to the command that starts it, LOCK the file of `Keep.changing`. Over the
 socket goes, once, either that the lab is ready or why it is not; if the starter ends before that, so does
 the lab. From then on nobody is needed: SIGTERM ends the lab, and the lab's own end ends the holder.
@@ -26,9 +27,10 @@ import msgspec
 from harness.host import paths
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import lab
+from harness.lab import keys, lab
 from harness.lab.kept import Keep, Kept, ids
 from harness.lab.lab import Lab, LabImages
+from harness.lab.ssh import Ssh
 from harness.model.errors import HarnessError, HostUnfit
 
 READY = b"ready"
@@ -41,6 +43,7 @@ class Booted(NamedTuple):
     lab: Lab
     images: dict[str, str]
     memory_mib: int
+    restored: bool = False
 
 
 Boot = Callable[[RunFolder, Path], AbstractContextManager[Booted]]
@@ -63,18 +66,22 @@ class _AskedToEnd(BaseException):
 
 def main(argv: Sequence[str]) -> int:
     """Hold a lab of MEMORY_MIB made of today's images; see the module's text."""
-    memory_mib = int(argv[0])
-    return hold(argv[1:], lambda folder, logs: _booted(memory_mib, folder, logs))
+    memory_mib, saved = int(argv[0]), Path(argv[1]) if argv[1] else None
+    return hold(argv[2:], lambda folder, logs: _booted(memory_mib, saved, folder, logs))
 
 
 @contextlib.contextmanager
-def _booted(memory_mib: int, folder: RunFolder, logs: Path) -> Iterator[Booted]:
+def _booted(memory_mib: int, saved: Path | None, folder: RunFolder, logs: Path) -> Iterator[Booted]:
     """Today's images as a lab. They are there: whoever starts a holder has built them."""
     store = Store(paths.cache_root())
-    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=(store.get("pod"),))
-    keys = paths.cache_root() / "keys"
-    with lab.up(images, keys, folder, memory_mib=memory_mib, log_folder=logs) as running:
-        yield Booted(running, ids(images), memory_mib)
+    guests = tuple(store.get(name) for name in lab.GUESTS)
+    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=guests)
+    wish = lab.Wish(images=images, pair=keys.ensure(paths.cache_root() / "keys"), memory_mib=memory_mib)
+    with lab.up(wish, folder, log_folder=logs, saved=saved) as running:
+        if saved is not None:
+            with Ssh.connect(running.address) as ssh:
+                lab.set_clock(ssh)
+        yield Booted(running, ids(images), memory_mib, restored=saved is not None)
 
 
 def hold(argv: Sequence[str], boot: Boot) -> int:
@@ -127,6 +134,7 @@ def _lab(keep: Keep, boot: Boot) -> Iterator[Lab]:
             memory_mib=booted.memory_mib,
             images=booted.images,
             run_folder=folder.path,
+            restored=booted.restored,
         )
         with keep.published(kept):
             yield booted.lab

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -73,9 +74,9 @@ def _launch(keep: Keep, lock: IO[str], program: Sequence[str], theirs: socket.so
         )
 
 
-def command(memory_mib: int) -> list[str]:
-    """The command line of a real holder, for `start`."""
-    return [sys.executable, "-m", "harness.lab.holder", str(memory_mib)]
+def command(memory_mib: int, saved: Path | None = None) -> list[str]:
+    """The command line of a real holder, for `start`; of one that restores the lab `saved`."""
+    return [sys.executable, "-m", "harness.lab.holder", str(memory_mib), str(saved or "")]
 
 
 def end(keep: Keep, kept: Kept) -> str:

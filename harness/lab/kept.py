@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ import msgspec
 from harness.host.paths import Cache, cache_root
 from harness.lab.address import client_config
 from harness.lab.lab import Lab, LabImages
+from harness.lab.ssh import answers
 from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed, InfrastructureError
 
@@ -40,7 +40,10 @@ _LOOKS_TAKE = 0.5
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A lab that is up, and who holds it. `since` is UTC, ISO 8601; `images` are ids by name."""
+    """A lab that is up, and who holds it.
+
+    `since` is UTC, ISO 8601; `images` are ids by name; `restored`: from a saved lab, with what that holds.
+    """
 
     lab: Lab
     holder: int
@@ -48,17 +51,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     images: dict[str, str]
     run_folder: Path
+    restored: bool = False
 
     def answers(self) -> bool:
         """Whether its SSH server speaks. A lab whose kernel has died may still have its QEMU."""
-        address = self.lab.address
-        deadline = Deadline(_ANSWERS_WITHIN)
-        try:
-            with socket.create_connection((address.host, address.port), _ANSWERS_WITHIN) as peer:
-                peer.settimeout(deadline.remaining() or 0.001)
-                return peer.recv(4) == b"SSH-"
-        except OSError:
-            return False
+        return answers(self.lab.address, Deadline(_ANSWERS_WITHIN))
 
 
 class Loan(msgspec.Struct, frozen=True):
@@ -66,6 +63,7 @@ class Loan(msgspec.Struct, frozen=True):
 
     lab: Lab | None
     reason: str
+    restored: bool = False
 
 
 class Keep:
@@ -166,7 +164,7 @@ class Keep:
                 lock.truncate(0)
                 lock.write(str(os.getpid()))
                 lock.flush()
-                yield Loan(kept.lab, f"kept since {kept.since}")
+                yield Loan(kept.lab, f"kept since {kept.since}", kept.restored)
 
     def user(self) -> int | None:
         """The process that has borrowed the lab, None if nobody has."""

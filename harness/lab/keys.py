@@ -36,20 +36,28 @@ def ensure(folder: Path) -> Keys:
     :raise HostUnfit: when ssh-keygen is not installed.
     :raise InfrastructureError: when the folder can't be written, or belongs to another user.
     """
+    there = Keys(user=folder / "user", host=folder / "host")
+    if all(_is_pair(path) for path in (there.user, there.host)):
+        return there  # nothing is written: the cache may be read-only
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return Keys(user=_pair(folder / "user"), host=_pair(folder / "host"))
-    except PermissionError as error:
+    except OSError as error:
         raise InfrastructureError(
-            f"the lab's keys in {folder} can't be made: {error.strerror}", hint="is it another user's folder?"
+            f"the lab's keys in {folder} can't be made: {error.strerror}",
+            hint="is it another user's folder, full, or read-only? XDG_CACHE_HOME names another place",
         ) from error
 
 
+def _is_pair(path: Path) -> bool:
+    return os.access(path, os.R_OK) and os.access(path.with_suffix(".pub"), os.R_OK)
+
+
 def _pair(path: Path) -> Path:
-    if path.exists() and path.with_suffix(".pub").exists():
+    if _is_pair(path):
         return path
     if shutil.which("ssh-keygen") is None:
         raise HostUnfit(

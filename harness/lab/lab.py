@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from harness.host.admission import free_mib
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
 from harness.image import cpio
@@ -16,11 +20,12 @@ from harness.image.qemu import of_image
 from harness.image.store import Image
 from harness.lab import background, keys
 from harness.lab.address import Address
-from harness.lab.ssh import Ssh
+from harness.lab.ssh import Ssh, answers
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError, SystemFailure
 from harness.model.spec import Accel, Drive, MachineSpec
-from harness.vm import network
+from harness.vm import commandline, network, template
+from harness.vm.commandline import RamFile, Wiring
 from harness.vm.machine import Machine
 
 MEMORY_MIB = 4096
@@ -30,9 +35,15 @@ LEAST_MIB = 1536
 _BOOT_SECONDS = 120.0
 """For a boot that takes 8 s on a desktop core under emulation; multiplied by the host's slowness."""
 
+_SAVE_SECONDS = 60.0
+
+
+GUESTS = ("pod", "proxy")
+"""The images that pods are made of, beside QEMU, which a lab has in its root."""
+
 
 class LabImages(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab is made of, and the guest images it shall have inside."""
+    """What a lab is made of, and the images it shall have inside."""
 
     qemu: Image
     lab: Image
@@ -48,60 +59,134 @@ class Lab(msgspec.Struct, frozen=True):
     accel: Accel
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lab shall be: made of `images`, opened by `pair`, with so much memory, itself under `accel`."""
+
+    images: LabImages
+    pair: keys.Keys
+    memory_mib: int = MEMORY_MIB
+    accel: Accel = Accel.TCG
+
+
 @contextlib.contextmanager
 def up(
-    images: LabImages,
-    key_folder: Path,
-    folder: RunFolder,
-    *,
-    name: str = "lab",
-    accel: Accel = Accel.TCG,
-    memory_mib: int = MEMORY_MIB,
-    log_folder: Path,
+    wish: Wish, folder: RunFolder, *, name: str = "lab", log_folder: Path, saved: Path | None = None
 ) -> Iterator[Lab]:
-    """Boot a lab; it ends with the `with`, and with this process however that ends.
+    """A lab that answers; it ends with the `with`, and with this process however that ends.
 
+    :param saved: a folder that `save` filled for the same wish: go on from there instead of booting. The
+        clock is then that of the saving (see `set_clock`).
     :raise HostUnfit: when there is not enough free memory.
     :raise InfrastructureError: when it does not come up; the console's end is in the detail.
     """
-    _check_memory(memory_mib)
-    pair = keys.ensure(key_folder)
-    initrd = folder.path / f"{name}.initrd"
-    _write_initrd(images.lab.file("initrd"), pair, initrd)
-    spec = MachineSpec(
-        name=name,
-        kernel=images.lab.file("vmlinux"),
-        initrd=initrd,
-        append="mitigations=off",  # it guards nothing: what runs in it belongs to the user that boots it
-        memory_mib=memory_mib,
-        vcpus=1,  # with two, multi-threaded TCG kills the lab's kernel within minutes (docs/decisions.md)
-        accel=accel,
-        drives=(
-            Drive(path=images.lab.file("root.erofs")),
-            *(Drive(path=image.file("image.erofs")) for image in images.guests),
-        ),
-        ssh_forward=0,
-    )
-    with background.entered(lambda: _booted(spec, images.qemu, folder, pair, log_folder)) as lab:
+    check_memory(wish.memory_mib)
+    spec = _spec(wish, folder if saved is None else None, name)
+    ram = None if saved is None else RamFile(path=saved / "ram", share=False)
+    incoming = None if saved is None else saved / "state"
+
+    @contextlib.asynccontextmanager
+    async def entered() -> AsyncIterator[Lab]:
+        async with _running(spec, wish, folder, log_folder, ram, incoming) as (lab, _):
+            yield lab
+
+    with background.entered(entered) as lab:
         yield lab
 
 
+def save(
+    wish: Wish, folder: RunFolder, *, log_folder: Path, target: Path, prepare: Callable[[Lab], None]
+) -> None:
+    """Boot a lab, have `prepare` make it ready over SSH, and save it in the folder `target` (``ram``,
+    ``state``).
+
+    :param prepare: runs on a thread of its own; leaves no connection open.
+    :raise HostUnfit, InfrastructureError: as `up`, and what `prepare` raises.
+    """
+    check_memory(wish.memory_mib)
+    spec = _spec(wish, folder, "lab")
+    ram = RamFile(path=target / "ram", share=True)
+
+    @contextlib.asynccontextmanager
+    async def entered() -> AsyncIterator[None]:
+        async with _running(spec, wish, folder, log_folder, ram, None) as (lab, machine):
+            await asyncio.to_thread(prepare, lab)
+            await template.save(machine.monitor, target / "state", Deadline(_SAVE_SECONDS * slowness()))
+            yield
+
+    with background.entered(entered):
+        pass
+    for path in (target / "ram", target / "state"):
+        with path.open("rb+") as file:  # after a power cut, half of it must not be taken for a lab
+            os.fsync(file.fileno())
+
+
+def set_clock(ssh: Ssh) -> None:
+    """Set a restored lab's clock to this machine's."""
+    ssh.run(["date", "-u", "-s", f"@{time.time():.3f}"])
+
+
+def command_line(wish: Wish) -> list[str]:
+    """What a saved lab depends on, as words: QEMU's command line, without what differs from run to run."""
+    spec = msgspec.structs.replace(_spec(wish, None, "lab"), initrd=Path("initrd"))
+    return commandline.build(spec, of_image(wish.images.qemu), Wiring(qmp_fd=3, console=Path("console")))
+
+
+def _spec(wish: Wish, folder: RunFolder | None, name: str) -> MachineSpec:
+    """The lab's VM; with `folder`, its initramfs is written there."""
+    image = wish.images.lab
+    initrd = Path("initrd")
+    if folder is not None:
+        initrd = folder.path / f"{name}.initrd"
+        _write_initrd(image.file("initrd"), wish.pair, initrd)
+    return MachineSpec(
+        name=name,
+        kernel=image.file("vmlinux"),
+        initrd=initrd,
+        append="mitigations=off",  # it guards nothing: what runs in it belongs to the user that boots it
+        memory_mib=wish.memory_mib,
+        vcpus=1,  # with two, multi-threaded TCG kills the lab's kernel within minutes (docs/decisions.md)
+        accel=wish.accel,
+        drives=(
+            Drive(path=image.file("root.erofs")),
+            *(Drive(path=guest.file("image.erofs")) for guest in wish.images.guests),
+        ),
+        ssh_forward=0,
+    )
+
+
 @contextlib.asynccontextmanager
-async def _booted(
-    spec: MachineSpec, qemu: Image, folder: RunFolder, pair: keys.Keys, log_folder: Path
-) -> AsyncIterator[Lab]:
+async def _running(
+    spec: MachineSpec,
+    wish: Wish,
+    folder: RunFolder,
+    log_folder: Path,
+    ram: RamFile | None,
+    incoming: Path | None,
+) -> AsyncIterator[tuple[Lab, Machine]]:
     deadline = Deadline(_BOOT_SECONDS * slowness())
-    start = Machine.start(spec, of_image(qemu), folder, log_folder=log_folder, deadline=deadline)
+    begun = time.monotonic()
+    start = Machine.start(
+        spec,
+        of_image(wish.images.qemu),
+        folder,
+        log_folder=log_folder,
+        deadline=deadline,
+        ram=ram,
+        incoming=incoming,
+    )
     try:
         async with start as machine:
             port = await network.ssh_port(machine.monitor)
-            await machine.console.wait_for("Server listening on 0.0.0.0 port 22", deadline)
+            if incoming is None:
+                await machine.console.wait_for("Server listening on 0.0.0.0 port 22", deadline)
             address = Address(
-                host="127.0.0.1", port=port, user="root", key=pair.user, host_key=pair.host_public
+                host="127.0.0.1", port=port, user="root", key=wish.pair.user, host_key=wish.pair.host_public
             )
-            Ssh.connect(address).close()
-            seconds = (deadline.seconds or 0.0) - (deadline.remaining() or 0.0)
-            yield Lab(address, machine.pid, round(seconds, 1), spec.accel)
+            if not await asyncio.to_thread(answers, address, deadline):
+                raise InfrastructureError(
+                    f"{spec.name}: no SSH server answers on port {port}", detail=machine.console.tail()
+                )
+            yield Lab(address, machine.pid, round(time.monotonic() - begun, 1), spec.accel), machine
     except SystemFailure as error:
         # a lab is no system under test: what its kernel or emulator does wrong is our infrastructure's fault
         raise InfrastructureError(
@@ -123,13 +208,8 @@ def _write_initrd(base: Path, pair: keys.Keys, target: Path) -> None:
         )
 
 
-def free_mib() -> int:
-    """Memory that can be had without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
-    return int(fields["MemAvailable"].split()[0]) // 1024
-
-
-def _check_memory(memory_mib: int) -> None:
+def check_memory(memory_mib: int) -> None:
+    """:raise HostUnfit: not enough of it is free for a lab of so many MiB."""
     free = free_mib()
     if free < LEAST_MIB or free < memory_mib * 0.6:
         raise HostUnfit(

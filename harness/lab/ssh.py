@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shlex
+import socket
 import stat
 import tarfile
 import types
@@ -22,6 +23,16 @@ from harness.model.errors import HostUnfit, InfrastructureError
 
 _TIMEOUT = 60.0
 """Seconds for one step of the SSH handshake; an emulated host takes two."""
+
+
+def answers(address: Address, deadline: Deadline) -> bool:
+    """Whether an SSH server speaks there. A machine whose kernel has died may still accept connections."""
+    try:
+        with socket.create_connection((address.host, address.port), deadline.remaining()) as peer:
+            peer.settimeout(deadline.remaining() or 0.001)
+            return peer.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -164,10 +175,11 @@ class Ssh:
 
     def fetch(self, source: PurePosixPath, folder: Path) -> None:
         """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""
-        _, out, err = self._client.exec_command(f"tar -C {shlex.quote(str(source))} -cf - .")
         try:
+            line = f"tar -C {shlex.quote(str(source))} -cf - ."
+            _, out, err = self._client.exec_command(line, timeout=_TIMEOUT)
             data = out.read()
-        except (OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError) as error:
             raise InfrastructureError(
                 f"{self.address}: connection lost while fetching {source}: {error}"
             ) from error
@@ -197,9 +209,9 @@ class Ssh:
         try:
             yield
         finally:
-            writer.channel.shutdown_write()
             with contextlib.suppress(OSError, EOFError):
-                out.channel.recv_exit_status()
+                writer.channel.shutdown_write()
+            out.channel.status_event.wait(_TIMEOUT)  # a kernel that hangs never says
 
     def _open_sftp(self) -> paramiko.SFTPClient:
         if self._sftp is None:

@@ -17,11 +17,20 @@ class Link(StrEnum):
     VIRTIO_SERIAL = "virtio-serial"
     VIRTCONSOLE = "virtconsole"
     ISA_SERIAL = "isa-serial"
+    SERIAL_PROXY = "serial-proxy"
 
     @property
     def is_serial_port(self) -> bool:
-        """Whether the link is a serial port: one channel, a guest device and a host Unix socket."""
+        """Whether QEMU gives it a serial port: one channel, a guest device and a host Unix socket.
+
+        That has one client at a time. Of `SERIAL_PROXY` that client is a proxy, and it has many.
+        """
         return self is not Link.VSOCK
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether clients connect to a proxy, which has QEMU's end of the port for itself."""
+        return self is Link.SERIAL_PROXY
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ class Where(StrEnum):
     VIRTIO_SERIAL = "virtio-serial"
     VIRTCONSOLE = "virtconsole"
     ISA_SERIAL = "isa-serial"
+    SERIAL_PROXY = "serial-proxy"
 
 
 Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]

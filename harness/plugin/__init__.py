@@ -13,6 +13,7 @@ import pytest
 
 from harness.plugin.collect import pytest_collect_file, pytest_collection_modifyitems, pytest_configure
 from harness.plugin.fixtures import pods
+from harness.plugin.item import pytest_runtest_makereport
 from harness.plugin.options import pytest_addoption
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "pytest_collect_file",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_runtest_makereport",
 ]
 
 

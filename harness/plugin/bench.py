@@ -15,7 +15,8 @@ from harness.image.qemu import of_image
 from harness.image.store import Store
 from harness.model.errors import HostUnfit
 from harness.model.spec import Accel
-from harness.run import place
+from harness.plugin import options
+from harness.run import place, templates
 from harness.run.nursery import Nursery
 
 KEY = pytest.StashKey["Bench"]()
@@ -32,9 +33,10 @@ class Setting(msgspec.Struct, frozen=True):
 class Bench:
     """Made when the first item needs it, closed when the session ends."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, proxy: tuple[str, ...]) -> None:
         self.results = Path(setting.results)
         self._setting = setting
+        self._proxy = proxy
         self._stack = contextlib.ExitStack()
         self._place: place.Place | None = None
         self._nursery: Nursery | None = None
@@ -45,7 +47,7 @@ class Bench:
         if KEY not in config.stash:
             data = getattr(config, "workerinput", {}).get("vsock_harness")
             setting = msgspec.json.decode(data, type=Setting) if data else Setting(config.stash[RESULTS])
-            bench = config.stash[KEY] = cls(setting)
+            bench = config.stash[KEY] = cls(setting, options.proxy(config))
             config.add_cleanup(bench.close)
         return config.stash[KEY]
 
@@ -59,7 +61,9 @@ class Bench:
             extra = (Path(self._setting.images),) if self._setting.images else ()
             store = Store(cache_root(), extra=extra)
             accel = Accel(self._setting.accel) if self._setting.accel else _accel(store)
-            self._place = self._stack.enter_context(place.opened(store, accel=accel))
+            self._place = self._stack.enter_context(
+                place.opened(store, accel=accel, templates=templates.folder(), proxy=self._proxy)
+            )
         return self._place
 
     @property

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from harness.host import admission
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.plugin.bench import Bench
@@ -68,7 +69,7 @@ def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
             raise
         pytest.skip(f"{error.ability}: {error.summary}")
     folder = bench.results / re.sub(r"[^\w.-]+", "-", request.node.name)
-    with asyncio.Runner() as runner:
+    with admission.admitted(admission.places()), asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:
             yield Pods(place, folder, runner, stack)

@@ -14,17 +14,19 @@ from pathlib import Path
 import msgspec
 
 from harness.host import doctor
+from harness.host.admission import PER_CORE, free_mib
 from harness.host.finding import Verdict
 from harness.host.paths import Cache, cache_root
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import deploy, lab
+from harness.lab import deploy, keys, lab
 from harness.lab.address import Address
 from harness.lab.kept import Keep
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
 from harness.plugin.bench import available
+from harness.plugin.labs import Labs, opened
 
 MOST_LABS = 4
 
@@ -59,54 +61,120 @@ def choose(wanted: str, store: Store, progress: Progress) -> Choice:
 
 
 class LabWish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run asks of its labs: how many and how large, if it says; how many items there are, if known."""
+    """What a run asks of its labs.
 
-    count: int | None
+    How many workers and how much memory, if it says; how many items there are, if known; whether the labs
+    shall be booted anew (`fresh`) though a saved one is there.
+    """
+
+    workers: int | None
     memory_mib: int | None
     items: int | None
+    fresh: bool
 
 
-def lab_count(items: int | None, memory_mib: int) -> int:
-    """How many labs to boot unless told: one a core, no more than there are items or free memory for."""
-    room = lab.free_mib() // memory_mib
-    return max(1, min(os.cpu_count() or 1, MOST_LABS, items or MOST_LABS, room))
+def lab_count(wanted: int | None, memory_mib: int) -> int:
+    """How many labs to run for so many workers or items: at most one a core, and what there is free memory
+    for."""
+    room = free_mib() // memory_mib
+    return max(1, min(os.cpu_count() or 1, MOST_LABS, wanted or MOST_LABS, room))
+
+
+def shares(wanted: int | None, count: int, most: int | None) -> list[int]:
+    """How many of the `wanted` workers each of `count` hosts gets: as even as can be, one to `most` each."""
+    total = max(wanted or 0, count)
+    even = [total // count + (number < total % count) for number in range(count)]
+    return even if most is None else [min(share, most) for share in even]
+
+
+class Fleet:
+    """The hosts of a run that are not this machine, by alias, ready for workers.
+
+    `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later,
+    `fetch` with each that goes.
+    More than `most_workers` each would only wait for each other; None where that is not known.
+    """
+
+    def __init__(self, remotes: dict[str, deploy.Remote], words: str, labs: Labs | None = None) -> None:
+        self.remotes = remotes
+        self.words = words
+        self.fetch: Callable[[deploy.Remote], None] = lambda remote: None
+        self.most_workers = PER_CORE if labs else None
+        self.prepare: Callable[[deploy.Remote], None] = lambda remote: None
+        self._labs = labs
+
+    def trouble(self, alias: str) -> str | None:
+        """See `harness.plugin.rerun.Hosts`."""
+        return self._labs.trouble(alias) if self._labs else None
+
+    def replace(self, alias: str) -> None:
+        """Put a fresh lab behind `alias`; what knows the old one by this name then reaches the new one.
+
+        The old one's evidence is fetched if it still gives it. See also `harness.plugin.rerun.Hosts`.
+
+        :raise HostUnfit, InfrastructureError: it is no lab of this run's own, or none comes up.
+        """
+        old = self.remotes[alias]
+        if self._labs is None:
+            raise InfrastructureError(f"{old.address} is not ours to replace")
+        with contextlib.suppress(InfrastructureError):
+            self.fetch(old)
+        self._labs.kill(alias)
+        with contextlib.suppress(InfrastructureError):  # what was wrong with it is why it is replaced
+            self._labs.end(alias)
+        self.remotes[alias] = remote = self._labs.start(alias)
+        self.prepare(remote)
 
 
 @contextlib.contextmanager
 def labs(
-    wish: LabWish, store: Store, folder: RunFolder, logs: Path, progress: Progress
-) -> Iterator[tuple[list[deploy.Remote], str]]:
-    """Labs that are ready for a worker each, and which they are in a few words.
+    wish: LabWish, store: Store, folder: RunFolder, logs: Path, progress: Progress, notes: list[str]
+) -> Iterator[Fleet]:
+    """Labs that are ready for workers.
 
-    A kept lab is used if one is up and `wish` asks neither for several nor for a size.
+    A kept lab is used if one is up and `wish` asks neither for several workers nor for a size nor for fresh
+    ones.
 
+    :param notes: gets what a user should know of what went otherwise than usual.
     :raise HostUnfit: not enough memory, or no means to build the images.
     :raise InfrastructureError: an image can't be built, or a lab does not come up.
     """
     images = lab.LabImages(
-        qemu=store.get("qemu", progress), lab=store.get("lab", progress), guests=(store.get("pod", progress),)
+        qemu=store.get("qemu", progress),
+        lab=store.get("lab", progress),
+        guests=tuple(store.get(name, progress) for name in lab.GUESTS),
     )
     with contextlib.ExitStack() as stack:
         loan = None
-        if not wish.count and not wish.memory_mib:
+        if not (wish.workers or wish.memory_mib or wish.fresh):
             loan = stack.enter_context(Keep().borrowed(images))
         if loan and loan.lab:
             with progress.stage("lab: making the kept one ready"):
                 work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
                 layout = msgspec.structs.replace(deploy.LAB, work=work)
-                ready = deploy.deployed(loan.lab.address, layout, "kept", folder.path, accel=Accel.KVM)
-                remotes = [stack.enter_context(ready)]
-            yield remotes, f"the kept lab ({loan.reason})"
-        else:
-            memory = wish.memory_mib or lab.MEMORY_MIB
-            count = wish.count or lab_count(wish.items, memory)
-            accel = _lab_accel(store)
-            up = functools.partial(
-                lab.up, images, cache_root() / "keys", folder, memory_mib=memory, accel=accel
-            )
-            remotes = stack.enter_context(_booted(count, up, folder, logs, progress))
-            which = f"{count} booted, {memory} MiB each, under {accel.value.upper()}"
-            yield remotes, which + (f"; {loan.reason}" if loan else "")
+                ready = deploy.deployed(
+                    loan.lab.address,
+                    layout,
+                    "kept",
+                    folder.path,
+                    accel=Accel.KVM,
+                    restored=loan.restored,
+                )
+                remote = stack.enter_context(ready)
+            yield Fleet({"kept": remote}, f"the kept lab ({loan.reason})")
+            return
+        memory = wish.memory_mib or lab.MEMORY_MIB
+        accel = _lab_accel(store)
+        pair = keys.ensure(cache_root() / "keys")
+        what = lab.Wish(images=images, pair=pair, memory_mib=memory, accel=accel)
+        ours = stack.enter_context(opened(what, folder, logs, progress, fresh=wish.fresh, notes=notes))
+        count = lab_count(wish.workers or wish.items, memory)
+        aliases = [f"lab{number}" for number in range(count)]
+        how = "restored" if ours.restores else "booted"
+        with progress.stage(f"lab: {'restoring' if ours.restores else 'booting'} {count}"):
+            remotes = _all_at_once(aliases, ours.start)
+        words = f"{count} {how}, {memory} MiB each, under {accel.value.upper()}"
+        yield Fleet(remotes, words + (f"; {loan.reason}" if loan else ""), ours)
 
 
 def _lab_accel(store: Store) -> Accel:
@@ -117,62 +185,35 @@ def _lab_accel(store: Store) -> Accel:
 
 
 @contextlib.contextmanager
-def _booted(
-    count: int,
-    up: Callable[..., contextlib.AbstractContextManager[lab.Lab]],
-    folder: RunFolder,
-    logs: Path,
-    progress: Progress,
-) -> Iterator[list[deploy.Remote]]:
-    def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
-        name = f"lab{number}"
-        running = stack.enter_context(up(name=name, log_folder=logs / name))
-        ready = deploy.deployed(running.address, deploy.LAB, name, folder.path, accel=Accel.KVM)
-        return stack.enter_context(ready)
-
-    what = "lab: booting" if count == 1 else f"lab: booting {count} of them"
-    with _started(count, start, progress, what) as remotes:
-        yield remotes
-
-
-@contextlib.contextmanager
-def addresses(
-    given: list[Address], store: Store, folder: RunFolder, progress: Progress
-) -> Iterator[list[deploy.Remote]]:
+def addresses(given: list[Address], store: Store, folder: RunFolder, progress: Progress) -> Iterator[Fleet]:
     """The given hosts, ready for workers."""
-    guest = store.get("pod", progress)
-    qemu = store.get("qemu", progress)
+    images = tuple(store.get(name, progress) for name in ("qemu", *lab.GUESTS))
+    by_alias = {f"host{number}": address for number, address in enumerate(given)}
+    stacks = {alias: contextlib.ExitStack() for alias in by_alias}
 
-    def start(number: int, stack: contextlib.ExitStack) -> deploy.Remote:
-        return stack.enter_context(
-            deploy.prepared(given[number], f"host{number}", folder.path, (guest, qemu))
-        )
+    def start(alias: str) -> deploy.Remote:
+        ready = deploy.prepared(by_alias[alias], alias, folder.path, images)
+        return stacks[alias].enter_context(ready)
 
-    with _started(len(given), start, progress, f"host: preparing {', '.join(map(str, given))}") as remotes:
-        yield remotes
-
-
-@contextlib.contextmanager
-def _started(
-    count: int,
-    start: Callable[[int, contextlib.ExitStack], deploy.Remote],
-    progress: Progress,
-    what: str,
-) -> Iterator[list[deploy.Remote]]:
-    """All at once; if one fails, or on Ctrl-C, none is left."""
-    stacks = [contextlib.ExitStack() for _ in range(count)]
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=count, thread_name_prefix="vsock-harness host")
+    words = ", ".join(map(str, given))
     with contextlib.ExitStack() as all_of_them:
-        for stack in stacks:
+        for stack in stacks.values():
             all_of_them.push(functools.partial(_leave, stack))
-        try:
-            with progress.stage(what):
-                futures = [pool.submit(start, number, stack) for number, stack in enumerate(stacks)]
-                remotes = [future.result() for future in futures]
-        finally:
-            # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads
-            pool.shutdown(wait=False, cancel_futures=True)
-        yield remotes
+        with progress.stage(f"host: preparing {words}"):
+            remotes = _all_at_once(list(by_alias), start)
+        yield Fleet(remotes, words)
+
+
+def _all_at_once(aliases: list[str], start: Callable[[str], deploy.Remote]) -> dict[str, deploy.Remote]:
+    """Start each in a thread of its own; if one fails, or on Ctrl-C, the caller ends those that stand."""
+    threads = "vsock-harness host"
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(aliases), thread_name_prefix=threads)
+    try:
+        futures = {alias: pool.submit(start, alias) for alias in aliases}
+        return {alias: future.result() for alias, future in futures.items()}
+    finally:
+        # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _leave(
@@ -191,13 +232,10 @@ def _leave(
         return False
 
 
-def bring_home(remotes: list[deploy.Remote], results: Path) -> list[str]:
-    """Fetch each host's evidence into `results`; what could not be fetched, a line each."""
-    trouble = []
-    for remote in remotes:
-        try:
-            remote.ssh.run(["mkdir", "-p", str(remote.layout.results)])
-            remote.ssh.fetch(remote.layout.results, results)
-        except InfrastructureError as error:
-            trouble.append(f"{remote.alias}: its evidence is lost: {error.summary}")
-    return trouble
+def bring_home(remote: deploy.Remote, results: Path) -> None:
+    """Fetch a host's evidence into `results`.
+
+    :raise InfrastructureError: it can't be had.
+    """
+    remote.ssh.run(["mkdir", "-p", str(remote.layout.results)])
+    remote.ssh.fetch(remote.layout.results, results)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from harness.host.speed import slowness
+from harness.host import admission
+from harness.host.speed import measure, slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
@@ -34,6 +36,7 @@ class ScenarioItem(pytest.Item):
         self._stack = contextlib.AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
+        self._queued = 0.0
 
     @property
     def _folder(self) -> Path:
@@ -48,6 +51,8 @@ class ScenarioItem(pytest.Item):
         self._runner = asyncio.Runner()
         try:
             place = bench.place
+            self._queued = self._stack.enter_context(admission.admitted(admission.places()))
+            measure()  # a host's speed changes with what else it does
             boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
             self._pod = self._runner.run(
                 self._stack.enter_async_context(boot(place, [self.plan.link], self._folder))
@@ -79,10 +84,11 @@ class ScenarioItem(pytest.Item):
         except PlanOverdue as error:
             overdue, trace = error, error.trace
         verdict = judge(self.plan, trace)
-        facts = record.facts(bench.place, running.hello, running.seconds, slowness())
+        seconds = {"queue": round(self._queued, 3), **running.seconds}
+        facts = record.facts(bench.place, running.hello, seconds, slowness())
         record.write(self._folder, self.plan, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
-        running.machine.check()
+        await running.check()
         if overdue is not None:
             raise overdue
         if not verdict.passed:
@@ -107,3 +113,14 @@ class ScenarioItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where this comes from, for pytest's lines."""
         return self.path, None, f"{self.plan.scenario} on {self.plan.link}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What goes wrong while a pod is made or ended is told as in the call: there pytest asks no item."""
+    report = yield
+    if isinstance(item, ScenarioItem) and report.failed and call.excinfo is not None:
+        report.longrepr = item.repr_failure(call.excinfo)
+    return report

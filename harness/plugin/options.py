@@ -9,6 +9,7 @@ import pytest
 from harness.lab.address import parse
 from harness.model.errors import UsageError
 from harness.model.link import Link
+from harness.model.proxy import command
 
 HOSTS = ("auto", "local", "lab")
 
@@ -45,12 +46,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the run's folder of evidence is made (default: results)",
     )
     group.addoption(
+        "--fresh-lab",
+        action="store_true",
+        dest="vsock_fresh_lab",
+        help="boot labs anew instead of restoring the saved one, or using the one that is kept",
+    )
+    group.addoption(
         "--lab-memory",
         dest="vsock_lab_memory",
         metavar="MIB",
         type=int,
         default=None,
         help="memory of one lab in MiB (default: 4096)",
+    )
+    group.addoption(
+        "--proxy",
+        dest="vsock_proxy",
+        metavar="COMMAND",
+        default=None,
+        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
+        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
     )
 
 
@@ -73,6 +88,15 @@ def hosts(config: pytest.Config) -> list[str]:
     if len(wanted) > 1 and any(word in HOSTS for word in wanted):
         raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
     return wanted
+
+
+def proxy(config: pytest.Config) -> tuple[str, ...]:
+    """The command line of the external proxy asked for, empty if none was.
+
+    :raise UsageError: see `harness.model.proxy.command`.
+    """
+    text: str | None = config.option.vsock_proxy
+    return () if text is None else command(text)
 
 
 def links(config: pytest.Config) -> frozenset[Link] | None:

@@ -10,22 +10,12 @@ from pathlib import Path
 import msgspec
 
 from harness.image.store import Store
-
-
-class Versions(msgspec.Struct, frozen=True):
-    """Our version and commit (if this is a checkout), this machine's; images by name: id and kernel."""
-
-    harness: str
-    commit: str
-    python: str
-    kernel: str
-    pytest: str
-    images: dict[str, str]
+from harness.report.results import Versions
 
 
 def write(store: Store, path: Path) -> None:
     """Write what is known now, as JSON."""
-    found = (store.find(name) for name in ("qemu", "lab", "pod"))
+    found = (store.find(name) for name in ("qemu", "lab", "pod", "proxy"))
     images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
     versions = Versions(
         harness=version("vsock-harness"),

@@ -31,7 +31,7 @@ from harness.run.control import Begin, Role
 from harness.run.steps import Detail, Steps, Value, Wrong
 from harness.run.tap import Tap
 
-PROGRESS_EVERY = 64 * 1024
+PROGRESS_EVERY = 256 * 1024
 """Bytes moved from one PROGRESS event to the next."""
 
 SHARED_PIECE = 512

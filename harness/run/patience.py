@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-ROUNDS = 3
+ROUNDS = 5
 """Rounds of answered round trips without any news before somebody is waiting."""
 
-ROUND = 0.35
+ROUND = 0.1
 """Least seconds from one round to the next."""
 
-SILENCE = 1.0
+SILENCE = 0.5
 """Least seconds without news, with round trips."""
 
-BLIND = 3.0
+BLIND = 1.5
 """Least seconds without news where the holding connection can make no round trips."""
 
 HUNG = 20.0

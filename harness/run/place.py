@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from harness.guest import inject
 from harness.host.cid import settle_g2h_fallback
+from harness.host.depot import Depot, Limits
 from harness.host.finding import Verdict
 from harness.host.runfolder import RunFolder
 from harness.image.qemu import of_image
 from harness.image.store import Image, Store
 from harness.model.errors import HostUnfit
-from harness.model.spec import Accel, Qemu
+from harness.model.link import Link
+from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.run import proxy as proxies
+
+TEMPLATES = Limits(bytes=4 << 30)
+"""What is kept of saved pods; one takes 100 to 200 MB on disk."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """The images, QEMU and accelerator that this host's pods use, and the run's folder.
 
-    `initrd` is the guest image's with the agent behind it; `agent` the hash that the guest must answer.
+    `templates` keeps the saved pods that clones go on from. `initrd` is the guest image's with the agent
+    behind it; `agent` the hash that the guest must answer.
+    `proxy` is the command line of a multiplexing proxy (`harness.model.proxy`), empty if there is none.
     `notes` are things a reader of the results should know about this host.
     """
 
     folder: RunFolder
+    templates: Depot
     qemu: Qemu
     guest: Image
     initrd: Path
     agent: str
     accel: Accel
+    proxy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def pod(self, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
+        """A pod's VM on this host: the guest image with the agent, the devices of `links`."""
+        return pod_spec(self.guest.file("vmlinux"), self.initrd, self.accel, links, vsock)
+
+
+def pod_spec(kernel: Path, initrd: Path, accel: Accel, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
+    """A pod's VM, wherever its files are."""
+    return MachineSpec(
+        name="pod", kernel=kernel, initrd=initrd, links=frozenset(links), vsock=vsock, accel=accel
+    )
 
 
 @contextlib.contextmanager
-def opened(store: Store, *, accel: Accel) -> Iterator[Place]:
-    """A place for pods for the time of the `with`; afterwards nothing of it is left on this host.
+def opened(store: Store, *, accel: Accel, templates: Path, proxy: tuple[str, ...] = ()) -> Iterator[Place]:
+    """A place for pods for the time of the `with`; afterwards nothing of it but templates is left on this
+    host.
 
+    :param templates: the folder that keeps saved pods between runs; where it can't be written, they last as
+        long as the place.
+    :param proxy: the command line of an external proxy; by default it is the reference proxy's.
     :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
     """
     guest = store.find("pod")
@@ -55,10 +81,26 @@ def opened(store: Store, *, accel: Accel) -> Iterator[Place]:
         inject.write_initrd(guest.file("initrd"), initrd)
         yield Place(
             folder=folder,
+            templates=Depot(templates if _writable(templates) else folder.path / "templates", TEMPLATES),
             qemu=of_image(qemu) if qemu else Qemu(),
             guest=guest,
             initrd=initrd,
             agent=inject.expected_digest(),
             accel=accel,
+            proxy=proxy or _reference_proxy(store),
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether `folder` is, or can be made, one that this user may write to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _reference_proxy(store: Store) -> tuple[str, ...]:
+    image = store.find("proxy")
+    return proxies.of_image(image) if image else ()

@@ -15,7 +15,11 @@ from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
 
-PORT_NAMES = {Link.VIRTIO_SERIAL: "vsock-harness.agent", Link.VIRTCONSOLE: "vsock-harness.agent.console"}
+PORT_NAMES = {
+    Link.VIRTIO_SERIAL: "vsock-harness.agent",
+    Link.VIRTCONSOLE: "vsock-harness.agent.console",
+    Link.SERIAL_PROXY: "vsock-harness.agent.proxy",
+}
 """By these the agent finds its virtio ports in ``/sys/class/virtio-ports/*/name``. QEMU wants a name to be
 unique in the machine, whatever the bus (find_port_by_name in hw/char/virtio-serial-bus.c)."""
 
@@ -50,7 +54,8 @@ class RamFile(msgspec.Struct, frozen=True, kw_only=True):
 class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
 
-    `incoming`: wait for a saved machine instead of booting (`harness.vm.template`).
+    `incoming`: wait for a saved machine instead of booting (`harness.vm.template`). Kernel and initramfs
+    are in its memory by then: reading them again would double the time that QEMU takes to start.
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
     ``/dev/vhost-vsock`` that holds `cid`.
     """
@@ -72,7 +77,7 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
     return [
         *qemu.argv,
         *_machine(spec, wiring),
-        *_kernel(spec),
+        *([] if wiring.incoming else _kernel(spec)),
         *_monitor(wiring),
         *_console(wiring),
         *_links(spec, wiring),
@@ -141,7 +146,9 @@ def _console(wiring: Wiring) -> list[str]:
 
 
 def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
-    port, console = PORT_NAMES[Link.VIRTIO_SERIAL], PORT_NAMES[Link.VIRTCONSOLE]
+    port, console, proxy = (
+        PORT_NAMES[link] for link in (Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.SERIAL_PROXY)
+    )
     devices = {
         # The id is what makes QEMU report VSERPORT_CHANGE (hw/char/virtio-console.c).
         Link.VIRTIO_SERIAL: (
@@ -153,6 +160,10 @@ def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
             f"virtconsole,bus=console-bus.0,chardev=virtconsole,name={console},id=virtconsole-port",
         ),
         Link.ISA_SERIAL: ("isa-serial,chardev=isa-serial,index=1",),
+        Link.SERIAL_PROXY: (
+            "virtio-serial-pci,id=proxy-bus",
+            f"virtserialport,bus=proxy-bus.0,chardev=serial-proxy,name={proxy},id=serial-proxy-port",
+        ),
     }
     result: list[str] = []
     for link, wanted in devices.items():

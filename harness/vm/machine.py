@@ -134,7 +134,7 @@ class Machine:
             raise end.error(self._spec.name, stderr=self._logs.qemu_said(), console=self.console.tail())
 
     def endpoint(self, link: Link) -> Endpoint:
-        """Where clients reach the agent over `link`.
+        """Where clients reach the agent over `link`; where its proxy does if the link is proxied.
 
         :raise UsageError: this machine has no such link, or its vsock isn't plugged in.
         """

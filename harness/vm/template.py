@@ -20,6 +20,10 @@ _CAPABILITIES = {
 }
 
 
+class NotRestored(InfrastructureError):
+    """A saved machine does not load: it does not fit, or is damaged. Making it anew may help."""
+
+
 async def save(monitor: Monitor, state: Path, deadline: Deadline) -> None:
     """Stop the machine and write its device state; it is of no more use afterwards but to be quit.
 
@@ -35,13 +39,18 @@ async def save(monitor: Monitor, state: Path, deadline: Deadline) -> None:
 async def restore(monitor: Monitor, state: Path, deadline: Deadline) -> None:
     """Load a device state into a machine that waits for one, and let it run.
 
-    :raise InfrastructureError: when it does not fit the machine, or is damaged.
+    :raise NotRestored: when it does not fit the machine, or is damaged.
     """
-    await monitor.execute("migrate-set-capabilities", _CAPABILITIES)
-    with monitor.events("MIGRATION") as events:
-        await monitor.execute("migrate-incoming", {"uri": f"file:{state}"})
-        await _completed(monitor, events, f"restoring a machine from {state.name}", deadline)
-    await monitor.execute("cont")
+    what = f"restoring a machine from {state}"
+    try:
+        await monitor.execute("migrate-set-capabilities", _CAPABILITIES)
+        with monitor.events("MIGRATION") as events:
+            # without exit-on-error, the default, QEMU's reason would go to its stderr and it with it
+            await monitor.execute("migrate-incoming", {"uri": f"file:{state}", "exit-on-error": False})
+            await _completed(monitor, events, what, deadline)
+        await monitor.execute("cont")
+    except InfrastructureError as error:
+        raise NotRestored(f"{what}: {error.summary}", detail=error.detail) from error
 
 
 async def _completed(monitor: Monitor, events: Events, what: str, deadline: Deadline) -> None:

@@ -4,6 +4,7 @@ Both are processes of their own, started from the agent's folder as in a guest, 
 Unix socket:
 
 * `unix_agent`: every connection is served at once, as over vsock.
+* `yamux_agent`: one connection, a multiplexing proxy's, is served at a time, and many streams on it at once.
 * `serial_like_agent`: behaves as QEMU's chardev socket in front of one serial port of a guest. One connection
   is served at a time, the next ones wait in a backlog of 1, and the agent keeps its one channel across them.
 """
@@ -23,6 +24,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
+from harness.host.paths import cache_root
+from harness.image.store import Store
+from harness.model.deadline import Deadline, until
+
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
 _START_SERIAL = """
@@ -30,14 +37,17 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from agent.__main__ import end_on_signal
 from agent.server import Agent
-from agent.channel import PortChannel, TtyChannel
-read_fd, write_fd = int(sys.argv[2]), int(sys.argv[3])
-tty = read_fd == write_fd
-channel = TtyChannel(os.ttyname(read_fd), read_fd) if tty else PortChannel("/dev/vport0p1", read_fd, write_fd)
+from agent.channel import Line, PortChannel, TtyChannel
+kind, read_fd, write_fd = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 agent = Agent()
 end_on_signal(agent)
 os.write(1, b"ready\\n")
-agent.serve(channel)
+if kind == "tty":
+    agent.serve(TtyChannel(os.ttyname(read_fd), read_fd))
+elif kind == "port":
+    agent.serve(PortChannel("/dev/vport0p1", read_fd, write_fd))
+else:
+    agent.serve_line(Line("/dev/vport0p1", read_fd, write_fd, lasting=True))
 """
 
 
@@ -51,17 +61,51 @@ def unix_agent() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def serial_like_agent(kind: Literal["port", "tty"] = "port") -> Iterator[Path]:
+def yamux_agent() -> Iterator[Path]:
+    """An agent behind a multiplexing proxy; gives the path that the proxy connects to."""
+    with tempfile.TemporaryDirectory(prefix="agent-") as folder:
+        path = Path(folder, "s")
+        with _process(_START, "--yamux-unix", str(path)):
+            yield path
+
+
+@contextlib.contextmanager
+def reference_proxy(mux: Path, *options: str) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The real proxy in front of `mux`, once it listens; gives the path to connect to, and its process.
+
+    What it says is in a file `log` beside that path. Skips if its image is not built, as that takes a minute
+    and Debian's mirror.
+    """
+    image = Store(cache_root()).find("proxy")
+    if image is None:
+        pytest.skip("images: the proxy is not built (vsock-harness images build proxy)")
+    with tempfile.TemporaryDirectory(prefix="proxy-") as folder:
+        path = Path(folder, "s")
+        argv = [str(image.file("proxy")), "-mux-socket", str(mux), "-listen-socket", f"unix://{path}"]
+        with (
+            path.with_name("log").open("wb") as log,
+            subprocess.Popen([*argv, *options], stdin=subprocess.DEVNULL, stderr=log) as process,
+        ):
+            try:
+                until(path.exists, Deadline(10), "the proxy's socket", every=0.01)
+                yield path, process
+            finally:
+                process.terminate()
+
+
+@contextlib.contextmanager
+def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port") -> Iterator[Path]:
     """An agent on one serial port; gives the path of the chardev-like socket to connect to.
 
     `port` is as virtserialport: the agent sees a client leave, and what it writes while no client is there is
-    kept for the next. `tty` is as isa-serial: it sees nothing, and what it writes meanwhile is lost.
+    kept for the next. `tty` is as isa-serial: it sees nothing, and what it writes meanwhile is lost. `mux` is
+    a port on which yamux is spoken.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-")))
-        line: _Fifos | _Pty = _Fifos(folder) if kind == "port" else _Pty()
+        line: _Fifos | _Pty = _Pty() if kind == "tty" else _Fifos(folder)
         stack.enter_context(line)
-        stack.enter_context(_process(_START_SERIAL, *map(str, line.guest), pass_fds=line.guest))
+        stack.enter_context(_process(_START_SERIAL, kind, *map(str, line.guest), pass_fds=line.guest))
         line.close_guest()
         chardev = _Chardev(folder / "s", line)
         stack.callback(chardev.stop)

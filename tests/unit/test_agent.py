@@ -659,6 +659,15 @@ def test_virtio_ports_of_our_name(guest: Path) -> None:
     assert found(guest) == ["vport1p9", "vport1p10"]
 
 
+def test_the_port_behind_a_proxy_is_known_by_its_name(guest: Path) -> None:
+    add_port(guest, "vport1p1", ports.AGENT_PORT_NAME)
+    add_port(guest, "vport2p1", ports.PROXY_PORT_NAME)
+    assert found(guest) == ["vport1p1", "vport2p1"]
+    multiplexed = [ports.is_multiplexed(device, str(guest)) for device in ports.find(str(guest))]
+    assert multiplexed == [False, True]
+    assert not ports.is_multiplexed("/dev/ttyS1", str(guest))
+
+
 def test_consoles_are_counted_in_their_order(guest: Path) -> None:
     add_port(guest, "vport0p0", "", console=True)
     add_port(guest, "vport1p1", ports.AGENT_PORT_NAME)

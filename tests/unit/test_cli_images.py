@@ -59,7 +59,7 @@ def test_list_tells_current_from_old_from_missing(cache: Path, capsys: pytest.Ca
     assert rows[2][-2:] == ["2", str(current.path)]
     assert rows[3][:3] == ["pod", OLD, "old"]
     assert rows[3][-1] == str(old.path)
-    assert [row[0] for row in rows[4:]] == ["qemu"]
+    assert [row[0] for row in rows[4:]] == ["proxy", "qemu"]
     assert len({line.index("trixie") for line in lines[1:]}) == 1
 
 
@@ -70,6 +70,7 @@ def test_list_as_json(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {name: row["state"] for name, row in rows.items()} == {
         "lab": "missing",
         "pod": "current",
+        "proxy": "missing",
         "qemu": "missing",
     }
     assert rows["pod"]["path"] == str(image.path)

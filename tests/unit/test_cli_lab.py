@@ -53,12 +53,14 @@ def asked(keep: Keep, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     """The memory and images that real holders would have been started with; `lab up` boots sleepers."""
     seen: list[str] = []
 
-    def command(memory_mib: int) -> list[str]:
+    def command(memory_mib: int, saved: Path | None) -> list[str]:
+        assert saved is None
         seen.append(str(memory_mib))
         return [sys.executable, "-m", "tests.unit.fake_holder", "good", str(port)]
 
     monkeypatch.setattr(keeping, "command", command)
     monkeypatch.setattr(Store, "get", lambda self, name, progress: seen.append(name))
+    monkeypatch.setattr(cli, "saved_lab", lambda images, memory: contextlib.nullcontext())
     monkeypatch.setattr(labstatus, "_pods", lambda kept: 2)
     yield seen
     kept = keep.find()
@@ -72,7 +74,7 @@ def test_up_status_down(keep: Keep, asked: list[str], capsys: pytest.CaptureFixt
     assert not keep.root.exists()
 
     assert main(["lab", "up", "--memory", "2048"]) == 0
-    assert asked == ["qemu", "lab", "pod", "2048"]
+    assert asked == ["qemu", "lab", "pod", "proxy", "2048"]
     kept = keep.find()
     assert kept is not None
     out, err = capsys.readouterr()

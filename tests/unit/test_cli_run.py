@@ -52,6 +52,12 @@ def test_everything_given(called: list[str]) -> None:
     assert arguments(called) == wanted.split()
 
 
+def test_a_proxys_command_line_stays_one_word(called: list[str]) -> None:
+    main(["run", "--proxy", "kata-proxy -mux-socket {mux} -listen-socket {listen}"])
+    proxy = "--proxy=kata-proxy -mux-socket {mux} -listen-socket {listen}"
+    assert arguments(called) == ["-v", "--host", "auto", proxy, "scenarios"]
+
+
 def test_more_hosts_and_words(called: list[str]) -> None:
     main(["run", "-v", "--host", "ssh://a", "--host", "ssh://b"])
     assert arguments(called) == ["-vv", "--host", "ssh://a", "--host", "ssh://b", "scenarios"]
@@ -94,7 +100,7 @@ def test_pytest_really_takes_them(tmp_path: Path) -> None:
     done = subprocess.run([*argv, *words, *more], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ScenarioItem vsock" in done.stdout
-    assert "1/2 tests collected" in done.stdout
+    assert "1/3 tests collected" in done.stdout
 
 
 def test_typo_in_a_scenario_stops_before_any_vm(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ LINKER = (
     "qemu-system-x86_64",
     "/q/usr/bin/qemu-system-x86_64",
 )
-SERIAL = frozenset({Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.ISA_SERIAL})
-LINK_FDS = {Link.VIRTIO_SERIAL: 11, Link.VIRTCONSOLE: 12, Link.ISA_SERIAL: 13}
+SERIAL = frozenset({Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.ISA_SERIAL, Link.SERIAL_PROXY})
+LINK_FDS = {Link.VIRTIO_SERIAL: 11, Link.VIRTCONSOLE: 12, Link.ISA_SERIAL: 13, Link.SERIAL_PROXY: 15}
 
 COLD = MachineSpec(
     kernel=Path("/i/pod/vmlinux"), initrd=Path("/i/pod/initrd"), links=SERIAL | {Link.VSOCK}, vsock=Vsock.COLD
@@ -92,8 +92,9 @@ def test_ids_are_unique() -> None:
 
 
 def test_port_names_differ_and_the_agent_knows_the_port() -> None:
-    assert len(set(PORT_NAMES.values())) == 2
+    assert len(set(PORT_NAMES.values())) == 3
     assert all(name.startswith(ports.AGENT_PORT_NAME) for name in PORT_NAMES.values())
+    assert PORT_NAMES[Link.SERIAL_PROXY] == ports.PROXY_PORT_NAME
 
 
 def test_cold_vsock_needs_a_lease() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ from harness.model.deadline import Deadline
 from harness.model.spec import Qemu
 
 UP = "echo Linux version; echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'; exec sleep 1000"
+
+
+DEP = "lib/modules/6.1/modules.dep"
+CONFIG = "boot/config-6.1"
 
 
 def program(path: Path, script: str) -> Qemu:
@@ -140,17 +145,34 @@ def test_the_real_loop_on_what_is_no_kvm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "flags", "verdict", "says"),
+    ("number", "flags", "files", "verdict", "mend", "fix"),
     [
-        (errno.ENOENT, "fpu svm", Verdict.MISSING, "modprobe kvm_amd"),
-        (errno.ENOENT, "fpu vmx", Verdict.MISSING, "modprobe kvm_intel"),
-        (errno.ENODEV, "fpu", Verdict.MISSING, "neither vmx nor svm"),
-        (errno.EACCES, "svm", Verdict.DENIED, "EACCES"),
+        (
+            errno.ENOENT,
+            "fpu svm",
+            {DEP: "kernel/kvm-amd.ko: kvm.ko"},
+            Verdict.MISSING,
+            "modprobe kvm_amd",
+            True,
+        ),
+        (errno.ENODEV, "fpu vmx", {DEP: "kernel/kvm-intel.ko:"}, Verdict.MISSING, "modprobe kvm_intel", True),
+        (errno.ENOENT, "fpu svm", {}, Verdict.MISSING, "modprobe kvm_amd", False),
+        (errno.ENOENT, "svm", {"proc/modules": "kvm_amd 1 0 -"}, Verdict.MISSING, "c 10 232", False),
+        (errno.ENOENT, "svm", {CONFIG: "# CONFIG_KVM_AMD is not set"}, Verdict.MISSING, "", False),
+        (errno.ENODEV, "fpu", {}, Verdict.MISSING, "", False),
+        (errno.EPERM, "svm", {}, Verdict.DENIED, "docker run --device", False),
     ],
 )
-def test_kvm_that_does_not_open(tmp_path: Path, number: int, flags: str, verdict: Verdict, says: str) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text(f"flags\t\t: {flags}\n")
+def test_kvm_that_does_not_open(
+    tmp_path: Path, number: int, flags: str, files: dict[str, str], verdict: Verdict, mend: str, fix: bool
+) -> None:
+    for name, text in {
+        "proc/cpuinfo": f"flags\t\t: {flags}",
+        "proc/sys/kernel/osrelease": "6.1",
+        **files,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
     (tmp_path / "kvm").touch()
 
     def fails(device: Path) -> None:
@@ -158,7 +180,9 @@ def test_kvm_that_does_not_open(tmp_path: Path, number: int, flags: str, verdict
 
     found = Kvm(device=tmp_path / "kvm", root=tmp_path, open=fails).look()
     assert found.verdict is verdict
-    assert says in found.seen + found.mend
+    assert mend in found.mend
+    assert bool(mend) == bool(found.mend)
+    assert bool(found.fix) == fix
 
 
 def test_qemu_with_all_devices(tmp_path: Path) -> None:
@@ -251,6 +275,20 @@ def test_closing_names_each_kind() -> None:
     assert "--host auto takes: lab (no local VMs: kvm broken" in text
 
 
+@dataclass(frozen=True)
+class Fixed:
+    """A probe that finds one thing."""
+
+    finding: Finding
+
+    @property
+    def ability(self) -> str:
+        return self.finding.ability
+
+    def look(self) -> Finding:
+        return self.finding
+
+
 def run(*args: str) -> int:
     parser = argparse.ArgumentParser()
     cli.add_parser(parser.add_subparsers())
@@ -267,7 +305,7 @@ def test_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(doctor, "examine", lambda *args, **kwargs: findings(**changed))
+    monkeypatch.setattr(doctor, "all_probes", lambda *args, **kwargs: map(Fixed, findings(**changed)))
     assert run() == code
     assert "--host auto takes:" in capsys.readouterr().out
 

@@ -67,6 +67,7 @@ def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -
         (["--host", "ssh://"], "ssh://user@host"),
         (["--host", "lab", "--host", "ssh://x"], "only ssh:// hosts can be given together"),
         (["--link", "vsok"], "did you mean 'vsock'?"),
+        (["--proxy", "kata-proxy {listen}"], "--proxy: no {mux} in: kata-proxy {listen}"),
     ],
 )
 def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], told: str) -> None:

@@ -36,20 +36,20 @@ FORM = [
     (
         "[vsock,",
         "[vsok,",
-        "3:9: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial; "
+        "3:9: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy; "
         "did you mean 'vsock'?",
     ),
     (
         "[vsock,",
         "[virtio_serial,",
-        "3:9: unknown link 'virtio_serial'; allowed: vsock, virtio-serial, virtconsole, isa-serial; "
-        "did you mean 'virtio-serial'?",
+        "3:9: unknown link 'virtio_serial'; allowed: vsock, virtio-serial, virtconsole, isa-serial, "
+        "serial-proxy; did you mean 'virtio-serial'?",
     ),
     (
         "[vsock,",
         "[1,",
         "3:9: an item of links must be a word, not the number 1; "
-        "allowed: vsock, virtio-serial, virtconsole, isa-serial",
+        "allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy",
     ),
     ("links: [vsock, virtio-serial]", "links: vsock", "3:8: links must be a list, not 'vsock'"),
     ("links: [vsock, virtio-serial]", "links: []", "3:8: links is empty"),
@@ -106,13 +106,13 @@ FORM = [
     (
         "1MiB",
         "{default: 1, isaserial: 2}",
-        "6:32: unknown link 'isaserial'; allowed: default, vsock, virtio-serial, virtconsole, isa-serial; "
-        "did you mean 'isa-serial'?",
+        "6:32: unknown link 'isaserial'; allowed: default, vsock, virtio-serial, virtconsole, isa-serial, "
+        "serial-proxy; did you mean 'isa-serial'?",
     ),
     (
         "  vsock: {",
         "  vsok: {",
-        "8:3: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial; "
+        "8:3: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy; "
         "did you mean 'vsock'?",
     ),
     (

@@ -33,6 +33,7 @@ SECOND_OPEN = {
     Link.VIRTIO_SERIAL: "EBUSY",
     Link.VIRTCONSOLE: "opened",
     Link.ISA_SERIAL: "opened",
+    Link.SERIAL_PROXY: "EBUSY",
 }
 
 
@@ -160,7 +161,7 @@ def torn(plan: Plan) -> list[Event]:
 
 def right(plan: Plan) -> list[Event]:
     """What each of our scenarios leaves where the system is as it should be."""
-    if plan.link is Link.VSOCK:
+    if plan.link in (Link.VSOCK, Link.SERIAL_PROXY):
         return everybody_served(plan)
     special = {"serial-stale-reply": stale, "serial-two-writers": torn}
     return special.get(plan.scenario, one_at_a_time)(plan)

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import GuestCrashed
 from harness.model.link import Endpoint, Link
 from harness.plugin.fixtures import Pods
-from harness.run.pod import Pod, greet
+from harness.run.greeting import greet
+from harness.run.pod import Pod
 
 pytestmark = pytest.mark.vm
 
@@ -73,11 +75,33 @@ def test_clones_share_no_cid_and_no_random_numbers(pods: Pods) -> None:
     assert drawn[0] != drawn[1]
 
 
+def test_clones_have_a_boot_id_and_a_clock_of_their_own(pods: Pods) -> None:
+    one, other = pods.clone(Link.VSOCK), pods.clone(Link.VIRTIO_SERIAL)
+    assert one.hello.boot_id != other.hello.boot_id
+    for pod, link in ((one, Link.VSOCK), (other, Link.VIRTIO_SERIAL)):
+        with client(pod, link) as agent:
+            # as every process there sees them, not just the agent
+            done = agent.run(["sh", "-c", "cat /proc/sys/kernel/random/boot_id; date +%s"])
+            boot_id, seconds = done.stdout.decode().split()
+            assert boot_id == pod.hello.boot_id
+            assert abs(int(seconds) - time.time()) < 10 * slowness()
+
+
+def test_a_template_that_does_not_restore_is_made_again(pods: Pods) -> None:
+    pods.clone(Link.VSOCK)
+    (kept,) = pods.place.templates.kept()
+    state = kept.path / "state"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    assert pods.clone(Link.VSOCK).seconds["template"] > 1.0
+    assert state.stat().st_size > len(whole) // 2
+
+
 def test_one_agent_answers_on_every_link_of_a_clone(pods: Pods) -> None:
     pod = pods.clone(*Link)
     channels = set()
     for link in Link:
-        channels.add(pods.run(greet(pod.machine, link, pods.place.agent)).channel)
+        channels.add(pods.run(greet(pod.machine, link, pods.place.agent, pod.proxy)).channel)
     assert len(channels) == len(Link)
 
 

@@ -1,0 +1,188 @@
+"""Folders that are costly to make and kept between runs: saved pods, saved labs.
+
+Each has a key, a hash of all that it depends on. It is made once under a lock, published by rename, used
+under a
+shared lock (flock(2), so a dead user's is gone), and removed when it has not been used for long or others
+need the room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from harness.model.errors import InfrastructureError
+
+_BLOCK = 512
+"""The unit of `st_blocks` (stat(3type)); the files are sparse, so their sizes say nothing."""
+
+_DAY = 24 * 3600.0
+_NEW, _GONE = "new-", "gone-"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a depot keeps: at most this many bytes on disk, nothing unused for longer than `days`."""
+
+    bytes: int
+    days: float = 14.0
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """One published folder: its bytes on disk, when it was last used (seconds since 1970)."""
+
+    key: str
+    path: Path
+    bytes: int
+    used: float
+
+
+class Depot:
+    """The folders below `root`, by key. Making this object makes nothing."""
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self.root = root
+        self.limits = limits
+
+    @contextlib.contextmanager
+    def using(self, key: str) -> Iterator[Path | None]:
+        """The folder of `key`, None if there is none. Nobody removes it for the time of the `with`."""
+        path = self.root / key
+        if not path.is_dir():
+            yield None
+            return
+        with self._locked(key, fcntl.LOCK_SH):
+            if not path.is_dir():
+                yield None
+                return
+            with contextlib.suppress(OSError):  # a read-only cache serves as well
+                os.utime(path)
+            yield path
+
+    @contextlib.contextmanager
+    def making(self, key: str) -> Iterator[Path | None]:
+        """An empty folder to fill, which is published as `key` if the `with` is left without an exception.
+
+        None if it is there by now: somebody else was at it, and this call waited for them.
+
+        :raise InfrastructureError: when nothing can be written there.
+        """
+        with self._locked(key, fcntl.LOCK_EX):
+            if (self.root / key).is_dir():
+                yield None
+                return
+            with self._scratch(key) as folder:
+                yield folder
+                folder.rename(self.root / key)
+        self.prune()
+
+    def discard(self, key: str) -> None:
+        """Remove the folder of `key`, for good: it turned out to be of no use. Waits for its users.
+
+        :raise InfrastructureError: when it can't be removed.
+        """
+        with self._locked(key, fcntl.LOCK_EX):
+            self._remove(self.root / key)
+
+    def kept(self) -> list[Kept]:
+        """What is published, the least recently used first."""
+        found = []
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            if path.name.startswith((".", _NEW, _GONE)):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                found.append(Kept(key=path.name, path=path, bytes=_bytes(path), used=path.stat().st_mtime))
+        return sorted(found, key=lambda kept: kept.used)
+
+    def prune(self, limits: Limits | None = None, *, dry_run: bool = False) -> list[Kept]:
+        """Remove what is over the limits, and what killed makers left; returns it. What is in use stays.
+
+        :param dry_run: only tell what would be removed.
+        :raise InfrastructureError: when something can't be removed.
+        """
+        limits = limits or self.limits
+        if not dry_run:
+            self._sweep()
+        left = self.kept()
+        total = sum(kept.bytes for kept in left)
+        removed = []
+        for kept in left:
+            if total <= limits.bytes and time.time() - kept.used <= limits.days * _DAY:
+                continue
+            with contextlib.suppress(BlockingIOError), self._locked(kept.key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if not dry_run:
+                    self._remove(kept.path)
+                removed.append(kept)
+                total -= kept.bytes
+        return removed
+
+    @contextlib.contextmanager
+    def _locked(self, key: str, how: int) -> Iterator[IO[str]]:
+        """Hold the lock of `key`.
+
+        :raise BlockingIOError: with LOCK_NB, when others hold it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.root / f".{key}.lock").open("a")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with lock:
+            fcntl.flock(lock, how)
+            yield lock
+
+    @contextlib.contextmanager
+    def _scratch(self, key: str) -> Iterator[Path]:
+        """A folder for the maker; it is gone afterwards, unless it was published."""
+        try:
+            folder = Path(tempfile.mkdtemp(dir=self.root, prefix=f"{_NEW}{key}-"))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what makers and removers left that were killed: nobody holds the lock of its key."""
+        for path in [*self.root.glob(f"{_NEW}*"), *self.root.glob(f"{_GONE}*")]:
+            key = path.name.split("-")[1]
+            with contextlib.suppress(BlockingIOError), self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _remove(self, path: Path) -> None:
+        """Out of sight by one rename, then from disk."""
+        gone = path.with_name(f"{_GONE}{path.name}-{os.getpid()}")
+        try:
+            path.rename(gone)
+            shutil.rmtree(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InfrastructureError(f"{path} can't be removed: {error.strerror}") from error
+
+    def _unwritable(self, error: OSError) -> InfrastructureError:
+        return InfrastructureError(
+            f"nothing can be kept in {self.root}: {error.strerror}",
+            hint="set XDG_CACHE_HOME to a writable folder",
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """What this user may still write on the file system of `path`, which need not be there yet."""
+    while not path.exists():
+        path = path.parent
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.lstat().st_blocks * _BLOCK for path in folder.rglob("*"))

@@ -1,0 +1,171 @@
+"""The labs of one run: restored from a saved one or booted, each under an alias, replaced when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.host.runfolder import RunFolder
+from harness.lab import deploy, lab, saved
+from harness.model.errors import HarnessError, InfrastructureError
+from harness.model.progress import Progress
+from harness.model.spec import Accel
+from harness.run.states import lab_identity
+from harness.vm.console import Console
+
+_log = logging.getLogger(__name__)
+
+
+class Labs:
+    """Starts labs of one `wish`. `source` is the saved lab to go on from, None to boot.
+
+    `start` may be called from several threads, for different aliases.
+    """
+
+    def __init__(self, wish: lab.Wish, source: Path | None, folder: RunFolder, logs: Path) -> None:
+        self._wish = wish
+        self._source = source
+        self._folder = folder
+        self._logs = logs
+        self._stacks: dict[str, contextlib.ExitStack] = {}
+        self._tries: dict[str, int] = {}
+        self._pidfds: dict[str, int] = {}
+        self._over = False  # the run ends; who still starts one is not waited for
+        self.unrestorable = ""
+        """Why a saved lab could not be restored; then all further ones are booted."""
+
+    @property
+    def restores(self) -> bool:
+        """Whether labs are restored from a saved one, and not booted."""
+        return self._source is not None and not self.unrestorable
+
+    def start(self, alias: str) -> deploy.Remote:
+        """A lab ready for a worker. It lasts until `end` or the next `start` of the same alias.
+
+        :raise HostUnfit, InfrastructureError: it does not come up, as `lab.up`.
+        """
+        self._tries[alias] = self._tries.get(alias, 0) + 1
+        if self.restores:
+            try:
+                return self._up(alias, self._source)
+            except InfrastructureError as error:
+                if self._over:
+                    raise
+                self.unrestorable = error.summary
+                self.end(alias)
+                self._tries[alias] += 1
+        return self._up(alias, None)
+
+    def _up(self, alias: str, source: Path | None) -> deploy.Remote:
+        stack = self._stacks[alias] = contextlib.ExitStack()
+        running = stack.enter_context(
+            lab.up(self._wish, self._folder, name=alias, log_folder=self._log(alias), saved=source)
+        )
+        if self._over:
+            stack.close()
+            raise InfrastructureError(f"{alias}: the run has ended")
+        self._pidfds[alias] = pidfd = os.pidfd_open(running.pid)
+        stack.callback(self._forget, alias, pidfd)
+        ready = deploy.deployed(
+            running.address,
+            deploy.LAB,
+            alias,
+            self._folder.path,
+            accel=Accel.KVM,
+            restored=source is not None,
+        )
+        return stack.enter_context(ready)
+
+    def _forget(self, alias: str, pidfd: int) -> None:
+        if self._pidfds.get(alias) == pidfd:
+            os.close(self._pidfds.pop(alias))
+
+    def _log(self, alias: str) -> Path:
+        number = self._tries[alias]
+        return self._logs / (alias if number == 1 else f"{alias}-{number}")
+
+    def trouble(self, alias: str) -> str | None:
+        """The crash that the lab's kernel reported, quoted; None if none, or it is no lab of ours."""
+        if alias not in self._tries:
+            return None
+        return Console(self._log(alias) / "console.log").crash()
+
+    def kill(self, alias: str) -> None:
+        """Kill a lab's emulator: one whose kernel hangs would keep its orderly end waiting."""
+        pidfd = self._pidfds.pop(alias, None)
+        if pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+    def end(
+        self,
+        alias: str,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: types.TracebackType | None = None,
+    ) -> None:
+        """End a lab. What is found wrong with it only then is a warning: the verdicts stand without it."""
+        stack = self._stacks.pop(alias, None)
+        if stack is None:
+            return
+        try:
+            stack.__exit__(kind, error, trace)
+        except InfrastructureError as trouble:
+            if error is not None:
+                raise
+            _log.warning("%s", trouble)
+
+    def end_all(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> bool:
+        """End each, whatever the others do; lets an exception pass."""
+        self._over = True
+        with contextlib.ExitStack() as stack:
+            for alias in list(self._stacks):
+                stack.callback(self.end, alias, kind, error, trace)
+        return False
+
+
+@contextlib.contextmanager
+def opened(
+    wish: lab.Wish, folder: RunFolder, logs: Path, progress: Progress, *, fresh: bool, notes: list[str]
+) -> Iterator[Labs]:
+    """Labs of `wish`, all of which have ended when the `with` is left.
+
+    They are restored from a saved lab, which is made first if there is none, unless `fresh`. Where none can
+    be made or restored they are booted; `notes` gets the reason.
+    """
+    with contextlib.ExitStack() as stack:
+        source = None
+        if not fresh:
+            identity = lab_identity(wish)
+            lab.check_memory(wish.memory_mib)
+            try:
+                source = stack.enter_context(saved.held(wish, identity, folder, logs / "saved-lab", progress))
+            except InfrastructureError as error:
+                notes.append(f"lab: none could be saved for all runs: {error.summary}")
+                _keep(error, logs)
+        made = Labs(wish, source, folder, logs)
+        try:
+            stack.push(made.end_all)
+            yield made
+        finally:
+            if made.unrestorable:
+                stack.close()
+                saved.labs().discard(identity)
+                notes.append(f"lab: the saved one did not restore and was removed: {made.unrestorable}")
+
+
+def _keep(error: HarnessError, logs: Path) -> None:
+    """The whole of an error that the run goes on without."""
+    (logs / "saved-lab").mkdir(parents=True, exist_ok=True)
+    (logs / "saved-lab" / "error.txt").write_text(f"{error}\n")

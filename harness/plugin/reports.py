@@ -1,0 +1,191 @@
+"""What the process that the user started writes of a run at its end: `run.json`, the report, the CI summary.
+
+How each test ended is not in the items' own folders: one that was skipped, or whose pod never came up,
+leaves little or nothing there. So each test's reports are kept as they come, from here or from workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from harness.model.link import Link
+from harness.model.scenario import Scenario, load
+from harness.plugin.collect import scenario_files
+from harness.plugin.rerunreport import RERUN
+from harness.report import html, markdown, results
+from harness.report.results import About, Case, CaseOutcome, Run, Subject
+
+HEADER = pytest.StashKey[list[str]]()
+"""Which host, why, and where the evidence goes."""
+
+NOTES = pytest.StashKey[list[str]]()
+"""What went wrong with hosts and evidence, a line each."""
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
+"""Names the file whose Markdown GitHub shows on a job's page."""
+
+
+@contextlib.contextmanager
+def written(config: pytest.Config, folder: Path) -> Iterator[None]:
+    """Around all of a run: `folder` then has its reports, however the tests ended, and stdout says where.
+
+    Enter it before the hosts come up, so that their evidence is home when it is left. Where no session
+    began, nothing is written.
+    """
+    record = Record({path.stem: load(path) for path in scenario_files(config)})
+    config.pluginmanager.register(record, "vsock-harness-record")
+    try:
+        yield
+    finally:
+        if record.session is not None:
+            run = record.run(_host(config), config.stash[NOTES])
+            sys.stdout.write("".join(f"{line}\n" for line in [*config.stash[NOTES], *_write(folder, run)]))
+            sys.stdout.flush()
+
+
+def _host(config: pytest.Config) -> list[str]:
+    return [line for line in config.stash[HEADER] if not line.startswith("results: ")]
+
+
+def _write(folder: Path, run: Run) -> Iterator[str]:
+    """All three files and the CI's page; what there is to say of it."""
+    try:
+        results.write(folder, run)
+        found = results.read(folder)
+        html.write(found, folder)
+        summary = markdown.write(found, folder)
+        if page := os.environ.get(STEP_SUMMARY):
+            with open(page, "a", encoding="utf-8") as file:
+                file.write(summary.read_text(encoding="utf-8") + "\n")
+    except OSError as error:
+        yield f"no report of this run: {error.filename}: {error.strerror}"
+    else:
+        yield f"report: {_shown(folder / html.NAME)}"
+
+
+def _shown(path: Path) -> str:
+    """By way of `latest`, if that is this run's, and from here."""
+    latest = path.parent.with_name("latest") / path.name
+    with contextlib.suppress(OSError):
+        path = latest if latest.samefile(path) else path
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+class Record:
+    """Keeps what pytest tells of a run, by its hooks."""
+
+    def __init__(self, scenarios: dict[str, Scenario]) -> None:
+        self.session: pytest.Session | None = None
+        self._scenarios = scenarios
+        self._finished = False
+        self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self._begun = time.monotonic()
+        self._reports: dict[str, dict[str, pytest.TestReport]] = {}
+        self._uncollected: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """From here on there is something to report."""
+        self.session = session
+
+    def pytest_sessionfinish(self) -> None:
+        """The exit code means something now."""
+        self._finished = True
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """What is to run, where this process runs it."""
+        self._expect([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """What is to run, where workers run it; each tells the same (a hook of pytest-xdist)."""
+        self._expect(ids)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What can't be collected is an error of the run."""
+        if report.failed:
+            self._uncollected[report.nodeid] = report.longreprtext
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A phase of a test ended. One that is set up anew begins anew."""
+        if report.outcome == RERUN:
+            self._notes.append(f"rerun: {report.nodeid}: {report.longrepr}")
+            return
+        if report.outcome not in ("passed", "failed", "skipped"):
+            return
+        if report.when == "setup":
+            self._reports[report.nodeid] = {}
+        self._reports.setdefault(report.nodeid, {})[str(report.when)] = report
+
+    def run(self, host: list[str], notes: list[str]) -> Run:
+        """All of it, as far as it came."""
+        code = int(self.session.exitstatus) if self.session is not None and self._finished else None
+        uncollected = [
+            Case(id=name, outcome=CaseOutcome.ERROR, text=text) for name, text in self._uncollected.items()
+        ]
+        return Run(
+            host=tuple(host),
+            started=self._started,
+            seconds=round(time.monotonic() - self._begun, 1),
+            exit_code=code,
+            notes=(*notes, *self._notes),
+            scenarios={
+                name: About(title=one.title, about=one.about) for name, one in self._scenarios.items()
+            },
+            cases=(*(self._case(name, told) for name, told in self._reports.items()), *uncollected),
+        )
+
+    def _expect(self, ids: Sequence[str]) -> None:
+        for name in ids:
+            self._reports.setdefault(name, {})
+
+    def _case(self, name: str, told: dict[str, pytest.TestReport]) -> Case:
+        outcome = _outcome(told)
+        texts = [_text(report) for report in told.values() if not report.passed]
+        if outcome is CaseOutcome.NOT_RUN and told:
+            texts = ["the run ended while it ran"]
+        return Case(
+            id=name,
+            outcome=outcome,
+            text="\n\n".join(texts),
+            seconds={when: round(report.duration, 3) for when, report in told.items()},
+            subject=self._subject(name),
+        )
+
+    def _subject(self, name: str) -> Subject | None:
+        path, _, link = name.partition("::")
+        scenario = self._scenarios.get(PurePosixPath(path).stem)
+        if scenario is None or PurePosixPath(path).suffix not in (".yaml", ".yml") or link not in list(Link):
+            return None
+        return Subject(scenario=scenario.name, claim=scenario.claim, link=Link(link))
+
+
+def _outcome(told: dict[str, pytest.TestReport]) -> CaseOutcome:
+    """A failure of the test itself hides one of what was around it."""
+    call = told.get("call")
+    if call is not None and call.failed:
+        return CaseOutcome.FAILED
+    if any(report.failed for report in told.values()):
+        return CaseOutcome.ERROR
+    if any(report.skipped for report in told.values()):
+        return CaseOutcome.SKIPPED
+    return CaseOutcome.PASSED if call is not None else CaseOutcome.NOT_RUN
+
+
+def _text(report: Any) -> str:
+    if report.skipped and hasattr(report, "wasxfail"):
+        return f"expected to fail: {report.wasxfail}"
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(report.longrepr)  # pytest's longreprtext has the worker's name before it

@@ -1,0 +1,101 @@
+"""What goes to hosts that are not this one: what the arguments name, and pytest's options for the workers."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import secrets
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from harness.lab import deploy
+from harness.model.errors import UsageError
+from harness.plugin import hosts, rerunsession
+from harness.plugin.reports import HEADER
+
+
+def distribute(config: pytest.Config, fleet: hosts.Fleet) -> None:
+    """Send what the arguments name to every host, and make xdist start a worker on each."""
+    sent = f"sent-{secrets.token_hex(4)}"
+    given = list(config.args)
+
+    def prepare(remote: deploy.Remote) -> None:
+        for argument in given:
+            _send(config, argument, sent, remote)
+
+    fleet.prepare = prepare
+    for remote in fleet.remotes.values():
+        fleet.prepare(remote)
+    there = [_name_there(config, argument, sent)[0] for argument in given]
+    # xdist gives its workers the command line as it was typed, with paths that mean nothing there
+    arguments = tuple(there + _worker_options(config.option))
+    config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
+    option = config.option
+    shares = hosts.shares(asked(config), len(fleet.remotes), fleet.most_workers)
+    if sum(shares) < (asked(config) or 0):
+        config.stash[HEADER].append(
+            f"workers: {sum(shares)} of the {asked(config)} asked for; each lab carries {fleet.most_workers}"
+        )
+    pairs = zip(shares, fleet.remotes.values(), strict=True)
+    option.tx = [f"{share}*{remote.gateway}" for share, remote in pairs]
+    option.dist = "load" if option.dist == "no" else option.dist
+    option.maxschedchunk = option.maxschedchunk or 1
+    option.numprocesses = None
+    rerunsession.use(config, fleet, len(fleet.remotes))
+
+
+_NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
+
+
+def _worker_options(option: argparse.Namespace) -> list[str]:
+    """What of the command line workers need; each in one word, so that xdist takes none for a path.
+
+    :raise UsageError: for what needs pytest's cache, which workers elsewhere have not; they would run all.
+    """
+    for name, word in _NEED_CACHE.items():
+        if getattr(option, name, False):
+            raise UsageError(f"{word} works on --host local only", hint="name scenarios or items, or use -k")
+    words = [f"--tb={option.tbstyle}", f"--capture={option.capture}"]
+    words += [f"-k{option.keyword}"] if option.keyword else []
+    words += [f"-m{option.markexpr}"] if option.markexpr else []
+    words += [f"--deselect={prefix}" for prefix in option.deselect or []]
+    words += [f"--link={link}" for link in option.vsock_links or []]
+    words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
+    words += ["--strict-host"] if option.vsock_strict else []
+    words += ["--runxfail"] if option.runxfail else []
+    return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])
+
+
+def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, Path, Path]:
+    """The argument as it reads over there; the path it names here, and there below `sent`.
+
+    The names there are as they are here, below a folder that nothing here is called, so that node ids agree.
+    """
+    name, *rest = argument.split("::")
+    path = Path(config.invocation_params.dir, name).resolve()
+    inside = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else Path(path.name)
+    return "::".join([f"{sent}/{inside}", *rest]), path, inside
+
+
+def _send(config: pytest.Config, argument: str, sent: str, remote: deploy.Remote) -> None:
+    """Push the file or folder that `argument` names."""
+    _, path, inside = _name_there(config, argument, sent)
+    base, files = (path, _files(path)) if path.is_dir() else (path.parent, [Path(path.name)])
+    target = inside if path.is_dir() else inside.parent
+    root = remote.layout.work / sent
+    remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
+    remote.ssh.run(["touch", str(root / "pytest.ini")])
+
+
+def _files(folder: Path) -> list[Path]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        p for p in found if p.suffix != ".pyc" and not any(part.startswith(".") for part in p.parts)
+    )
+
+
+def asked(config: pytest.Config) -> int | None:
+    """How many workers `-n` asks for; None if it does not, or says auto."""
+    number = config.option.numprocesses
+    return number if isinstance(number, int) else None

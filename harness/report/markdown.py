@@ -1,0 +1,120 @@
+"""A run in a few lines of Markdown, for a CI's job page: counts, host, claims × links, what did not pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.model.claims import Claim
+from harness.report.markup import shown
+from harness.report.overview import facts, verdict, warnings
+from harness.report.results import Case, CaseOutcome, Results, counted
+from harness.report.words import WORST_FIRST, cut, stated, worst
+
+NAME = "summary.md"
+
+MOST = 20
+"""Lines of one kind that are written; further ones are counted."""
+
+_SIGNS = {
+    CaseOutcome.PASSED: "✅",
+    CaseOutcome.FAILED: "❌",
+    CaseOutcome.ERROR: "💥",
+    CaseOutcome.SKIPPED: "⏭️",
+    CaseOutcome.NOT_RUN: "⚪",
+}
+_LONGEST = 300
+"""Characters of one difference or reason."""
+
+_HOST_LINES = ("host", "lab", "slowness", "duration", "harness")
+
+
+def markdown(results: Results) -> str:
+    """The whole text. Pure."""
+    outcome = worst(case.outcome for case in results.cases)
+    lines = [
+        f"## {_SIGNS[outcome]} {verdict(results.counts)} ({code(results.name)})",
+        "",
+        stated(results.counts),
+        "",
+    ]
+    known = [(name, " ".join(said)) for name, said in facts(results) if name in _HOST_LINES]
+    lines += [f"{name}: {code(said)}  " for name, said in known]
+    lines += [f"**{code(line)}**  " for line in warnings(results)]
+    lines += ["", *_table(results), *_unpassed(results)]
+    lines += ["", "More: `report.html` in the results folder."]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write the summary into `folder`; where it is.
+
+    :raise OSError: when that fails.
+    """
+    path = folder / NAME
+    path.write_text(markdown(results), encoding="utf-8")
+    return path
+
+
+def code(text: str) -> str:
+    """One line of `text` as it is: in a code span, whose fence is longer than any run of backticks in it."""
+    line = " ".join(shown(cut(text, _LONGEST)).split()) or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _table(results: Results) -> list[str]:
+    """A row for each claim that has scenarios here, then the names of the others."""
+    if not results.items:
+        return []
+    links = results.links
+    lines = [_row("claim", *links), _row(*["---"] * (1 + len(links)))]
+    without = []
+    for claim in Claim:
+        items = [item for item in results.items if item.subject.claim is claim]
+        if not items:
+            without.append(f"`{claim}`")
+            continue
+        cells = []
+        for link in links:
+            counts = counted(item.case for item in items if item.subject.link is link)
+            cells.append(
+                " ".join(f"{_SIGNS[word]} {counts[word]}" for word in WORST_FIRST if counts[word]) or "·"
+            )
+        lines.append(_row(f"`{claim}`", *cells))
+    return [*lines, "", *([f"Without scenarios in this run: {', '.join(without)}."] if without else [])]
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _unpassed(results: Results) -> Iterator[str]:
+    """Failures and errors one by one with their first difference; the rest by reason."""
+    differences = {item.case.id: item.difference for item in results.items}
+    for outcome in WORST_FIRST[:-1]:
+        cases = [case for case in results.cases if case.outcome is outcome]
+        if outcome in (CaseOutcome.FAILED, CaseOutcome.ERROR):
+            told = [f"{_name(case)}: {code(differences.get(case.id) or case.reason)}" for case in cases]
+        else:
+            reasons = dict.fromkeys(case.reason for case in cases)
+            told = [_reason(reason, outcome, cases) for reason in reasons]
+        if told:
+            yield ""
+        yield from (f"- {_SIGNS[outcome]} {line}" for line in told[:MOST])
+        if told[MOST:]:
+            yield f"- {_SIGNS[outcome]} and {len(told) - MOST} more"
+
+
+def _name(case: Case) -> str:
+    if case.subject is None:
+        return code(case.id)
+    return f"{code(case.subject.scenario)} on {case.subject.link}"
+
+
+def _reason(reason: str, outcome: CaseOutcome, cases: list[Case]) -> str:
+    of = [case for case in cases if case.reason == reason]
+    name = _name(of[0]) if len(of) == 1 else str(len(of))
+    return f"{name} {outcome}" + (f": {code(reason)}" if reason else "")

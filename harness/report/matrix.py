@@ -1,0 +1,77 @@
+"""Claims × links: what the run showed of each sentence of the page that the project tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.model.claims import Claim
+from harness.model.link import Link
+from harness.report.markup import Markup, el
+from harness.report.results import Item, Results, counted
+from harness.report.scenarios import anchor
+from harness.report.section import Section, css
+from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen, worst
+
+
+def matrix(results: Results) -> Section:
+    """A row for every claim, below it one for each of its scenarios; a column for each link."""
+    links = results.links
+    head = el(
+        "tr", el("th", "claim", scope="col"), *(el("th", link, scope="col") for link in links), role="row"
+    )
+    rows: list[Markup] = []
+    for claim in Claim:
+        rows += _rows(claim, [item for item in results.items if item.subject.claim is claim], links)
+    table = el("table", el("thead", head), el("tbody", *rows), class_="matrix", role="table")
+    return Section("claims", "Claims and links", table)
+
+
+def _rows(claim: Claim, items: Sequence[Item], links: Sequence[Link]) -> list[Markup]:
+    name = el("th", el("strong", claim), el("span", claim.sentence), scope="row", role="rowheader")
+    if not items:
+        nothing = el(
+            "td", "no scenario of this claim in this run", colspan=len(links), role="cell", class_="none"
+        )
+        return [el("tr", name, nothing, role="row", class_="claim")]
+    cells = [_counts([item for item in items if item.subject.link is link], link) for link in links]
+    rows = [el("tr", name, *cells, role="row", class_="claim")]
+    for scenario in dict.fromkeys(item.subject.scenario for item in items):
+        own = {item.subject.link: item for item in items if item.subject.scenario == scenario}
+        heading = el("th", el("span", scenario), scope="row", role="rowheader")
+        rows.append(el("tr", heading, *(_cell(own.get(link), link) for link in links), role="row"))
+    return rows
+
+
+def _counts(items: Sequence[Item], link: Link) -> Markup:
+    """The claim on one link: how many scenarios ended in which way; leads to the one to look at first."""
+    if not items:
+        return _empty(link)
+    counts = counted(item.case for item in items)
+    words = [
+        el(
+            "span",
+            el("b", SIGNS[word], aria_hidden="true"),
+            f" {number(counts[word], word)}",
+            class_=css(word),
+        )
+        for word in WORST_FIRST
+        if counts[word]
+    ]
+    first = min(items, key=lambda item: WORST_FIRST.index(item.outcome))
+    leading = el("a", *words, href=f"#{anchor(first.subject)}")
+    return el("td", leading, role="cell", data_link=link, class_=css(worst(i.outcome for i in items)))
+
+
+def _cell(item: Item | None, link: Link) -> Markup:
+    if item is None:
+        return _empty(link)
+    sign = el("b", SIGNS[item.outcome], aria_hidden="true", class_=css(item.outcome))
+    said = plain(seen(item.plan, item.verdict, brief=True)) if item.verdict else ""
+    outcome = el("span", f"{item.outcome}: ", class_="unseen") if said else None
+    leading = el("a", outcome, said or item.outcome, href=f"#{anchor(item.subject)}")
+    return el("td", sign, " ", leading, role="cell", data_link=link)
+
+
+def _empty(link: Link) -> Markup:
+    unseen = el("span", "not on this link", class_="unseen")
+    return el("td", el("span", "·", aria_hidden="true"), unseen, role="cell", data_link=link, class_="none")

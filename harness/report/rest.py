@@ -1,0 +1,54 @@
+"""The tests that are no scenario's, and the files of the run and its hosts."""
+
+from __future__ import annotations
+
+from harness.report.markup import Markup, el, join
+from harness.report.results import RUN, Results
+from harness.report.scenarios import address
+from harness.report.section import Section, badge
+from harness.report.words import seconds
+
+
+def others(results: Results) -> Section | None:
+    """Every other test with its outcome and time."""
+    if not results.others:
+        return None
+    rows = [
+        el(
+            "tr",
+            el("th", case.id, scope="row"),
+            el("td", badge(case.outcome)),
+            el("td", seconds(sum(case.seconds.values())), class_="n"),
+        )
+        for case in results.others
+    ]
+    names = ("test", "outcome", "time")
+    head = el("tr", *(el("th", name, scope="col", class_="n" if name == "time" else None) for name in names))
+    table = el("table", el("thead", head), el("tbody", *rows), class_="others")
+    wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="Other tests")
+    return Section("tests", "Other tests", wide)
+
+
+def evidence(results: Results) -> Section | None:
+    """The run's own files, and those of each host and test, by folder."""
+    folders: dict[str, list[str]] = {}
+    for name in results.files:
+        folder, _, file = name.rpartition("/")
+        if folder or file not in (*_OURS, RUN):
+            folders.setdefault(folder, []).append(file)
+    if RUN in results.files:
+        folders.setdefault("", []).append(RUN)
+    if not folders:
+        return None
+    entries = [_folder(folder, files) for folder, files in sorted(folders.items())]
+    return Section("evidence", "Evidence of the run and its hosts", el("dl", *entries, class_="files"))
+
+
+_OURS = ("report.html", "summary.md")
+"""Made from the others, so no evidence."""
+
+
+def _folder(folder: str, files: list[str]) -> Markup:
+    parts = folder.split("/") if folder else []
+    links = [el("a", file, href=address(*parts, file)) for file in files]
+    return el("div", el("dt", folder or "run"), el("dd", join(links, " · ")))

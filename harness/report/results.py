@@ -1,0 +1,278 @@
+"""A results folder as data: what the process that ran the tests wrote of them, and each item's evidence.
+
+`run.json` is a `Run`: how each test ended, why one was skipped, what never ran. Traces, verdicts, plans and
+facts are in the items' own folders, ``SCENARIO-LINK``. All that is shown of a run comes from these.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from harness.model.claims import Claim
+from harness.model.errors import UsageError
+from harness.model.link import Link
+from harness.model.plan import Plan
+from harness.model.trace import Event
+from harness.model.verdict import Verdict
+from harness.run.record import Facts
+from harness.run.tracefile import read_trace
+
+RUN = "run.json"
+
+T = TypeVar("T")
+
+
+class CaseOutcome(StrEnum):
+    """How a test of the run ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"  # the system under test misbehaved
+    ERROR = "error"  # our own tools failed
+    SKIPPED = "skipped"  # the host lacks an ability
+    NOT_RUN = "not run"  # the run ended before it was its turn
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What the item of a scenario file is about."""
+
+    scenario: str
+    claim: Claim
+    link: Link
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One test. `id` is pytest's; `text` says why it failed or was skipped; `seconds` by pytest's phases.
+
+    `subject` is None for a test that is no scenario's.
+    """
+
+    id: str
+    outcome: CaseOutcome
+    text: str = ""
+    seconds: dict[str, float] = {}
+    subject: Subject | None = None
+
+    @property
+    def told(self) -> str:
+        """`text` without what `subject` says too."""
+        of = f"{self.subject.scenario} on {self.subject.link}: " if self.subject else ""
+        text = self.text.strip()
+        return text.removeprefix(f"FAIL {of}").removeprefix(f"ERROR {of}") if of else text
+
+    @property
+    def reason(self) -> str:
+        """The line of `text` that says most: of a traceback the first that pytest marks, else the first."""
+        lines = self.told.split("\n")
+        return next((line[2:].strip() for line in lines if line.startswith("E  ")), lines[0])
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scenario file says of itself."""
+
+    title: str
+    about: str = ""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run. `host`: where its VMs ran and why there, in lines. `started`: ISO 8601; `seconds`: of all.
+
+    `exit_code` is pytest's, None if it did not get as far as one. `notes`: what went wrong beside the tests.
+    """
+
+    host: tuple[str, ...] = ()
+    started: str = ""
+    seconds: float = 0.0
+    exit_code: int | None = None
+    notes: tuple[str, ...] = ()
+    scenarios: dict[str, About] = {}
+    cases: tuple[Case, ...] = ()
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Our version and commit (if this is a checkout), this machine's; images by name: id and kernel."""
+
+    harness: str
+    commit: str
+    python: str
+    kernel: str
+    pytest: str
+    images: dict[str, str]
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """A scenario on a link: how it ended, and the evidence as far as there is any.
+
+    `files` are names in `folder`, which is relative to the run's. `unreadable`: a line for each that is torn.
+    """
+
+    case: Case
+    subject: Subject
+    title: str
+    about: str
+    folder: str
+    files: tuple[str, ...] = ()
+    plan: Plan | None = None
+    verdict: Verdict | None = None
+    facts: Facts | None = None
+    trace: tuple[Event, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> CaseOutcome:
+        """How it ended."""
+        return self.case.outcome
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """The verdict's, without the link's name before each."""
+        found = self.verdict.differences if self.verdict else ()
+        return tuple(text.removeprefix(f"{self.subject.link}: ") for text in found)
+
+    @property
+    def difference(self) -> str:
+        """What was not as it should be, in a line; what no verdict says, the error does."""
+        return next(iter(self.differences), self.case.reason)
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a run. `run` is None where it was cut off before it could write `run.json`.
+
+    `items` are sorted by claim, scenario and link; `others` are the tests that are no scenario's.
+    `files` are those of the run itself and of its hosts, as paths relative to the run's folder.
+    """
+
+    name: str
+    run: Run | None
+    versions: Versions | None
+    items: tuple[Item, ...]
+    others: tuple[Case, ...]
+    files: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Every test."""
+        return (*(item.case for item in self.items), *self.others)
+
+    @property
+    def counts(self) -> dict[CaseOutcome, int]:
+        """Tests by outcome; each outcome is there."""
+        return counted(self.cases)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links that any item used; all links if there are no items."""
+        used = {item.subject.link for item in self.items}
+        return tuple(link for link in Link if link in used or not used)
+
+
+def counted(cases: Iterable[Case]) -> dict[CaseOutcome, int]:
+    """How many ended in each way; each is there."""
+    found = Counter(case.outcome for case in cases)
+    return {outcome: found[outcome] for outcome in CaseOutcome}
+
+
+def write(folder: Path, run: Run) -> None:
+    """Write `run.json` into `folder`.
+
+    :raise OSError: when that fails.
+    """
+    (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
+
+
+def read(folder: Path) -> Results:
+    """All that `folder` holds of a run. Evidence that is missing or torn is missing in the results.
+
+    :raise UsageError: `folder` is no results folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", hint="vsock-harness report results/latest")
+    unreadable: list[str] = []
+    run = _decoded(folder / RUN, Run, unreadable)
+    versions = _decoded(folder / "versions.json", Versions, unreadable)
+    if run is None and versions is None and not any(folder.glob("*/plan.json")):
+        raise UsageError(
+            f"{folder}: no results of a run: neither {RUN} nor versions.json nor any plan.json is in it",
+            hint="vsock-harness report results/latest",
+        )
+    cases = run.cases if run else _judged(folder)
+    items = [_item(folder, case, case.subject, run) for case in cases if case.subject]
+    items.sort(key=lambda item: _place(item.subject))
+    taken = {item.folder for item in items}
+    return Results(
+        name=folder.resolve().name,
+        run=run,
+        versions=versions,
+        items=tuple(items),
+        others=tuple(case for case in cases if not case.subject),
+        files=tuple(name for name in _names(folder) if name.split("/")[0] not in taken),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _judged(folder: Path) -> tuple[Case, ...]:
+    """What the verdicts say, where nobody could write down how the tests ended."""
+    cases = []
+    for path in sorted(folder.glob("*/verdict.json")):
+        verdict = _decoded(path, Verdict, [])
+        if verdict is None or path.parent.name != f"{verdict.scenario}-{verdict.link}":
+            continue
+        case = Case(
+            id=f"{verdict.scenario}::{verdict.link}",
+            outcome=CaseOutcome(verdict.outcome.value),
+            text="\n".join(verdict.differences),
+            subject=Subject(scenario=verdict.scenario, claim=verdict.claim, link=verdict.link),
+        )
+        cases.append(case)
+    return tuple(cases)
+
+
+def _place(subject: Subject) -> tuple[int, str, int]:
+    return list(Claim).index(subject.claim), subject.scenario, list(Link).index(subject.link)
+
+
+def _item(folder: Path, case: Case, subject: Subject, run: Run | None) -> Item:
+    own = folder / f"{subject.scenario}-{subject.link}"
+    unreadable: list[str] = []
+    plan = _decoded(own / "plan.json", Plan, unreadable)
+    about = run.scenarios.get(subject.scenario) if run else None
+    return Item(
+        case=case,
+        subject=subject,
+        title=about.title if about else plan.title if plan else subject.scenario,
+        about=about.about if about else "",
+        folder=own.name,
+        files=tuple(_names(own)),
+        plan=plan,
+        verdict=_decoded(own / "verdict.json", Verdict, unreadable),
+        facts=_decoded(own / "facts.json", Facts, unreadable),
+        trace=_read(own / "trace.jsonl", read_trace, unreadable) or (),
+        unreadable=tuple(unreadable),
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    """The files below `folder` that hold something, relative to it."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    return sorted(str(path.relative_to(folder)) for path in found)
+
+
+def _decoded(path: Path, kind: type[T], unreadable: list[str]) -> T | None:
+    return _read(path, lambda found: msgspec.json.decode(found.read_bytes(), type=kind), unreadable)
+
+
+def _read(path: Path, reading: Callable[[Path], T], unreadable: list[str]) -> T | None:
+    """What `reading` makes of a file; None, and a line in `unreadable`, where it can't be made sense of."""
+    try:
+        return reading(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, UsageError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        unreadable.append(f"{path.name} can't be read: {error}")
+        return None

@@ -1,0 +1,109 @@
+"""Each scenario: what it is, and for each link what was expected, what was seen, and the trace drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from harness.report.drawing import drawing, legend, table
+from harness.report.markup import Markup, el, join
+from harness.report.results import Item, Results, Subject
+from harness.report.section import Section, badge, css
+from harness.report.timeline import Timeline, timeline
+from harness.report.words import cut, expected, seen, workload
+
+_LONGEST = 4000
+"""Characters of one failure's text that are shown."""
+
+
+def scenarios(results: Results) -> Section | None:
+    """All of them, by claim."""
+    names = list(dict.fromkeys(item.subject.scenario for item in results.items))
+    by_name = {name: [item for item in results.items if item.subject.scenario == name] for name in names}
+    articles = [_article(own, number) for number, own in enumerate(by_name.values())]
+    return Section("scenarios", "Scenarios", join(articles)) if articles else None
+
+
+def anchor(subject: Subject) -> str:
+    """The id of a scenario on a link in the page."""
+    name = re.sub(r"[^\w.-]", "-", subject.scenario, flags=re.ASCII)
+    return f"{name}--{subject.link}"
+
+
+def address(*parts: str) -> str:
+    """A relative address of a file in the results folder, whatever it is called."""
+    return quote("./" + "/".join(parts), safe="/")
+
+
+def _article(items: Sequence[Item], number: int) -> Markup:
+    first = items[0]
+    plans = dict.fromkeys(workload(item.plan) for item in items if item.plan)
+    drawn = {
+        item.subject: timeline(item.plan, item.trace, item.verdict.ends)
+        for item in items
+        if item.plan and item.verdict and item.trace
+    }
+    claim = first.subject.claim
+    return el(
+        "article",
+        el("h3", first.title, " ", el("code", first.subject.scenario)),
+        el("p", el("span", claim, class_="tag"), " ", claim.sentence, class_="sentence"),
+        el("p", first.about, class_="about") if first.about else None,
+        *(el("p", plan, class_="workload") for plan in plans if len(plans) == 1),
+        legend(list(drawn.values())),
+        *(
+            _link(item, f"{number}-{place}", drawn.get(item.subject), len(plans) > 1)
+            for place, item in enumerate(items)
+        ),
+    )
+
+
+def _link(item: Item, name: str, drawn: Timeline | None, with_workload: bool) -> Markup:
+    """One link's part of a scenario."""
+    return el(
+        "section",
+        el("div", el("h4", item.subject.link), badge(item.outcome), _compared(item), class_="top"),
+        el("p", workload(item.plan), class_="workload") if item.plan and with_workload else None,
+        _differences(item),
+        drawing(drawn, name) if drawn else None,
+        *(el("p", line, class_="warning") for line in item.unreadable),
+        el("div", table(drawn) if drawn else None, _evidence(item), class_="bottom"),
+        id=anchor(item.subject),
+        class_=f"link {css(item.outcome)}",
+    )
+
+
+def _compared(item: Item) -> Markup | None:
+    """Expected and seen, one below the other; what does not fit is marked."""
+    if item.verdict is None:
+        return None
+    parts = []
+    for part in seen(item.plan, item.verdict):
+        counts = (
+            count.text if count.fits else el("strong", "≠ ", count.text, class_="off")
+            for count in part.counts
+        )
+        parts.append(join([f"{part.name}: " if part.name else "", join(counts, ", ")]))
+    return el(
+        "dl",
+        el("dt", "expected"),
+        el("dd", expected(item.plan, item.verdict)),
+        el("dt", "seen"),
+        el("dd", join(parts, "; ")),
+        class_="said",
+    )
+
+
+def _differences(item: Item) -> Markup | None:
+    """The verdict's, the first one first; where it has none, what else went wrong, or why it was skipped."""
+    found = item.differences
+    if found:
+        return el("ul", *(el("li", text) for text in found), class_="differences")
+    text = item.case.told
+    return el("pre", cut(text, _LONGEST), class_="trouble") if text else None
+
+
+def _evidence(item: Item) -> Markup | None:
+    links = [el("a", name, href=address(item.folder, name)) for name in item.files]
+    return el("p", "Evidence: ", join(links, " · "), class_="evidence") if links else None

@@ -1,0 +1,33 @@
+"""What the page is made of: sections, each a function of the results that gives None without data for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from harness.report.markup import Markup, el
+from harness.report.results import CaseOutcome, Results
+from harness.report.words import SIGNS
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A part of the page with a heading, reached as ``#ident`` from the list at the top."""
+
+    ident: str
+    title: str
+    body: Markup
+
+
+Maker = Callable[[Results], Section | None]
+
+
+def badge(outcome: CaseOutcome) -> Markup:
+    """The outcome as sign and word."""
+    sign = el("b", SIGNS[outcome], aria_hidden="true")
+    return el("span", sign, f" {outcome}", class_=f"badge {css(outcome)}")
+
+
+def css(outcome: CaseOutcome) -> str:
+    """The class of what has this outcome."""
+    return f"o-{outcome.replace(' ', '-')}"

@@ -1,0 +1,163 @@
+"""How a report says things: outcomes, times, sizes, what was expected and what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from harness.model.expect import ENDS, Bounds, Word
+from harness.model.plan import GroupPlan, Plan, Schedule
+from harness.model.steps import Step
+from harness.model.verdict import Tally, Verdict
+from harness.report.results import CaseOutcome
+
+SIGNS = {
+    CaseOutcome.PASSED: "✓",
+    CaseOutcome.FAILED: "✗",
+    CaseOutcome.ERROR: "!",
+    CaseOutcome.SKIPPED: "»",
+    CaseOutcome.NOT_RUN: "○",
+}
+"""Beside the word or in its place, so that no colour is needed."""
+
+WORST_FIRST = (
+    CaseOutcome.FAILED,
+    CaseOutcome.ERROR,
+    CaseOutcome.NOT_RUN,
+    CaseOutcome.SKIPPED,
+    CaseOutcome.PASSED,
+)
+
+
+class Count(msgspec.Struct, frozen=True):
+    """A number of something, or a fact, and whether it is as expected."""
+
+    text: str
+    fits: bool = True
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What was counted of one group, or of all clients if `name` is empty."""
+
+    name: str
+    counts: tuple[Count, ...]
+
+
+def worst(outcomes: Iterable[CaseOutcome]) -> CaseOutcome:
+    """The one to look at first; of none, that it did not run."""
+    return min(outcomes, key=WORST_FIRST.index, default=CaseOutcome.NOT_RUN)
+
+
+def stated(counts: dict[CaseOutcome, int]) -> str:
+    """``1 failed, 29 passed``; what is zero is left out."""
+    return ", ".join(number(counts[word], word) for word in WORST_FIRST if counts[word]) or "no tests"
+
+
+def number(count: int, outcome: CaseOutcome) -> str:
+    """``2 failed``, ``2 errors``."""
+    return f"{count} {outcome}" + ("s" if outcome is CaseOutcome.ERROR and count != 1 else "")
+
+
+def seconds(value: float) -> str:
+    """With three digits, minutes from two on: ``0.04 s``, ``14.4 s``, ``2 min 25 s``."""
+    if value >= 120:
+        whole = round(value)
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{value:.2f} s" if value < 9.995 else f"{value:.1f} s"
+
+
+def size(count: int) -> str:
+    """Bytes: ``512 B``, ``64 KiB``, ``1.5 MiB``."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{count} B"
+
+
+def cut(text: str, most: int) -> str:
+    """`text`, of at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 2]} …"
+
+
+def expected(plan: Plan | None, verdict: Verdict) -> str:
+    """What the scenario states of this link; the facts last."""
+    facts = plan.expect.facts if plan else {}
+    told = (f"{name} {value}" for group in facts.values() for name, value in group.items())
+    return "; ".join([verdict.expected, *([", ".join(told)] if facts else [])])
+
+
+def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
+    """What was counted, in the terms of what is expected; the facts last.
+
+    `brief` leaves out what goes without saying: that all who were served are intact, and zeros.
+    """
+    tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
+    parts = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
+    facts = tuple(_facts(plan, verdict))
+    return [*parts, *([Part("", facts)] if facts else [])]
+
+
+def plain(parts: Iterable[Part]) -> str:
+    """As one line: ``one: served 1; others: ≠ served 3, ≠ lost 1``."""
+    lines = (
+        (f"{part.name}: " if part.name else "")
+        + ", ".join(count.text if count.fits else f"≠ {count.text}" for count in part.counts)
+        for part in parts
+    )
+    return "; ".join(lines)
+
+
+def _tallied(tally: Tally, brief: bool) -> Iterator[Count]:
+    """Each word that is not zero, or that is expected in some number, or should be zero and is not."""
+    served = tally.seen[Word.SERVED]
+    wanted = {Word.INTACT: Bounds(min=served, max=served), **(tally.expected or {})}
+    for word in Word:
+        count, bounds = tally.seen[word], wanted.get(word)
+        fits = bounds is None or count in bounds
+        if brief and fits and (not count or (word is Word.INTACT and count == served)):
+            continue
+        stated = (
+            bounds is not None and word in (tally.expected or {}) and (bounds.max != 0 or word not in ENDS)
+        )
+        if count or stated or not fits:
+            yield Count(f"{word} {count}", fits)
+
+
+def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Count]:
+    wanted = plan.expect.facts if plan else {}
+    for group, facts in wanted.items():
+        told = [end.facts for end in verdict.ends if end.client.rpartition("/")[0] == group]
+        for name, value in facts.items():
+            values = dict.fromkeys(found[name] for found in told if name in found)
+            fits = list(values) == [value]
+            yield Count(f"{name} {' and '.join(values) or 'not reported'}", fits)
+
+
+def workload(plan: Plan) -> str:
+    """Who does what, in one line: ``8 × client: echo 1 MiB``."""
+    groups = "; ".join(_group(group) for group in plan.groups)
+    more = [
+        word
+        for word in (plan.schedule, f"{plan.boot} boot")
+        if word not in (Schedule.CONCURRENT, "clone boot")
+    ]
+    more += ["drained"] if plan.drain else []
+    return f"{groups} ({', '.join(more)})" if more else groups
+
+
+def _group(group: GroupPlan) -> str:
+    steps = ", ".join(_step(step) for step in group.workload)
+    after = f" after {group.after}" if group.after else ""
+    shared = " on one connection" if group.connection == "shared" and group.count > 1 else ""
+    return f"{group.count} × {group.name}{after}{shared}: {steps}"
+
+
+def _step(step: Step) -> str:
+    """The step's word and its figures; words and arguments of containers are left to the plan."""
+    given = msgspec.structs.asdict(step)
+    parts = [step.op]
+    parts += [size(given["bytes"])] if "bytes" in given else []
+    parts += [str(given[name]) for name in ("name", "running", "group", "event") if name in given]
+    parts += [f"× {given['times']}"] if given.get("times", 1) > 1 else []
+    return " ".join(parts)

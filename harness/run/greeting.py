@@ -1,0 +1,77 @@
+"""The first words with a pod's agent: that it is there, that it is ours, and who its machine is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+import uuid
+from typing import Any
+
+from harness.guest.client import AgentClient, Hello
+from harness.host.speed import slowness
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.errors import InfrastructureError, SystemFailure
+from harness.model.link import Link
+from harness.run.proxy import Proxy
+from harness.vm.machine import Machine
+
+_HELLO_SECONDS = 20.0
+
+
+def first(links: frozenset[Link]) -> Link:
+    """The link by which a pod is greeted: vsock if it has it, else any."""
+    return Link.VSOCK if Link.VSOCK in links else min(links)
+
+
+async def greet(
+    machine: Machine, link: Link, agent: str, proxy: Proxy | None = None, *, clone: bool = False
+) -> Hello:
+    """The agent's hello over `link`; a clone is given a boot id of its own, and the time.
+
+    `proxy` is the one to ask if the link is proxied.
+    A refused connection is tried again until the deadline: right after a vsock device appeared in the
+    guest, nothing tells the host when it is ready, nor does anything when a proxy listens.
+
+    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one; the proxy ended.
+    """
+    deadline = Deadline(_HELLO_SECONDS * slowness())
+    endpoint = proxy.endpoint if proxy and link.is_proxied else machine.endpoint(link)
+    ended = threading.Event()
+    boot_id = str(uuid.uuid4())
+
+    def ask() -> Hello | None:
+        if ended.is_set():
+            raise InfrastructureError("the pod ended before its agent answered")
+        with contextlib.suppress(OSError):
+            with connect(endpoint) as sock:
+                client = AgentClient(sock)
+                if clone:
+                    return client.cloned(boot_id, time.time_ns(), deadline=deadline)
+                return client.hello(deadline=deadline)
+        return None
+
+    asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
+    ends: list[asyncio.Future[Any]] = [machine.died]
+    if proxy and link.is_proxied:
+        ends.append(asyncio.ensure_future(proxy.ended()))
+    try:
+        await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done() or asked.exception():
+            machine.check()
+            if proxy:
+                await proxy.check()
+    finally:
+        ended.set()
+        asked.add_done_callback(lambda over: over.cancelled() or over.exception())  # what it says is known
+        for end in ends:
+            end.cancel()
+    hello = await asked
+    if hello.agent != agent:
+        raise SystemFailure(
+            f"the guest runs another agent than the injected one: {hello.agent[:12]}, not {agent[:12]}",
+            hint="is the initramfs segment complete? see console.log",
+        )
+    return hello

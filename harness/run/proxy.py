@@ -1,0 +1,150 @@
+"""The multiplexing proxy beside a pod: it has the host's end of one serial port, and many clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shlex
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from harness.agent import yamux
+from harness.host.process import spawn_async, stop_async
+from harness.host.runfolder import RunFolder
+from harness.image.store import Image
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed, HostUnfit, SystemFailure
+from harness.model.link import Endpoint, Link
+from harness.model.proxy import filled
+from harness.vm.machine import SETTLE_SECONDS, Machine
+
+_ENDS_WITHIN = 5.0
+"""Seconds from SIGTERM to SIGKILL."""
+
+_numbers = itertools.count(1)
+
+
+def of_image(image: Image) -> tuple[str, ...]:
+    """The command line of the reference proxy in an image."""
+    program = str(image.file("proxy"))
+    return (program, "-listen-socket", "unix://{listen}", "-mux-socket", "{mux}", "-sandbox", "{id}")
+
+
+class Proxy:
+    """A running proxy, from `beside`. `pid` is its process, `endpoint` where its clients connect.
+
+    When it listens it does not say: a refused connection is to be tried again.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, listen: Path, log: Path, machine: Machine
+    ) -> None:
+        self.pid = process.pid
+        self.endpoint = Endpoint(link=Link.SERIAL_PROXY, path=str(listen))
+        self._process = process
+        self._log = log
+        self._machine = machine
+        self._end_expected = False
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+        await self._process.wait()
+
+    def allow_end(self) -> None:
+        """From now on it may end without `check` taking that for a failure."""
+        self._end_expected = True
+
+    async def check(self) -> None:
+        """Raise, once, if it ended unasked while its VM ran.
+
+        :raise SystemFailure: with what it said last.
+        """
+        code = self._process.returncode
+        if code is None or self._end_expected:
+            return
+        # A VM's end is its end too, and may be known a moment later.
+        await asyncio.wait({self._machine.died}, timeout=SETTLE_SECONDS)
+        if self._machine.died.done():
+            return
+        self._end_expected = True
+        said = self._log.read_text(errors="replace")[-2000:].strip()
+        raise SystemFailure(
+            f"the proxy (process {self.pid}) ended by itself with {code}",
+            detail=said,
+            hint=f"its command line and words are in {self._log.name}",
+        )
+
+    async def stop(self) -> None:
+        """End it by SIGTERM.
+
+        :raise SystemFailure: it had ended before, unasked, or it had to be killed.
+        """
+        await self.check()
+        self.allow_end()
+        how = await stop_async(self._process, terminate_after=0.0, kill_after=_ENDS_WITHIN)
+        if how.killed:
+            raise SystemFailure(f"the proxy (process {self.pid}) did not end in order: {how}")
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    machine: Machine, words: tuple[str, ...], folder: RunFolder, log_folder: Path
+) -> AsyncIterator[Proxy]:
+    """A proxy on the machine's port of the link serial-proxy, until the end of the block.
+
+    `log_folder` gets ``proxy.log``: the command line, and what the proxy writes to stdout and stderr.
+
+    :param words: the command line (`harness.model.proxy`); empty if this host has none.
+    :raise HostUnfit: there is none.
+    :raise InfrastructureError: the program is not there.
+    :raise SystemFailure: on leaving, as `Proxy.stop`.
+    """
+    if not words:
+        raise HostUnfit(
+            "this host has no proxy that fits this checkout",
+            ability="proxy",
+            hint="vsock-harness images build proxy, or --proxy COMMAND",
+        )
+    number = next(_numbers)
+    listen, log = folder.socket(f"{number}-proxy"), log_folder / "proxy.log"
+    mux = str(machine.endpoint(Link.SERIAL_PROXY).path)
+    argv = filled(words, listen=str(listen), mux=mux, pod=f"pod-{number}")
+    log.write_text(shlex.join(argv) + "\n")
+    process = await spawn_async(argv, folder=folder, stdout=log, stderr=log)
+    proxy = Proxy(process, listen, log, machine)
+    try:
+        yield proxy
+    except BaseException as error:
+        try:
+            await proxy.stop()
+        except SystemFailure as trouble:
+            error.add_note(str(trouble))
+        raise
+    else:
+        await proxy.stop()
+    finally:
+        listen.unlink(missing_ok=True)
+
+
+async def ping(machine: Machine, deadline: Deadline) -> None:
+    """Return once the agent answers a yamux ping on the port where no proxy is yet.
+
+    :raise SystemFailure: it answers something else, or the port hangs up.
+    :raise DeadlinePassed: it does not answer.
+    """
+    sent = yamux.frame(yamux.Type.PING, yamux.SYN, 0, machine.pid)
+    wanted = yamux.frame(yamux.Type.PING, yamux.ACK, 0, machine.pid)
+    try:
+        async with asyncio.timeout(deadline.remaining()):
+            reader, writer = await asyncio.open_unix_connection(machine.endpoint(Link.SERIAL_PROXY).path)
+            with contextlib.closing(writer):
+                writer.write(sent)
+                got = await reader.readexactly(len(wanted))
+    except TimeoutError:
+        raise DeadlinePassed("no answer to a yamux ping on the proxy's port") from None
+    except (OSError, asyncio.IncompleteReadError) as error:
+        machine.check()
+        raise SystemFailure(f"the proxy's port: {error}") from error
+    if got != wanted:
+        raise SystemFailure(f"a yamux ping on the proxy's port brought {got.hex()}, not {wanted.hex()}")

@@ -1,0 +1,122 @@
+"""The saved pod that clones go on from: made once for all that it depends on, kept between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from harness.guest import inject
+from harness.host import depot
+from harness.host.paths import cache_root
+from harness.host.speed import slowness
+from harness.model.deadline import Deadline
+from harness.model.errors import InfrastructureError
+from harness.model.link import Link
+from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.run.greeting import greet
+from harness.run.place import Place, pod_spec
+from harness.run.proxy import ping
+from harness.vm import commandline, template
+from harness.vm.commandline import RamFile, Wiring
+from harness.vm.machine import Machine
+
+SERIAL = tuple(link for link in Link if link.is_serial_port)
+"""The links that every template has; vsock is plugged into the clone."""
+
+_BOOT_SECONDS = 60.0
+"""For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
+
+_FORMAT = 1
+"""Counts up when what is saved changes without anything else in the key doing so."""
+
+
+def folder() -> Path:
+    """Where this user's templates are kept between runs."""
+    return cache_root() / "templates"
+
+
+def spec(place: Place) -> MachineSpec:
+    """The VM that is saved, and that each clone is again."""
+    return place.pod(SERIAL, Vsock.HOTPLUG)
+
+
+def recipe(guest: str, agent: str, accel: Accel) -> str:
+    """A hash of what the harness itself puts into a template: the guest image's id, the agent, the command
+    line.
+
+    It is the same on every host; `key` adds what differs from host to host.
+    """
+    wish = pod_spec(Path("kernel"), Path("initrd"), accel, SERIAL, Vsock.HOTPLUG)
+    wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds=dict.fromkeys(SERIAL, 3))
+    return _hash([str(_FORMAT), guest, agent, *commandline.build(wish, Qemu(argv=("qemu",)), wiring)])
+
+
+def key(place: Place) -> str:
+    """What a template of this place is kept under: its recipe, the QEMU build, and under KVM the CPU."""
+    program = next(path for word in place.qemu.argv if (path := shutil.which(word)) and "qemu" in path)
+    found = Path(program).stat()
+    words = [recipe(place.guest.id, place.agent, place.accel), *place.qemu.argv]
+    words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns)]
+    return _hash(words + ([_cpu()] if place.accel is Accel.KVM else []))
+
+
+def _hash(words: list[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _cpu() -> str:
+    """Model, microcode and features of the CPU: with ``-cpu host`` they are in the saved state."""
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags")
+    first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    return "\n".join(line for line in first.splitlines() if line.split("\t")[0] in wanted)
+
+
+@contextlib.asynccontextmanager
+async def held(place: Place, log_folder: Path) -> AsyncIterator[Path]:
+    """The folder with this place's saved pod (``ram``, ``state``), made first if it isn't there.
+
+    It stays there for the time of the `async with`. One that is being made by another process is waited for.
+
+    :param log_folder: gets the logs of the VM that is saved, if one is.
+    :raise HostUnfit, InfrastructureError, GuestCrashed: it can't be made, see `Machine.start`.
+    """
+    identity = key(place)
+    while True:
+        with place.templates.using(identity) as folder:
+            if folder is not None:
+                yield folder
+                return
+        with place.templates.making(identity) as scratch:
+            if scratch is not None:
+                await _make(place, scratch, log_folder)
+
+
+def discard(place: Place) -> None:
+    """Throw this place's template away: it does not restore."""
+    place.templates.discard(key(place))
+
+
+async def _make(place: Place, folder: Path, log_folder: Path) -> None:
+    """Boot a pod and save it in `folder`, once its agent has answered on each of its links."""
+    wish = spec(place)
+    free = depot.free_bytes(folder) >> 20
+    if free < wish.memory_mib:  # QEMU would die of SIGBUS in the middle
+        raise InfrastructureError(
+            f"no space for a saved pod in {place.templates.root}: {free} MiB of {wish.memory_mib} are free",
+            hint="vsock-harness images prune",
+        )
+    deadline = Deadline(_BOOT_SECONDS * slowness())
+    ram = RamFile(path=folder / "ram", share=True)
+    async with Machine.start(
+        wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, ram=ram
+    ) as machine:
+        await machine.console.wait_for(inject.READY, deadline)
+        for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
+            if link.is_proxied:  # without the proxy: each clone has its own
+                await ping(machine, deadline)
+            else:
+                await greet(machine, link, place.agent)
+        await template.save(machine.monitor, folder / "state", deadline)

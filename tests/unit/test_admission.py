@@ -1,0 +1,65 @@
+"""So many tests with VMs at once, the others wait; a place is free when its holder ends, however."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.host import admission
+from harness.host.admission import admitted
+
+HOLD = "import sys; from harness.host.admission import admitted; from pathlib import Path\n"
+HOLD += "with admitted(1, Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+
+
+def test_so_many_are_admitted_and_the_next_waits_for_one_to_leave(tmp_path: Path) -> None:
+    inside = threading.Semaphore(0)
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        assert first.enter_context(admitted(2, tmp_path)) < 60
+        second.enter_context(admitted(2, tmp_path))
+
+        def third() -> None:
+            with admitted(2, tmp_path):
+                inside.release()
+
+        thread = threading.Thread(target=third)
+        thread.start()
+        assert not inside.acquire(timeout=0.2)
+        first.close()
+        assert inside.acquire(timeout=60)
+    thread.join()
+
+
+def test_a_killed_holder_leaves_its_place(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        os.kill(holder.pid, signal.SIGKILL)
+        with admitted(1, tmp_path):
+            assert holder.wait() == -signal.SIGKILL
+
+
+def test_a_cache_that_cannot_be_written_keeps_nobody_waiting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with admitted(1, tmp_path / "file" / "x"), admitted(1, tmp_path / "file" / "x") as waited:
+        assert waited == 0.0
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "count"), [(1, 4000, 2), (8, 100_000, 16), (8, 1600, 4), (8, 100, 1)]
+)
+def test_cores_and_memory_bound_the_places(
+    cores: int, free: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(admission, "free_mib", lambda: free)
+    assert admission.places() == count

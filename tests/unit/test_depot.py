@@ -1,0 +1,130 @@
+"""Folders that are costly to make: made once, used while nobody removes them, pruned."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.host.depot import Depot, Limits
+from harness.model.errors import InfrastructureError
+
+LIMITS = Limits(bytes=1 << 20, days=14)
+
+
+def made(depot: Depot, key: str, size: int = 4096, age: float = 0.0) -> Path:
+    with depot.making(key) as folder:
+        assert folder is not None
+        (folder / "ram").write_bytes(b"x" * size)
+    path = depot.root / key
+    used = path.stat().st_mtime - age
+    os.utime(path, (used, used))
+    return path
+
+
+def keys(depot: Depot) -> list[str]:
+    return [kept.key for kept in depot.kept()]
+
+
+def test_what_is_made_is_found_and_made_only_once(tmp_path: Path) -> None:
+    depot = Depot(tmp_path / "depot", LIMITS)
+    with depot.using("a") as missing:
+        assert missing is None
+    path = made(depot, "a")
+    with depot.using("a") as found, depot.using("a") as again:
+        assert found == again == path
+    with depot.making("a") as scratch:
+        assert scratch is None
+
+
+def test_a_maker_that_fails_publishes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+
+    def fail() -> None:
+        with depot.making("a") as folder:
+            assert folder is not None
+            (folder / "ram").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert keys(depot) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+
+
+def test_the_second_maker_waits_and_takes_what_the_first_made(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    seen: list[Path | None] = []
+    begun = threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with Depot(tmp_path, LIMITS).making("a") as folder:
+            seen.append(folder)
+
+    thread = threading.Thread(target=second)
+    with depot.making("a") as folder:
+        assert folder is not None
+        thread.start()
+        begun.wait()
+    thread.join()
+    assert seen == [None]
+
+
+def test_what_a_killed_maker_left_is_swept_but_not_what_a_living_one_fills(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    (tmp_path / "new-dead-1").mkdir()
+    with depot.making("alive") as folder:
+        assert folder is not None
+        depot.prune()
+        assert folder.exists()
+    assert not (tmp_path / "new-dead-1").exists()
+    assert keys(depot) == ["alive"]
+
+
+def test_prune_removes_the_least_recently_used_until_it_fits(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, Limits(bytes=1 << 30))
+    made(depot, "old", 600_000, age=300)
+    made(depot, "older", 600_000, age=600)
+    assert [kept.key for kept in depot.prune(LIMITS)] == ["older"]
+    assert keys(depot) == ["old"]
+
+
+def test_prune_removes_what_was_not_used_for_long_but_never_what_is_in_use(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    made(depot, "idle", age=15 * 86400)
+    with depot.using("idle"):
+        os.utime(tmp_path / "idle", (0, 0))
+        assert depot.prune() == []
+    os.utime(tmp_path / "idle", (0, 0))
+    assert [kept.key for kept in depot.prune()] == ["idle"]
+
+
+def test_using_counts_as_use(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    path = made(depot, "a", age=15 * 86400)
+    with depot.using("a"):
+        assert depot.prune() == []
+    assert path.exists()
+
+
+def test_discard_waits_for_users_and_the_next_making_makes(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    made(depot, "a")
+    thread = threading.Thread(target=lambda: Depot(tmp_path, LIMITS).discard("a"))
+    with depot.using("a") as folder:
+        thread.start()
+        assert folder is not None
+        assert folder.exists()
+    thread.join()
+    with depot.making("a") as scratch:
+        assert scratch is not None
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InfrastructureError, match="nothing can be kept in"):
+        with Depot(tmp_path / "file" / "depot", LIMITS).making("a"):
+            pass

@@ -1,0 +1,209 @@
+"""The report's page: complete, true to its data, closed to what guests say, and asking for nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+
+from harness.model.claims import Claim
+from harness.report import html, overview
+from harness.report.markup import el, shown
+from harness.report.results import CaseOutcome, Results
+from harness.report.section import Section
+from tests.unit import runs
+from tests.unit.test_report_timeline import large
+from tests.unit.traces import plan, right
+
+
+class Page(HTMLParser):
+    """A page as a browser takes it apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.sections: list[str] = []
+        self._within = ""
+        self.raw: dict[str, str] = {"style": "", "script": ""}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._within = tag if tag in self.raw else ""
+        if tag == "h2":
+            self.sections += [value or "" for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._within = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._within:
+            self.raw[self._within] += data
+        else:
+            self.text += data
+
+    def values(self, name: str) -> list[str]:
+        """The values of all attributes of a name."""
+        return [value for _, found, value in self.attributes if found == name]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def mixed(folder: Path) -> Results:
+    return runs.mixed(folder)
+
+
+@pytest.fixture(scope="module")
+def page(mixed: Results) -> Page:
+    return Page(html.page(mixed))
+
+
+def test_nothing_in_it_asks_for_anything(page: Page) -> None:
+    names = {name for _, name, _ in page.attributes}
+    assert not {name for name in names if name.startswith("on") or "src" in name or name == "style"}
+    assert not names & {"action", "formaction", "background", "poster", "ping", "data", "manifest", "cite"}
+    assert all(value.startswith(("#", "./")) for value in page.values("href"))
+    assert re.findall(r"url\([^)]*\)", page.raw["style"]) == ["url(#stripes)"]
+    assert not re.search(r"@import|@font-face|image-set|https?:", page.raw["style"])
+    assert not re.search(r"https?:|fetch|XMLHttp|import|WebSocket|Beacon|innerHTML|eval", page.raw["script"])
+    assert (page.tags["script"], page.tags["style"], page.tags["link"], page.tags["img"]) == (1, 1, 0, 0)
+    assert "http-equiv" in names
+
+
+def test_what_a_guest_said_is_there_as_text(page: Page) -> None:
+    said = shown(runs.HOSTILE)
+    assert page.text.count(said) >= 6
+    assert any(value.endswith(f"expected 00, seen {said}") for value in page.values("data-t"))
+    assert "alert" not in page.raw["script"]
+
+
+def test_every_link_leads_somewhere_and_no_name_is_given_twice(page: Page, folder: Path) -> None:
+    ids = Counter(page.values("id"))
+    assert ids.most_common(1)[0][1] == 1
+    addresses = page.values("href")
+    assert {address[1:] for address in addresses if address.startswith("#")} <= set(ids)
+    files = {unquote(address) for address in addresses if not address.startswith("#")}
+    assert './lab0/a"b <c>.log' in files
+    assert "./multiple-clients-8-vsock/trace.jsonl" in files
+    assert "./multiple-clients-8-vsock/qemu.stderr" not in files  # empty
+    assert all((folder / file).is_file() for file in files)
+
+
+def test_each_claim_is_there_and_those_without_scenarios_say_so(page: Page) -> None:
+    for claim in Claim:
+        assert claim.sentence in page.text
+    assert page.text.count("no scenario of this claim in this run") == len(Claim) - 2
+
+
+def test_the_matrix_counts_and_leads_to_the_worst(mixed: Results) -> None:
+    text = html.page(mixed)
+    row = re.search(
+        r'<tr role="row" class="claim"><th[^>]*><strong>multiple-clients</strong>.*?</tr>', text, re.S
+    )
+    assert row
+    cells = re.findall(
+        r'<td role="cell" data-link="([\w-]+)" class="([\w-]+)"><a href="(#[\w-]+)">(.*?)</a>', row[0]
+    )
+    told = [
+        (link, kind, address, " ".join(re.sub("<[^>]*>", "", said).split()))
+        for link, kind, address, said in cells
+    ]
+    assert told == [
+        ("vsock", "o-failed", "#multiple-clients-8--vsock", "✗ 1 failed"),
+        ("virtio-serial", "o-passed", "#multiple-clients-8--virtio-serial", "✓ 1 passed"),
+        ("virtconsole", "o-error", "#multiple-clients-8--virtconsole", "! 1 error"),
+        ("isa-serial", "o-skipped", "#multiple-clients-8--isa-serial", "» 1 skipped"),
+    ]
+    assert "not on this link" in text  # serial-stale-reply was not run on virtio-serial
+
+
+def test_the_head_says_how_it_ended_and_on_what(page: Page) -> None:
+    assert "2 failed, 1 error, 1 not run of 9" in page.text
+    assert "The run was interrupted." in page.text
+    for word in (
+        "lab (kvm missing)",
+        "2026-01-02 03:04:05+00:00",
+        "6 min 31 s",
+        "0.1.0, commit 0123456789ab+",
+    ):
+        assert word in page.text
+    assert "10.4 to 18.5 × a current desktop core; absolute times say little" in page.text
+    assert "net.vsock.g2h_fallback: is 1" in page.text
+
+
+def test_expected_and_seen_and_the_differences(page: Page) -> None:
+    assert "≠ served 5, ≠ intact 5, ≠ refused 1, ≠ garbled 1, ≠ lost 1" in page.text
+    assert "served 5 of 8, expected 8; first: client/0 read wrong data" in page.text
+    assert "asker: served 1; next: stale 1" in page.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        ({}, "No tests"),
+        ({"passed": 1}, "1 passed"),
+        ({"passed": 30}, "All 30 passed"),
+        ({"passed": 28, "skipped": 2}, "28 passed, 2 skipped"),
+        ({"skipped": 2}, "2 skipped"),
+        ({"passed": 1, "not run": 3}, "3 not run of 4"),
+        ({"passed": 1, "failed": 1, "error": 2, "skipped": 1}, "1 failed, 2 errors of 5"),
+    ],
+)
+def test_the_verdict_in_one_phrase(counts: dict[str, int], says: str) -> None:
+    assert overview.verdict({outcome: counts.get(outcome.value, 0) for outcome in CaseOutcome}) == says
+
+
+def test_only_sections_with_data_are_there(tmp_path: Path, page: Page) -> None:
+    all_of_them = ["attention", "claims", "scenarios", "times", "tests", "evidence"]
+    assert page.sections == [f"{name}-title" for name in all_of_them]
+    on_link = plan("pod-diagram", "vsock")
+    skipped = runs.case(on_link, CaseOutcome.SKIPPED, "host: none")
+    few = Page(html.page(runs.write(tmp_path, [skipped])))
+    assert few.sections == [f"{name}-title" for name in ("attention", "claims", "scenarios", "evidence")]
+    (tmp_path / "green").mkdir()
+    green = runs.write(tmp_path / "green", [runs.evidence(tmp_path / "green", on_link, right(on_link))])
+    assert "attention-title" not in Page(html.page(green)).sections
+
+
+def test_a_further_section_is_a_function(mixed: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaths(results: Results) -> Section | None:
+        return Section("deaths", "What dies, what each end sees", el("p", f"{len(results.items)} deaths"))
+
+    monkeypatch.setattr(html, "SECTIONS", (*html.SECTIONS, deaths))
+    made = Page(html.page(mixed))
+    assert made.sections[-1] == "deaths-title"
+    assert "7 deaths" in made.text
+    assert "#deaths" in made.values("href")
+
+
+def test_a_run_that_was_cut_off_says_so(tmp_path: Path) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, right(on_link))])
+    (tmp_path / "pod-diagram-vsock" / "trace.jsonl").write_text("{")
+    cut_off = msgspec.structs.replace(found, run=None)
+    assert "run.json is missing: the run was cut off" in Page(html.page(cut_off)).text
+    assert (
+        "The run did not come to an end of its own."
+        in Page(html.page(runs.write(tmp_path, [], exit_code=None))).text
+    )
+
+
+def test_it_stays_small(tmp_path: Path) -> None:
+    cases = []
+    for scenario, link in (("multiple-clients-50", "vsock"), ("multiple-clients-50", "virtio-serial")):
+        on_link = plan(scenario, link)
+        cases.append(runs.evidence(tmp_path, on_link, large(on_link, 40)))
+    assert len(html.page(runs.write(tmp_path, cases))) < 400_000

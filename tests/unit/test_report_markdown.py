@@ -1,0 +1,84 @@
+"""The summary for CI pages: short, and no Markdown or HTML but ours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.report import markdown
+from harness.report.markup import shown
+from harness.report.results import CaseOutcome
+from tests.unit import runs
+from tests.unit.traces import plan, right
+
+SPAN = re.compile(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)")
+
+
+def test_the_whole_of_it(tmp_path: Path) -> None:
+    lines = markdown.markdown(runs.mixed(tmp_path)).splitlines()
+    assert lines[0] == f"## ❌ 2 failed, 1 error, 1 not run of 9 (`{tmp_path.name}`)"
+    assert lines[2] == "2 failed, 1 error, 1 not run, 1 skipped, 4 passed"
+    assert "host: `lab (kvm missing)`  " in lines
+    assert "**`The run was interrupted.`**  " in lines
+    assert [line for line in lines if line.startswith("|")] == [
+        "| claim | vsock | virtio-serial | virtconsole | isa-serial |",
+        "| --- | --- | --- | --- | --- |",
+        "| `serial-one-process` | ✅ 1 | · | ⚪ 1 | ✅ 1 |",
+        "| `multiple-clients` | ❌ 1 | ✅ 1 | 💥 1 | ⏭️ 1 |",
+    ]
+    assert any(
+        line.startswith("Without scenarios in this run: `serial-portable`, `pod-diagram`") for line in lines
+    )
+    told = [line for line in lines if line.startswith("- ")]
+    assert told[0].startswith(
+        "- ❌ `multiple-clients-8` on vsock: ``served 5 of 8, expected 8; first: client/0"
+    )
+    assert told[1].startswith("- ❌ `tests/test_x.py::test_y`: ``<img")
+    assert told[2].startswith("- 💥 `multiple-clients-8` on virtconsole: ``<img")
+    assert told[3] == "- ⚪ `serial-stale-reply` on virtconsole not run"
+    assert told[4].startswith("- ⏭️ `multiple-clients-8` on isa-serial skipped: ``qemu-device: <img")
+    assert len(told) == 5
+
+
+def test_what_a_guest_said_stands_in_code_only(tmp_path: Path) -> None:
+    text = markdown.markdown(runs.mixed(tmp_path))
+    said = " ".join(shown(runs.HOSTILE).split())
+    assert text.count(said) >= 4
+    assert said not in SPAN.sub("", text)
+    assert "<" not in SPAN.sub("", text)
+
+
+@pytest.mark.parametrize("text", ["a", "`", "``a`", "a`` b", "", "\n", "a\n\nb", "x" * 10_000])
+def test_a_code_span_holds_anything_in_one_line(text: str) -> None:
+    made = markdown.code(text)
+    found = SPAN.fullmatch(made)
+    assert found
+    assert "\n" not in made
+    assert found[2].strip() == " ".join(text[:298].split()) + (" …" if len(text) > 300 else "")
+
+
+def test_many_failures_are_counted(tmp_path: Path) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    cases = [runs.case(on_link, CaseOutcome.ERROR, f"ERROR number {number}") for number in range(200)]
+    text = markdown.markdown(runs.write(tmp_path, cases))
+    assert text.count("\n- 💥") == markdown.MOST + 1
+    assert f"- 💥 and {200 - markdown.MOST} more" in text
+    assert len(text) < 5000
+
+
+def test_a_run_without_scenarios_has_no_table(tmp_path: Path) -> None:
+    text = markdown.markdown(runs.write(tmp_path, []))
+    assert "|" not in text
+    assert text.startswith("## ⚪ No tests (")
+
+
+def test_a_green_run_is_short(tmp_path: Path) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    case = runs.evidence(tmp_path, on_link, right(on_link))
+    path = markdown.write(runs.write(tmp_path, [case]), tmp_path)
+    assert path == tmp_path / "summary.md"
+    text = path.read_text()
+    assert text.startswith("## ✅ 1 passed (")
+    assert "- " not in text.replace("---", "")

@@ -1,0 +1,145 @@
+"""From traces to what is drawn of them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from harness.judge import judge
+from harness.model.expect import Word
+from harness.model.plan import Plan
+from harness.model.trace import Event, What
+from harness.report import drawing, timeline
+from harness.report.timeline import MOST_ROWS, TICKS, Row, State, Timeline
+from tests.unit import runs
+from tests.unit.traces import Telling, one_at_a_time, plan, right
+
+
+def drawn(on_link: Plan, trace: list[Event]) -> Timeline:
+    return timeline.timeline(on_link, trace, judge(on_link, trace).ends)
+
+
+def states(row: Row) -> list[State]:
+    return [span.state for span in row.spans]
+
+
+def test_one_is_served_and_holds_while_the_others_wait() -> None:
+    on_link = plan("multiple-clients-8", "virtio-serial")
+    found = drawn(on_link, one_at_a_time(on_link))
+    first, *rest = found.rows
+    assert states(first) == [State.CONNECTING, State.WAITING, State.SERVED, State.HOLDING]
+    assert [row.end.client for row in found.rows] == list(on_link.clients)
+    for row in rest:
+        assert states(row) == [State.CONNECTING, State.WAITING]
+        assert [moment.what for moment in row.moments] == [What.ENDED]
+        assert What.ANSWERED not in row.first
+    assert not found.left_out
+
+
+def test_spans_follow_each_other_and_last_to_the_end() -> None:
+    for scenario, link in (("pod-diagram-one-leaves", "vsock"), ("serial-second-client", "isa-serial")):
+        on_link = plan(scenario, link)
+        trace = right(on_link)
+        found = drawn(on_link, trace)
+        assert found.length == pytest.approx(trace[-1].at - trace[0].at)
+        for row in found.rows:
+            for one, other in zip(row.spans, row.spans[1:], strict=False):
+                assert one.end == other.start
+            assert row.over is not None
+            assert row.spans[-1].end == pytest.approx(row.over)
+            assert all(0 <= span.start <= span.end <= found.length for span in row.spans)
+
+
+def test_waiting_for_another_group_is_a_pause() -> None:
+    on_link = plan("pod-diagram-one-leaves", "vsock")
+    steps = [step.op for step in on_link.groups[1].workload]
+    found = drawn(on_link, right(on_link)).rows[1]
+    assert found.done == found.steps == len(steps)
+    pause = next(span for span in found.spans if span.state is State.PAUSED)
+    assert pause.text.startswith(f"paused: step {steps.index('wait-for') + 1}, wait-for; ")
+
+
+def test_answers_that_cease_are_waiting_again() -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    telling = Telling(on_link).connects("client/0").asks("client/0")
+    telling.say("client/0", What.PROGRESS, 0, "echo", sent=4096, received=1024)
+    telling.say("client/0", What.PROGRESS, 0, "echo", sent=8192, received=2048)
+    telling.say("client/1", What.CONNECTING).ended("client/0", "client/1", doing="echo")
+    row = drawn(on_link, telling.events).rows[0]
+    assert row.end.end is Word.LOST
+    assert states(row) == [State.CONNECTING, State.WAITING, State.SERVED, State.WAITING]
+    assert row.spans[2].text == "served: step 1, echo; 0.04 s to 0.05 s; 8 KiB sent, 2 KiB received"
+
+
+def test_trouble_is_a_moment_with_its_words() -> None:
+    on_link = plan("multiple-clients-8", "vsock")
+    rows = drawn(on_link, runs.garbled(on_link)).rows
+    assert [[moment.what for moment in row.moments] for row in rows[:4]] == [
+        [What.WRONG],  # and no LEFT: that goes without saying
+        [What.REFUSED],
+        [What.LOST],
+        [What.ENDED],
+    ]
+    assert rows[0].moments[0].text == f"wrong, step 1 (echo); 0.04 s; expected 00, seen {runs.HOSTILE}"
+    assert states(rows[1]) == [State.CONNECTING]
+
+
+def test_a_client_without_events_has_a_row() -> None:
+    on_link = plan("serial-stale-reply", "vsock")
+    row = drawn(on_link, Telling(on_link).connects("asker/0").events).rows[1]
+    assert (row.spans, row.moments, row.first, row.over) == ((), (), {}, None)
+    assert row.end.why == "left no trace: its process told nothing"
+
+
+def large(on_link: Plan, each: int) -> list[Event]:
+    """Every client is served, with `each` pieces of progress and as many round trips."""
+    telling = Telling(on_link).connects(*on_link.clients)
+    for number in range(each):
+        for client in on_link.clients:
+            telling.say(client, What.PROGRESS, 0, "echo", sent=number, received=number)
+    for client in on_link.clients:
+        telling.works(client)
+    for _ in range(each):
+        for client in on_link.clients:
+            telling.say(client, What.PINGED, op="hold")
+    return telling.ended(*on_link.clients).events
+
+
+def test_a_large_trace_is_a_small_drawing() -> None:
+    on_link = plan("multiple-clients-50", "vsock")
+    trace = large(on_link, 300)
+    assert len(trace) > 30_000
+    found = drawn(on_link, trace)
+    assert all(len(row.ticks) <= TICKS + 1 and len(row.spans) < 8 for row in found.rows)
+    assert len(str(drawing.drawing(found, "x"))) < 150_000
+    assert found.rows[0].spans[-1].text.endswith("300 round trips")
+
+
+def test_of_very_many_clients_each_kind_of_end_is_drawn() -> None:
+    on_link = plan("multiple-clients-50", "virtio-serial")
+    group = msgspec.structs.replace(on_link.groups[0], count=1000)
+    on_link = msgspec.structs.replace(on_link, groups=(group,))
+    trace = one_at_a_time(on_link)
+    last = on_link.clients[-1]
+    trace = [event for event in trace if event.client != last]
+    trace.append(Event(at=101.0, client=last, what=What.REFUSED, detail={"errno": "EAGAIN"}))
+    found = drawn(on_link, trace)
+    assert len(found.rows) == MOST_ROWS
+    assert found.rows[-1].end.client == last
+    assert found.left_out == {"client waiting": 1000 - MOST_ROWS}
+    assert "Not drawn: 940 of client waiting." in str(drawing.drawing(found, "x"))
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (0.0, [0]),
+        (0.0042, [0, 0.001, 0.002, 0.003, 0.004]),
+        (1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (14.4, [0, 5, 10]),
+        (100.9, [0, 20, 40, 60, 80, 100]),
+        (86400.0, [0, 20000, 40000, 60000, 80000]),
+    ],
+)
+def test_the_axis_has_round_numbers(length: float, expected: list[float]) -> None:
+    assert drawing.ticks(length) == expected

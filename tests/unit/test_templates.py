@@ -1,0 +1,122 @@
+"""What a template is kept under: all that it depends on, and nothing else. Saving and cloning: tests/vm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.host.depot import Depot, Limits
+from harness.image.store import Image, Manifest
+from harness.lab import keys, lab, saved
+from harness.model.spec import Accel, Qemu
+from harness.run import place, templates
+from harness.run.place import Place
+
+
+def image(folder: Path, name: str, identity: str) -> Image:
+    folder = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("vmlinux", "initrd", "image.erofs", "root.erofs", "tree"):
+        (folder / file).touch()
+    manifest = msgspec.convert(
+        {
+            "name": name,
+            "id": identity,
+            "kind": "guest",
+            "suite": "trixie",
+            "kernel": "",
+            "built": "",
+            "seconds": 0.0,
+            "bytes": 0,
+            "packages": (),
+            "files": {},
+        },
+        Manifest,
+    )
+    return Image(path=folder, manifest=manifest)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Place:
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    folder: Any = type("Folder", (), {"path": tmp_path})()
+    return Place(
+        folder=folder,
+        templates=Depot(tmp_path / "templates", Limits(bytes=1)),
+        qemu=Qemu(argv=(str(program),), version="10.0"),
+        guest=image(tmp_path, "pod", "guest1"),
+        initrd=tmp_path / "initrd",
+        agent="agent1",
+        accel=Accel.TCG,
+    )
+
+
+def test_the_same_place_has_the_same_key_wherever_its_run_has_its_files(here: Place) -> None:
+    elsewhere = msgspec.structs.replace(here, initrd=Path("/elsewhere/initrd"))
+    assert templates.key(here) == templates.key(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"agent": "agent2"},
+        {"accel": Accel.KVM},
+        {"guest": "guest2"},
+        {"version": "10.1"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_agent_guest_accelerator_and_qemu_are_in_the_key(
+    here: Place, other: dict[str, Any], tmp_path: Path
+) -> None:
+    before = templates.key(here)
+    if "guest" in other:
+        other = {"guest": image(tmp_path, "pod", other["guest"])}
+    if "version" in other:
+        other = {"qemu": msgspec.structs.replace(here.qemu, version=other["version"])}
+    assert templates.key(msgspec.structs.replace(here, **other)) != before
+
+
+def test_a_rebuilt_qemu_is_another_one(here: Place) -> None:
+    before = templates.key(here)
+    os.utime(here.qemu.argv[0], (1, 1))
+    assert templates.key(here) != before
+
+
+def test_a_change_of_the_pods_machine_is_in_the_key(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = templates.key(here)
+    monkeypatch.setattr(templates, "SERIAL", templates.SERIAL[:1])
+    assert templates.key(here) != before
+
+
+def test_a_cache_that_cannot_be_written_is_none_to_keep_templates_in(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert place._writable(tmp_path / "new" / "folder")
+    assert not place._writable(tmp_path / "file" / "folder")
+
+
+def test_a_saved_lab_depends_on_its_images_its_keys_its_size_and_its_template(tmp_path: Path) -> None:
+    pair = keys.ensure(tmp_path / "keys")
+    images = lab.LabImages(
+        qemu=image(tmp_path, "qemu", "q"),
+        lab=image(tmp_path, "lab", "l"),
+        guests=(image(tmp_path, "pod", "p"),),
+    )
+    wish = lab.Wish(images=images, pair=pair)
+    before = saved.key(wish, "template")
+    assert saved.key(wish, "template") == before
+    other = msgspec.structs.replace(images, guests=(image(tmp_path, "pod", "p2"),))
+    different = [
+        saved.key(wish, "another template"),
+        saved.key(msgspec.structs.replace(wish, memory_mib=2048), "template"),
+        saved.key(msgspec.structs.replace(wish, images=other), "template"),
+        saved.key(msgspec.structs.replace(wish, accel=Accel.KVM), "template"),
+        saved.key(msgspec.structs.replace(wish, pair=keys.ensure(tmp_path / "other")), "template"),
+    ]
+    assert len({before, *different}) == 6
