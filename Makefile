@@ -6,6 +6,8 @@ HOST = auto
 LINK =
 N =
 ARGS =
+ROUNDS = 5
+MINUTES = 30
 
 BIN = .venv/bin
 PYTEST = $(BIN)/python -P -m pytest
@@ -15,11 +17,13 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e test unit lint lock clean packages venv
+BENCHHOST = $(if $(filter-out auto,$(HOST)),--host '$(HOST)')
+
+.PHONY: help setup e2e test unit bench lifecycles soak lint lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-6s  %s\n' "$$name" "$$text"; done
+		printf '  make %-10s  %s\n' "$$name" "$$text"; done
 	@echo
 	@echo '  HOST=auto|local|lab|ssh://user@host  LINK=vsock,...  N=workers  ARGS="more arguments"'
 	@echo '  make e2e HOST=lab LINK=vsock N=2 ARGS="-k stale"'
@@ -37,6 +41,15 @@ test: packages ## all tests: the house, the units, and those that need VMs
 
 unit: venv ## the tests without VMs, in under a minute
 	@$(PYTEST) tests/unit -q -m 'not slow' $(SPREAD) $(ARGS)
+
+bench: packages ## the benchmark: a table and results/bench.json (docs/benchmarks.md)
+	@$(BIN)/python -m tests.bench bench $(BENCHHOST) --rounds '$(ROUNDS)' $(ARGS)
+
+lifecycles: packages ## N=500 pods cloned, used and ended in a row: nothing may grow
+	@$(BIN)/python -m tests.bench lifecycles $(BENCHHOST) $(if $(N),--number '$(N)') $(ARGS)
+
+soak: packages ## MINUTES=30 of pods cloned, used and ended in two labs at once
+	@$(BIN)/python -m tests.bench soak $(BENCHHOST) --minutes '$(MINUTES)' $(if $(N),--labs '$(N)') $(ARGS)
 
 lint: venv ## ruff, mypy, import-linter, actionlint
 	@$(BIN)/ruff check .
