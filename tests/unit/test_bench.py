@@ -161,7 +161,7 @@ def test_a_run_taken_apart(tmp_path: Path) -> None:
         "clone": 2.0,
         "connect": 0.5,
         "work": 2.0,
-        "wait for each other and leave": 3.5,
+        "clients start and wait for each other": 3.5,
         "fork, judge, record": 1.0,
         "tear-down": 0.5,
         "worker, report, end": 6.5,

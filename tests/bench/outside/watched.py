@@ -66,16 +66,17 @@ def taken_apart(whole: float, lines: list[tuple[float, str]], item: Path, report
     pod = json.loads((item / "facts.json").read_text())["seconds"]
     trace = read_trace(item / "trace.jsonl")
     work = _span(trace, What.ASKED, What.ANSWERED)
-    clients = _span(trace, What.STARTED, What.LEFT)
+    clients = trace[-1].at - trace[0].at
+    connect = _span(trace, What.CONNECTING, What.CONNECTED)
     call, teardown = case["seconds"]["call"], case["seconds"]["teardown"]
     phases = {
         "start-up": ready - lab,
         "lab": lab,
         "template": pod.get("template", 0.0),
         "clone": pod.get("clone", 0.0) + pod.get("plug", 0.0) + pod["hello"],
-        "connect": _span(trace, What.CONNECTING, What.CONNECTED),
+        "connect": connect,
         "work": work,
-        "wait for each other and leave": clients - work - _span(trace, What.CONNECTING, What.CONNECTED),
+        "clients start and wait for each other": clients - connect - work,
         "fork, judge, record": call - clients,
         "tear-down": teardown,
     }
