@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-n", "--number", type=int, default=500, help="lifecycles (default: 500)")
     parser.add_argument("--minutes", type=int, default=30, help="of soaking (default: 30)")
     parser.add_argument("--labs", type=int, default=2, help="hosts that soak at once (default: 2)")
+    parser.add_argument("--fresh-lab", action="store_true", help="boot labs instead of restoring a saved one")
     parser.add_argument("-k", dest="keyword", default="", help="only items that match, as for pytest")
     given = parser.parse_args(argv)
     stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 def _runs(given: argparse.Namespace) -> list[list[str]]:
     """The arguments of each pytest to run."""
-    inside = [str(HERE / "inside"), "--host", given.host]
+    inside = [str(HERE / "inside"), "--host", given.host, *(["--fresh-lab"] if given.fresh_lab else [])]
     if given.what == "lifecycles":
         return [[*inside, "-m", "lifecycles", "-n", "1", f"--lifecycles={given.number}"]]
     if given.what == "soak":

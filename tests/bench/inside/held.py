@@ -11,17 +11,16 @@ from harness.host.cid import DEVICE
 from .test_memory import pss_mib
 
 
-def held(folder: Path) -> dict[str, int]:
-    """Counts: processes of this run, this process's descriptors, CIDs held by anybody, files in its places.
+def held(folder: Path, *others: Path) -> dict[str, int]:
+    """Counts: processes of this run, this process's descriptors, CIDs held by anybody, files.
 
-    :param folder: the run's.
+    :param folder: the run's. Its files are counted, and those in `others`.
     """
-    places = [folder, Path("/dev/shm"), Path("/tmp")]
     return {
         "processes": sum(str(folder).encode() in _bytes(path / "environ") for path in _processes()),
         "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "CIDs": sum(_holds_cid(path) for path in _processes()),
-        "files": sum(len(files) for place in places for _, _, files in os.walk(place)),
+        "files": sum(len(files) for place in (folder, *others) for _, _, files in os.walk(place)),
     }
 
 

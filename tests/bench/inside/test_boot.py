@@ -13,10 +13,10 @@ pytestmark = pytest.mark.vm
 
 
 def test_first_answer(pods: Pods, figures: Figures, round: int) -> None:
-    pods.clone(Link.VSOCK)  # makes the template, and has all that a clone reads in memory, as later ones do
-    pods.close()
     boots = {"clone": pods.clone, "cold": pods.boot}
     for subject in list(boots)[:: 1 if round % 2 else -1]:
+        boots[subject](Link.VSOCK)  # an emulator translates code when it first runs: each follows its like
+        pods.close()
         pod = boots[subject](Link.VSOCK)
         phases = {name: value for name, value in pod.seconds.items() if name != "template"}
         pods.close()

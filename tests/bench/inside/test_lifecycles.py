@@ -35,7 +35,7 @@ def test_ten_lifecycles(pods: Pods, figures: Figures, ten: int) -> None:
             figures.add("lifecycle of a pod", "", time.monotonic() - begun, "s")
     for path in pods.folder.glob("pod-*"):  # the evidence of pods that were well
         shutil.rmtree(path)
-    counts, memory = held(pods.place.folder.path), memory_mib()
+    counts, memory = held(pods.place.folder.path, pods.place.templates.root), memory_mib()
     if not first:
         first.update(counts)
         first.update(memory)

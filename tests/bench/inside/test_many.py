@@ -25,6 +25,7 @@ SIZES = {Link.ISA_SERIAL: 8 << 10, Link.VIRTCONSOLE: 32 << 10}
     [
         *((Link.VSOCK, count, clients) for count, clients in [(1, 1), (1, 8), (4, 8)]),
         *((link, 1, 1) for link in Link if link.is_serial_port),
+        (Link.SERIAL_PROXY, 1, 8),
     ],
 )
 def test_clients(pods: Pods, figures: Figures, link: Link, count: int, clients: int) -> None:

@@ -15,6 +15,7 @@ from harness.host.speed import slowness
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.plugin.fixtures import Pods
+from harness.run import templates
 from harness.run.pod import Pod
 
 from .figures import Figures
@@ -61,5 +62,6 @@ def test_memory(pods: Pods, figures: Figures, subject: str, count: int) -> None:
             further = sums[-1] - sums[-2]
             figures.add("memory of a further VM (PSS)", subject, further, "MiB")
     if subject == "clone":
-        blocks = (pods.place.folder.path / "template" / "ram").stat().st_blocks
+        saved = pods.enter(templates.held(pods.place, pods.folder / "template"))
+        blocks = (saved / "ram").stat().st_blocks
         figures.add("memory of the template's RAM file", "", blocks / 2048, "MiB")
