@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e test unit lint bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue test unit lint bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -30,8 +30,13 @@ help: ## list the targets
 setup: packages ## install what is missing: Debian packages (as root or by sudo), .venv
 	@echo 'ready: make e2e runs the main job, make test the tests'
 
-e2e: packages ## boot real VMs and run all scenarios
-	@$(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$(LINK)') $(if $(N),-n '$(N)') $(ARGS)
+RUN = $(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$(LINK)') $(if $(N),-n '$(N)')
+
+e2e: packages ## boot real VMs and run all scenarios but the long ones
+	@$(RUN) -m 'not long' $(ARGS)
+
+catalogue: packages ## the same, the long ones too
+	@$(RUN) $(ARGS)
 
 test: packages ## all tests: the house, the units, and those that need VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)

@@ -70,7 +70,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         help="workers, shared out to the hosts; labs are one a core at most",
     )
-    made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
+    _choosing(made)
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
@@ -90,6 +90,14 @@ def add_parser(subparsers: Subparsers) -> None:
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
     loud.add_argument("-v", "--verbose", action="store_true", help="more about each failure")
     made.set_defaults(main=main)
+
+
+def _choosing(made: argparse.ArgumentParser) -> None:
+    """Which of the tests, as pytest has it."""
+    made.add_argument("-k", dest="expression", metavar="EXPR", help="only tests whose names match")
+    made.add_argument(
+        "-m", dest="markers", metavar="EXPR", help="only tests whose markers match: 'not long', 'long'"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -114,6 +122,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
         made += ["--link", link]
     made += ["-n", str(args.workers)] if args.workers else []
     made += ["-k", args.expression] if args.expression else []
+    made += ["-m", args.markers] if args.markers else []
     made += ["--strict-host"] if args.strict else []
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []

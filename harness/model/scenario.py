@@ -20,13 +20,17 @@ from harness.model.shape import shape_of
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario. `name` is the file's name without its suffix; `links` are in the file's order."""
+    """One scenario. `name` is the file's name without its suffix; `links` are in the file's order.
+
+    `long`: not of those that are run all the time.
+    """
 
     name: str
     title: str
     claim: Claim
     about: str
     links: tuple[Link, ...]
+    long: bool
     plans: dict[Link, Plan]
 
     def for_link(self, link: Link) -> Plan:
@@ -84,6 +88,7 @@ def load(path: Path) -> Scenario:
         claim=file.claim,
         about=file.about.strip(),
         links=file.links,
+        long=file.long,
         plans=plans,
     )
 

@@ -210,6 +210,7 @@ class File(Written, frozen=True, kw_only=True):
     claim: Annotated[Claim, Limits(help="the row of the report that this scenario proves")]
     about: Annotated[str, Limits(help="prose for the reader")] = ""
     links: Annotated[tuple[Link, ...], Limits(least=1, help="columns of the report; one test each")]
+    long: Annotated[bool, Limits(help="true: `make e2e` leaves it out, `make catalogue` does not")] = False
     boot: Annotated[
         Boot,
         Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.claims import Claim
 from harness.model.errors import UsageError
+from harness.model.link import Link
 from harness.model.scenario import Scenario, load
 from harness.plugin import options
 from harness.plugin.item import ScenarioItem
@@ -54,7 +56,10 @@ def _yaml_below(folder: Path) -> Iterator[Path]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker that items bear."""
-    config.addinivalue_line("markers", "claim(id): the claim that a scenario shows")
+    config.addinivalue_line(
+        "markers", "claim(id, link=None): the claim that a scenario or test shows, and on which link"
+    )
+    config.addinivalue_line("markers", "long: takes long; -m 'not long' leaves it out, as `make e2e` does")
     config.addinivalue_line("markers", "vm: boots real VMs; run it where they run, with --host")
 
 
@@ -66,14 +71,41 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the links that `--link` does not name."""
+    """Leave out the links that `--link` does not name; have tests that bear a claim say so in their reports.
+
+    :raise UsageError: a test's claim or link is none.
+    """
     wanted = options.links(config)
+    for item in items:
+        if not isinstance(item, ScenarioItem):
+            item.user_properties += _claimed(item)
     if wanted is None:
         return
-    out = [item for item in items if isinstance(item, ScenarioItem) and item.plan.link not in wanted]
+    allowed = [None, *wanted]
+    out = [item for item in items if _link(item) not in allowed]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+def _claimed(item: pytest.Item) -> list[tuple[str, object]]:
+    """The properties of a test that bears a claim: its id, the link if there is one, what the test is."""
+    marker = item.get_closest_marker("claim")
+    if marker is None:
+        return []
+    try:
+        said: dict[str, object] = {"claim": Claim(*marker.args).value}
+        said |= {name: Link(value).value for name, value in marker.kwargs.items() if value is not None}
+    except (TypeError, ValueError) as error:
+        known = f"claims: {', '.join(Claim)}; links: {', '.join(Link)}"
+        raise pytest.UsageError(f"{item.nodeid}: marker claim: {error}; {known}") from None
+    doc = str(getattr(getattr(item, "obj", None), "__doc__", None) or "").strip()
+    return [*said.items(), ("title", doc.split("\n")[0])]
+
+
+def _link(item: pytest.Item) -> str | None:
+    """The one link that an item is about, if it is."""
+    return next((str(value) for name, value in item.user_properties if name == "link"), None)
 
 
 class ScenarioFile(pytest.File):
@@ -88,4 +120,6 @@ class ScenarioFile(pytest.File):
         for link in scenario.links:
             item: ScenarioItem = ScenarioItem.from_parent(self, name=link.value, plan=scenario.for_link(link))
             item.add_marker(pytest.mark.claim(scenario.claim.value))
+            if scenario.long:
+                item.add_marker(pytest.mark.long)
             yield item

@@ -202,16 +202,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _row(word: str, report: Any) -> console.Line | None:
     properties = dict(getattr(report, "user_properties", ()))
-    if "scenario" not in properties or word not in ("passed", "failed", "error", "skipped"):
+    if "claim" not in properties or word not in ("passed", "failed", "error", "skipped"):
         return None
     verdict = properties.get("verdict")
     return console.Line(
-        scenario=properties["scenario"],
+        scenario=properties.get("scenario") or report.nodeid.split("/")[-1],
         claim=properties["claim"],
-        link=properties["link"],
+        link=properties.get("link", "·"),
         outcome=word,
         row=msgspec.json.decode(verdict, type=Verdict).row if verdict else None,
-        remark=_remark(report) if word == "skipped" else "",
+        remark=_remark(report) if word == "skipped" else str(properties.get("seen", "")),
     )
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.model.scenario import Scenario, load
 from harness.plugin.collect import scenario_files
 from harness.plugin.rerunreport import RERUN
 from harness.report import html, markdown, results
-from harness.report.results import About, Case, CaseOutcome, Run, Subject
+from harness.report.results import About, Case, CaseOutcome, Run, Shown, Subject
 
 HEADER = pytest.StashKey[list[str]]()
 """Which host, why, and where the evidence goes."""
@@ -161,6 +162,7 @@ class Record:
             text="\n\n".join(texts),
             seconds={when: round(report.duration, 3) for when, report in told.items()},
             subject=self._subject(name),
+            shown=_shown_by(told),
         )
 
     def _subject(self, name: str) -> Subject | None:
@@ -169,6 +171,16 @@ class Record:
         if scenario is None or PurePosixPath(path).suffix not in (".yaml", ".yml") or link not in list(Link):
             return None
         return Subject(scenario=scenario.name, claim=scenario.claim, link=Link(link))
+
+
+def _shown_by(told: dict[str, pytest.TestReport]) -> Shown | None:
+    """What a test that bears a claim recorded; what it said last of one name counts."""
+    said = {name: str(value) for report in told.values() for name, value in report.user_properties}
+    if "scenario" in said or "claim" not in said:
+        return None
+    link = Link(said["link"]) if "link" in said else None
+    texts = {name: said.get(name, "") for name in ("title", "seen", "expected")}
+    return Shown(claim=Claim(said["claim"]), link=link, **texts)
 
 
 def _outcome(told: dict[str, pytest.TestReport]) -> CaseOutcome:

@@ -67,24 +67,27 @@ def code(text: str) -> str:
 
 def _table(results: Results) -> list[str]:
     """A row for each claim that has scenarios here, then the names of the others."""
-    if not results.items:
+    if not results.items and not results.shown:
         return []
     links = results.links
-    lines = [_row("claim", *links), _row(*["---"] * (1 + len(links)))]
+    without_link = any(shown.link is None for _, shown in results.shown)
+    head = ["claim", *links, *(["no link"] if without_link else [])]
+    lines = [_row(*head), _row(*["---"] * len(head))]
     without = []
     for claim in Claim:
-        items = [item for item in results.items if item.subject.claim is claim]
-        if not items:
+        cases = [(item.case, item.subject.link) for item in results.items if item.subject.claim is claim]
+        tests = [(case, shown.link) for case, shown in results.shown if shown.claim is claim]
+        if not cases and not tests:
             without.append(f"`{claim}`")
             continue
-        cells = []
-        for link in links:
-            counts = counted(item.case for item in items if item.subject.link is link)
-            cells.append(
-                " ".join(f"{_SIGNS[word]} {counts[word]}" for word in WORST_FIRST if counts[word]) or "·"
-            )
+        columns = [*links, *([None] if without_link else [])]
+        cells = [_signed(counted(case for case, on in [*cases, *tests] if on is link)) for link in columns]
         lines.append(_row(f"`{claim}`", *cells))
     return [*lines, "", *([f"Without scenarios in this run: {', '.join(without)}."] if without else [])]
+
+
+def _signed(counts: dict[CaseOutcome, int]) -> str:
+    return " ".join(f"{_SIGNS[word]} {counts[word]}" for word in WORST_FIRST if counts[word]) or "·"
 
 
 def _row(*cells: str) -> str:

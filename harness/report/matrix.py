@@ -7,39 +7,57 @@ from collections.abc import Sequence
 from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report.markup import Markup, el
-from harness.report.results import Item, Results, counted
+from harness.report.rest import ident
+from harness.report.results import Case, Item, Results, Shown, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css
 from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen, worst
 
 
 def matrix(results: Results) -> Section:
-    """A row for every claim, below it one for each of its scenarios; a column for each link."""
+    """A row for every claim, below it one for each of its scenarios and tests; a column for each link."""
     links = results.links
     head = el(
         "tr", el("th", "claim", scope="col"), *(el("th", link, scope="col") for link in links), role="row"
     )
     rows: list[Markup] = []
     for claim in Claim:
-        rows += _rows(claim, [item for item in results.items if item.subject.claim is claim], links)
+        tests = [(case, shown) for case, shown in results.shown if shown.claim is claim]
+        rows += _rows(claim, [item for item in results.items if item.subject.claim is claim], tests, links)
     table = el("table", el("thead", head), el("tbody", *rows), class_="matrix", role="table")
     return Section("claims", "Claims and links", table)
 
 
-def _rows(claim: Claim, items: Sequence[Item], links: Sequence[Link]) -> list[Markup]:
+def _rows(
+    claim: Claim, items: Sequence[Item], tests: Sequence[tuple[Case, Shown]], links: Sequence[Link]
+) -> list[Markup]:
     name = el("th", el("strong", claim), el("span", claim.sentence), scope="row", role="rowheader")
     if not items:
-        nothing = el(
-            "td", "no scenario of this claim in this run", colspan=len(links), role="cell", class_="none"
-        )
-        return [el("tr", name, nothing, role="row", class_="claim")]
-    cells = [_counts([item for item in items if item.subject.link is link], link) for link in links]
+        nothing = "" if tests else "no scenario of this claim in this run"
+        cells = [el("td", nothing, colspan=len(links), role="cell", class_="none")]
+    else:
+        cells = [_counts([item for item in items if item.subject.link is link], link) for link in links]
     rows = [el("tr", name, *cells, role="row", class_="claim")]
+    rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
         own = {item.subject.link: item for item in items if item.subject.scenario == scenario}
         heading = el("th", el("span", scenario), scope="row", role="rowheader")
         rows.append(el("tr", heading, *(_cell(own.get(link), link) for link in links), role="row"))
     return rows
+
+
+def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
+    """A test that is no scenario's: in its link's column, or over all."""
+    sign = el("b", SIGNS[case.outcome], aria_hidden="true", class_=css(case.outcome))
+    said = el("a", f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome, href=f"#{ident(case)}")
+    heading = el("th", el("span", case.name), scope="row", role="rowheader")
+    if shown.link is None:
+        return el("tr", heading, el("td", sign, " ", said, colspan=len(links), role="cell"), role="row")
+    cells = [
+        el("td", sign, " ", said, role="cell", data_link=link) if link is shown.link else _empty(link)
+        for link in links
+    ]
+    return el("tr", heading, *cells, role="row")
 
 
 def _counts(items: Sequence[Item], link: Link) -> Markup:

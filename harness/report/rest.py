@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from harness.report.markup import Markup, el, join
-from harness.report.results import RUN, Results
+from harness.report.results import RUN, Case, Results, Shown
 from harness.report.scenarios import address
 from harness.report.section import Section, badge
 from harness.report.words import seconds
@@ -16,9 +18,10 @@ def others(results: Results) -> Section | None:
     rows = [
         el(
             "tr",
-            el("th", case.id, scope="row"),
+            el("th", case.id, *_said(case.shown), scope="row"),
             el("td", badge(case.outcome)),
             el("td", seconds(sum(case.seconds.values())), class_="n"),
+            id=ident(case),
         )
         for case in results.others
     ]
@@ -27,6 +30,19 @@ def others(results: Results) -> Section | None:
     table = el("table", el("thead", head), el("tbody", *rows), class_="others")
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="Other tests")
     return Section("tests", "Other tests", wide)
+
+
+def ident(case: Case) -> str:
+    """The id of a test that is no scenario's in the page."""
+    return "test-" + re.sub(r"[^\w.-]", "-", case.id, flags=re.ASCII)
+
+
+def _said(shown: Shown | None) -> list[Markup]:
+    """What a test that bears a claim is, and what it saw against what it expected."""
+    if shown is None:
+        return []
+    texts = [("", shown.title), ("expected: ", shown.expected), ("seen: ", shown.seen)]
+    return [el("p", f"{name}{text}", class_="about") for name, text in texts if text]
 
 
 def evidence(results: Results) -> Section | None:

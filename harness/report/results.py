@@ -46,10 +46,23 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     link: Link
 
 
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test that is no scenario's shows of a claim, by its marker ``claim``. `link` is None for all.
+
+    `title` is its docstring's first line; `seen` and `expected` what it recorded as properties, or empty.
+    """
+
+    claim: Claim
+    link: Link | None = None
+    title: str = ""
+    seen: str = ""
+    expected: str = ""
+
+
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One test. `id` is pytest's; `text` says why it failed or was skipped; `seconds` by pytest's phases.
 
-    `subject` is None for a test that is no scenario's.
+    `subject` is None for a test that is no scenario's; `shown` is of those that bear a claim.
     """
 
     id: str
@@ -57,6 +70,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     seconds: dict[str, float] = {}
     subject: Subject | None = None
+    shown: Shown | None = None
+
+    @property
+    def name(self) -> str:
+        """Of a test that is no scenario's: `id` without the folders of its module."""
+        return self.id.split("/")[-1]
 
     @property
     def told(self) -> str:
@@ -169,7 +188,13 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def links(self) -> tuple[Link, ...]:
         """The links that any item used; all links if there are no items."""
         used = {item.subject.link for item in self.items}
+        used |= {case.shown.link for case in self.others if case.shown and case.shown.link}
         return tuple(link for link in Link if link in used or not used)
+
+    @property
+    def shown(self) -> tuple[tuple[Case, Shown], ...]:
+        """The tests that are no scenario's and bear a claim."""
+        return tuple((case, case.shown) for case in self.others if case.shown)
 
 
 def counted(cases: Iterable[Case]) -> dict[CaseOutcome, int]:

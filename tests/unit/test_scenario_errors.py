@@ -13,7 +13,7 @@ STEPS = (
     "containers, leave"
 )
 WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
-FILE_KEYS = "title, claim, about, links, boot, schedule, drain, clients, workload, expect"
+FILE_KEYS = "title, claim, about, links, long, boot, schedule, drain, clients, workload, expect"
 
 
 FORM = [
