@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from harness.plugin.bench import Bench
 from harness.plugin.collect import pytest_collect_file, pytest_collection_modifyitems, pytest_configure
+from harness.plugin.evidence import Packing
 from harness.plugin.fixtures import pods
 from harness.plugin.item import pytest_runtest_makereport
 from harness.plugin.options import pytest_addoption
@@ -31,6 +33,8 @@ __all__ = [
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """On the process that the user started, bring hosts up around the run."""
     if hasattr(config, "workerinput"):
+        if Bench.of(config).is_remote:
+            config.pluginmanager.register(Packing(), "vsock-harness-evidence")
         return (yield)
     from harness.plugin import controller
 

@@ -52,6 +52,11 @@ class Bench:
         return config.stash[KEY]
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the results folder is not on the machine where the run was started."""
+        return bool(self._setting.images)
+
+    @property
     def place(self) -> place.Place:
         """What pods are made from here.
 

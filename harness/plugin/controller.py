@@ -20,7 +20,7 @@ from harness.lab.address import parse
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.scenario import load
 from harness.model.verdict import Verdict
-from harness.plugin import hosts, options, reports, sending, versions
+from harness.plugin import evidence, hosts, options, reports, sending, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
@@ -95,6 +95,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                     store.get(name, progress)
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
+        config.pluginmanager.register(evidence.Unpacking(results), "vsock-harness-evidence")
         if fleet:
             fleet.fetch = functools.partial(hosts.bring_home, results=results)
             config.stash[FLEET] = fleet

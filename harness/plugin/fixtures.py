@@ -15,6 +15,7 @@ import pytest
 from harness.host import admission
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
+from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod
 from harness.run.place import Place
@@ -69,6 +70,7 @@ def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
             raise
         pytest.skip(f"{error.ability}: {error.summary}")
     folder = bench.results / re.sub(r"[^\w.-]+", "-", request.node.name)
+    request.node.stash[evidence.FOLDER] = folder
     with admission.admitted(admission.places()), asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:

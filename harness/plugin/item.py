@@ -17,6 +17,7 @@ from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
 from harness.model.plan import Boot, Plan
+from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod, record
 from harness.run.coordinator import PlanOverdue, run_plan
@@ -48,6 +49,7 @@ class ScenarioItem(pytest.Item):
         :raise HostUnfit: as a skip that names the ability, unless --strict-host.
         """
         bench = Bench.of(self.config)
+        self.stash[evidence.FOLDER] = self._folder
         self._runner = asyncio.Runner()
         try:
             place = bench.place

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.guest.client import Hello
@@ -43,6 +44,14 @@ def pytest_addoption() -> None:
     patch.setattr(bench.Bench, "nursery", None)
     patch.setattr(pod, "cloned", _pod)
     patch.setattr(item, "run_plan", _seen)
+
+
+@pytest.hookimpl(optionalhook=True, trylast=True)
+def pytest_configure_node(node: Any) -> None:
+    """With FAKE_ELSEWHERE, workers have a results folder of their own, as on another machine."""
+    if elsewhere := os.environ.get("FAKE_ELSEWHERE"):
+        setting = bench.Setting(elsewhere, images="/nowhere")
+        node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
 
 
 def _behaviour(link: Link) -> str:

@@ -1,0 +1,76 @@
+"""An item's evidence comes home with its last report: a host that dies later takes nothing along."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.plugin.bench import Bench
+
+FOLDER = pytest.StashKey[Path]()
+"""Where an item puts its evidence, a folder in the run's; set by whoever makes it."""
+
+MOST = 16 << 20
+"""Bytes of an item's files that travel with its report; more is fetched with the rest when the run ends."""
+
+_ATTRIBUTE = "vsock_harness_evidence"
+
+
+class Packing:
+    """On a worker that is not where the run was started."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put the files into the report; here they are no longer."""
+        report = yield
+        folder = item.stash.get(FOLDER, None)
+        if call.when == "teardown" and folder is not None and folder.is_dir():
+            results = Bench.of(item.config).results
+            if sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) <= MOST:
+                setattr(report, _ATTRIBUTE, packed(results, folder))
+                shutil.rmtree(folder)
+        return report
+
+
+class Unpacking:
+    """On the process that the user started. `results` is the run's folder."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Write what came to where it belongs.
+
+        :raise OSError: when that fails.
+        """
+        data = report.__dict__.pop(_ATTRIBUTE, None)
+        if data is not None:
+            unpack(data, self._results)
+
+
+def packed(results: Path, folder: Path) -> bytes:
+    """`folder`, in `results`, as a tar archive."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.add(folder, arcname=str(folder.relative_to(results)))
+    return out.getvalue()
+
+
+def unpack(data: bytes, results: Path) -> None:
+    """Lay out in `results` what `packed` made; nothing gets out of it.
+
+    :raise OSError: when that fails.
+    :raise tarfile.TarError: it is no such archive.
+    """
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Debian 12's Python 3.11.2
+        tar.extractall(results)

@@ -1,0 +1,54 @@
+"""Evidence travels with an item's last report."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.plugin import evidence
+from tests.unit.test_report_run import made, run
+
+
+def test_what_is_packed_is_laid_out_again(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "item/pod-1").mkdir(parents=True)
+    here.mkdir()
+    (there / "item/trace.jsonl").write_text("{}\n")
+    (there / "item/pod-1/console.log").write_bytes(b"\0Linux")
+    (there / "other").mkdir()
+    evidence.unpack(evidence.packed(there, there / "item"), here)
+    found = {str(path.relative_to(here)): path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert found == {"item/trace.jsonl": b"{}\n", "item/pod-1/console.log": b"\0Linux"}
+
+
+@pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="Debian 12's Python has no filter of archives"
+)
+def test_nothing_gets_out_of_the_results_folder(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("../outside"))
+    (tmp_path / "results").mkdir()
+    with pytest.raises(tarfile.TarError):
+        evidence.unpack(out.getvalue(), tmp_path / "results")
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [1 << 20, 10])
+def test_it_comes_home_before_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("FAKE_ELSEWHERE", str(elsewhere))
+    project = made(tmp_path)
+    (project / "conftest.py").write_text(f"from harness.plugin import evidence\n\nevidence.MOST = {most}\n")
+    code, said = run(project, {"isa-serial": "served"}, "scenarios", "-n", "1")
+    assert code == 1, said
+    items = {f"multiple-clients-8-{link}" for link in ("vsock", "virtio-serial", "virtconsole", "isa-serial")}
+    home = {path.parent.name for path in (project / "results/latest").glob("*/trace.jsonl")}
+    left = {path.parent.name for path in elsewhere.glob("*/trace.jsonl")}
+    assert (home, left) == ((items, set()) if most > 10 else (set(), items))
