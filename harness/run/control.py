@@ -133,8 +133,10 @@ def receive_order(sock: socket.socket) -> tuple[Order | None, int]:
 def _receive(sock: socket.socket) -> tuple[bytes, int]:
     try:
         data, fds, _, _ = socket.recv_fds(sock, MESSAGE_MAX, 1)
-    except ConnectionResetError:  # closed with messages unread (unix(7))
-        return b"", -1
+    except ConnectionResetError:
+        # The other side closed with messages unread (unix(7)). That is told once, and before what it had sent
+        # (net/core/datagram.c, __skb_try_recv_datagram looks for an error first).
+        data, fds, _, _ = socket.recv_fds(sock, MESSAGE_MAX, 1)
     for fd in fds:
         os.set_inheritable(fd, False)
     return data, (fds[0] if fds else -1)

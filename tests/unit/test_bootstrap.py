@@ -318,10 +318,12 @@ def make(*words: str) -> str:
 def test_make_e2e_passes_its_variables_on_and_ignores_the_environment() -> None:
     assert make("e2e").splitlines()[-1].split() == [
         ".venv/bin/vsock-harness",
-        *("run", "scenarios", "--host", "'auto'"),
+        *("run", "scenarios", "--host", "'auto'", "-m", "'not", "long'"),
     ]
     last = make("e2e", "HOST=lab", "LINK=vsock", "N=2", "ARGS=-k stale").splitlines()[-1]
-    assert " ".join(last.split()).endswith("run scenarios --host 'lab' --link 'vsock' -n '2' -k stale")
+    words = "run scenarios --host 'lab' --link 'vsock' -n '2' -m 'not long' -k stale"
+    assert " ".join(last.split()).endswith(words)
+    assert make("catalogue").splitlines()[-1].split()[1:] == ["run", "scenarios", "--host", "'auto'"]
 
 
 def test_make_sets_up_first_and_unit_tests_need_no_packages() -> None:

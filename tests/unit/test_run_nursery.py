@@ -206,3 +206,13 @@ def test_one_nursery_serves_runs_one_after_the_other() -> None:
         assert len(set(seen)) == 6
         children = Path(f"/proc/{nursery.pid}/task/{nursery.pid}/children").read_text()
         assert children == "", "all are reaped"
+
+
+def test_last_words_are_heard_from_one_who_left_a_message_unread() -> None:
+    ours, theirs = control.pair()
+    with ours:
+        with theirs:
+            control.send(ours, control.Ping())
+            control.send(theirs, control.Died(-9))
+        assert control.receive_report(ours)[0] == control.Died(-9)
+        assert control.receive_report(ours)[0] is None
