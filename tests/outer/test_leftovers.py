@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,11 +150,26 @@ def test_a_lab_that_was_being_saved_is_none(number: signal.Signals) -> None:
         assert [path.name for path in labs.root.iterdir() if path.is_dir()] == []
 
 
-def test_a_lab_that_dies_is_replaced_and_what_it_was_in_run_once_more() -> None:
+def kill_emulator(run: Run) -> None:
+    qemu = next(line for line in run.processes() if "qemu-system" in line)
+    os.kill(int(qemu.split(maxsplit=1)[0]), signal.SIGKILL)
+
+
+def crash_kernel(run: Run) -> None:
+    """The lab's own, from within; the connection that asks for it gets no answer."""
+    config = next(run.temporary.rglob("lab0.ssh_config"))
+    words = ["ssh", "-F", str(config), "lab0", "echo c >/proc/sysrq-trigger"]
+    asking = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
+    until(lambda: run.reached("lab0 was replaced"), Deadline(120 * slowness()), "the lab's replacement")
+    asking.kill()
+    asking.wait()
+
+
+@pytest.mark.parametrize("die", [kill_emulator, crash_kernel])
+def test_a_lab_that_dies_is_replaced_and_what_it_was_in_run_once_more(die: Callable[[Run], None]) -> None:
     with running() as run:
         until(lambda: run.reached("PASSED"), Deadline(240 * slowness()), "the first item's end")
-        qemu = next(line for line in run.processes() if "qemu-system" in line)
-        os.kill(int(qemu.split(maxsplit=1)[0]), signal.SIGKILL)
+        die(run)
         assert run.process.wait(240 * slowness()) == 0, run.said.read_text()
         said = run.said.read_text()
         assert "3 passed" in said
