@@ -80,8 +80,8 @@ def killer(client: str, moment: What) -> Callable[[Event], None]:
     def on_event(event: Event) -> None:
         if event.what is What.STARTED:
             running[event.client] = int(event.detail["pid"] or 0)
-        if event.client == client and event.what is moment:
-            kill(running[client])
+        if event.client == client and event.what is moment and client in running:
+            kill(running.pop(client))  # once: more events of that kind may be on their way
 
     return on_event
 
