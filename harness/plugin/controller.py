@@ -95,7 +95,9 @@ def _run(config: pytest.Config) -> Iterator[None]:
                     store.get(name, progress)
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
-        config.pluginmanager.register(evidence.Unpacking(results), "vsock-harness-evidence")
+        config.pluginmanager.register(
+            evidence.Unpacking(results, config.stash[NOTES]), "vsock-harness-evidence"
+        )
         if fleet:
             fleet.fetch = functools.partial(hosts.bring_home, results=results)
             config.stash[FLEET] = fleet

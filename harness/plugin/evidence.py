@@ -41,20 +41,22 @@ class Packing:
 
 
 class Unpacking:
-    """On the process that the user started. `results` is the run's folder."""
+    """On the process that the user started. `results` is the run's folder; `notes` gets what went wrong."""
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Path, notes: list[str]) -> None:
         self._results = results
+        self._notes = notes
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Write what came to where it belongs.
-
-        :raise OSError: when that fails.
-        """
+        """Write what came to where it belongs; the verdict stands where that fails, as on a full disk."""
         data = report.__dict__.pop(_ATTRIBUTE, None)
-        if data is not None:
+        if data is None:
+            return
+        try:
             unpack(data, self._results)
+        except (OSError, tarfile.TarError) as error:
+            self._notes.append(f"{report.nodeid}: its evidence is lost: {error}")
 
 
 def packed(results: Path, folder: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_nothing_gets_out_of_the_results_folder(tmp_path: Path) -> None:
     with pytest.raises(tarfile.TarError):
         evidence.unpack(out.getvalue(), tmp_path / "results")
     assert not (tmp_path / "outside").exists()
+
+
+def test_what_can_not_be_written_is_said_and_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / "item").mkdir()
+    notes: list[str] = []
+    data = evidence.packed(tmp_path, tmp_path / "item")
+    report = SimpleNamespace(nodeid="x::vsock", vsock_harness_evidence=data)
+    (tmp_path / "file").touch()
+    evidence.Unpacking(tmp_path / "file", notes).pytest_runtest_logreport(report)
+    assert len(notes) == 1
+    assert notes[0].startswith("x::vsock: its evidence is lost: ")
 
 
 @pytest.mark.slow
