@@ -28,7 +28,7 @@ class Seeded:
         start = self._reach(start, length)
         return self._laps[start : start + length]
 
-    def holds(self, start: int, piece: bytes) -> bool:
+    def holds(self, start: int, piece: bytes | memoryview) -> bool:
         """Whether `piece` is what stands at byte `start`, all of it; copies nothing."""
         if start + len(piece) > self.total:
             return False

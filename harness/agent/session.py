@@ -11,12 +11,11 @@ from . import facts, identity
 from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
-from .seeded import Seeded, stream
+from .seeded import stream
+from .sink import Sink
 from .wire import MAX_PAYLOAD, BadFrame, Decoder, Frame, Kind
 
 _SINKS_MAX = 16
-_SHOWN = 16
-"""Bytes told of each where data differs."""
 
 
 class Refused(Exception):
@@ -25,28 +24,6 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class _Sink:
-    """What SINK has received so far, and where that first differed from what it must be."""
-
-    def __init__(self, seed: int, total: int) -> None:
-        self.came = 0
-        self.wrong: dict[str, Any] | None = None
-        self._data = Seeded(seed, total)
-
-    @property
-    def whole(self) -> bool:
-        return self.came >= self._data.total
-
-    def take(self, piece: bytes) -> None:
-        if self.wrong is None and not self._data.holds(self.came, piece):
-            expected = self._data.piece(self.came, len(piece))
-            pairs = enumerate(zip(expected, piece, strict=False))
-            at = next((place for place, (want, got) in pairs if want != got), len(expected))
-            shown = expected[at : at + _SHOWN].hex(), piece[at : at + _SHOWN].hex()
-            self.wrong = {"at": self.came + at, "expected": shown[0], "seen": shown[1]}
-        self.came += len(piece)
 
 
 class Session:
@@ -64,7 +41,7 @@ class Session:
         self._in_guest = in_guest
         self._digest = digest
         self._agent_facts = agent_facts
-        self._sinks: dict[int, _Sink] = {}
+        self._sinks: dict[int, Sink] = {}
         self._lock = threading.Lock()
         self._containers: dict[int, Container] = {}
         self._clients_left = 0
@@ -92,7 +69,7 @@ class Session:
     def run(self) -> None:
         """Read, decode, do, until the channel is over."""
         self._channel.watch(self._client_left)
-        decoder = Decoder()
+        decoder = Decoder(take=self._take)
         try:
             while count := self._channel.read(decoder.room(), decoder.lacks):
                 for frame in decoder.filled(count):
@@ -168,7 +145,7 @@ class Session:
         wish = _fields(frame, seed=0, bytes=0)
         if len(self._sinks) >= _SINKS_MAX:  # left open by clients that went away on a serial port
             del self._sinks[next(iter(self._sinks))]
-        self._sinks[frame.request] = _Sink(wish["seed"], wish["bytes"])
+        self._sinks[frame.request] = Sink(wish["seed"], wish["bytes"])
         self._widen(wish["bytes"])
         self._finish_sink(frame.request)
 
@@ -178,6 +155,15 @@ class Session:
             raise Refused("no-sink", "DATA for a request that is no open SINK")
         sink.take(frame.payload)
         self._finish_sink(frame.request)
+
+    def _take(self, kind: int, request: int, payload: memoryview) -> bool:
+        """A large piece of a sink, where it lies."""
+        sink = self._sinks.get(request) if kind == Kind.DATA else None
+        if sink is None:
+            return False
+        sink.take(payload)
+        self._finish_sink(request)
+        return True
 
     def _widen(self, total: int) -> None:
         if total >= BULK:

@@ -13,6 +13,7 @@ skips up to its length at a time: both ends look at every byte of every frame fo
 
 import struct
 import zlib
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -30,6 +31,11 @@ _LAST_KIND = 0x7F
 _SHORTEST = _HEADER.size + _CRC.size
 _SMALL = 1024
 """Up to here a copy of a payload is cheaper than a part of its own."""
+_LENT = 65536
+"""From here on a payload is offered in place: a copy costs a pass over it, which an emulated CPU feels."""
+
+Taker = Callable[[int, int, memoryview], bool]
+"""Given kind, request and payload, takes the payload now and returns True, or wants the frame: False."""
 
 
 class Kind(IntEnum):
@@ -120,10 +126,16 @@ class Decoder:
     Read into `room`, then tell `filled`; or `feed` what was read elsewhere. It holds at most one frame, that
     is `max_payload` bytes, and what one read brought. Its buffer is used again and again: fresh memory costs
     a page fault for every 4 KiB, which in an emulated guest is more than all else that is done with them.
+
+    `take` is offered each large payload where it lies, in the order of the frames; the memory is used again
+    when it returns. A frame that it took is not among those found.
     """
 
-    def __init__(self, max_payload: int = MAX_PAYLOAD, room: int = ROOM) -> None:
+    def __init__(
+        self, max_payload: int = MAX_PAYLOAD, room: int = ROOM, take: Taker = lambda *_: False
+    ) -> None:
         self._max_payload = max_payload
+        self._offer = take
         self._raw = bytearray(room)
         self._start = self._end = 0  # what of `_raw` is of the link, and not taken yet
         self._body = bytearray()  # of the present frame, up to the last SYNC in it, without the stuffing
@@ -262,8 +274,11 @@ class Decoder:
         last = self._total - _CRC.size
         crc = zlib.crc32(view[:last], zlib.crc32(bytes((self._kind,))))
         if crc == _CRC.unpack_from(view, last)[0]:
-            request, _ = _HEADER.unpack_from(view)
-            found.append(Frame(self._kind, request, bytes(view[_HEADER.size : last])))
+            request, length = _HEADER.unpack_from(view)
+            payload = view[_HEADER.size : last]
+            # those found are not done yet, and come before this one
+            if found or length < _LENT or not self._offer(self._kind, request, payload):
+                found.append(Frame(self._kind, request, bytes(payload)))
             self._pass(end - start)
             self._leave()
         else:  # perhaps torn within its last bytes: they may already be the next one's SYNC

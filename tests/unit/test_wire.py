@@ -276,3 +276,33 @@ def test_seeded_bytes_are_the_same_on_every_python() -> None:
 def test_seeded_pieces_are_of_some_size() -> None:
     with pytest.raises(ValueError, match="positive"):
         next(stream(1, 10, 0))
+
+
+def test_a_large_payload_can_be_taken_in_place() -> None:
+    taken: list[tuple[int, int, bytes]] = []
+
+    def take(kind: int, request: int, payload: memoryview) -> bool:
+        if request == 9:
+            return False
+        taken.append((kind, request, bytes(payload)))
+        return True
+
+    large = bytes(range(256)) * 400
+    decoder = Decoder(take=take)
+    assert decoder.feed(encode(Frame(Kind.DATA, 1, large)) + encode(Frame(Kind.DATA, 2, large))) == []
+    assert taken == [(Kind.DATA, 1, large), (Kind.DATA, 2, large)]
+    assert decoder.feed(encode(Frame(Kind.DATA, 9, large))) == [Frame(Kind.DATA, 9, large)]
+
+
+def test_what_is_taken_in_place_never_overtakes_another_frame() -> None:
+    taken: list[int] = []
+
+    def take(_kind: int, request: int, _payload: memoryview) -> bool:
+        taken.append(request)
+        return True
+
+    data = encode(Frame(Kind.ECHO, 1, b"first")) + encode(Frame(Kind.DATA, 2, bytes(70000)))
+    decoder = Decoder(room=len(data), take=take)
+    decoder.room()[: len(data)] = data
+    assert [f.request for f in decoder.filled(len(data)) if isinstance(f, Frame)] == [1, 2]
+    assert taken == []
