@@ -12,8 +12,8 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from harness.host.flocks import taken
 from harness.host.paths import cache_root
 from harness.model.deadline import Deadline, until
 
@@ -55,14 +55,6 @@ def admitted(most: int, folder: Path | None = None) -> Iterator[float]:
         turn = stack.enter_context((folder / "line").open("a"))
         fcntl.flock(turn, fcntl.LOCK_EX)
         files = [stack.enter_context((folder / str(number)).open("a")) for number in range(most)]
-        until(lambda: any(map(_taken, files)), Deadline(None), f"one of {most} places for VMs on this host")
+        until(lambda: any(map(taken, files)), Deadline(None), f"one of {most} places for VMs on this host")
         fcntl.flock(turn, fcntl.LOCK_UN)
         yield time.monotonic() - begun
-
-
-def _taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.host import kernel
+from harness.host.asking import ask
 from harness.host.kata_toml import Configuration, Document, Keys
-from harness.host.speed import slowness
 
 GO_PATHS = (
     "/etc/kata-containers/configuration.toml",
@@ -89,29 +89,13 @@ class Found(NamedTuple):
     default: bool = True
 
 
-def _ask(argv: Sequence[str]) -> str:
-    """What a program prints.
-
-    :raise OSError, subprocess.SubprocessError: it doesn't run, fails or hangs.
-    """
-    return subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=True,
-        timeout=20 * slowness(),
-    ).stdout
-
-
 @dataclass(frozen=True)
 class Host:
     """Where to look. `root` is "/", and `ask` runs programs, but in tests."""
 
     environment: Mapping[str, str]
     root: Path = Path("/")
-    ask: Callable[[Sequence[str]], str] = _ask
+    ask: Callable[[Sequence[str]], str] = ask
 
     def find(self) -> Found:
         """The file that Kata reads, unless containerd's ``ConfigPath`` (not looked at) names another."""

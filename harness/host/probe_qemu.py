@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.host import asking
 from harness.host.finding import Finding, Verdict
-from harness.host.speed import slowness
 from harness.model.spec import Qemu
 
 DEVICES = ("vhost-vsock-pci", "virtserialport", "virtconsole", "isa-serial")
@@ -28,16 +27,7 @@ def ask(qemu: Qemu, *arguments: str) -> str:
     :raise OSError: it can't be started.
     :raise subprocess.SubprocessError: it fails or hangs.
     """
-    return subprocess.run(
-        [*qemu.argv, *arguments],
-        env={**os.environ, **qemu.env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=True,
-        timeout=20 * slowness(),
-    ).stdout
+    return asking.ask([*qemu.argv, *arguments], qemu.env)
 
 
 @dataclass(frozen=True)

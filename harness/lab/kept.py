@@ -22,6 +22,7 @@ from typing import IO
 
 import msgspec
 
+from harness.host.flocks import held, taken
 from harness.host.paths import Cache, cache_root
 from harness.lab.address import client_config
 from harness.lab.lab import Lab, LabImages
@@ -94,7 +95,7 @@ class Keep:
         except (FileNotFoundError, NotADirectoryError):
             return None
         with file:
-            if not _held(file):
+            if not held(file):
                 return None
             data = file.read()
         try:
@@ -136,7 +137,7 @@ class Keep:
         """Whether somebody boots or ends a lab right now."""
         try:
             with (self.root / "changing.lock").open() as lock:
-                return _held(lock)
+                return held(lock)
         except OSError:
             return False
 
@@ -157,7 +158,7 @@ class Keep:
             number = os.open(self.root / "used.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with os.fdopen(number, "r+") as lock:
                 try:
-                    until(lambda: _taken(lock), Deadline(_LOOKS_TAKE), "the kept lab")
+                    until(lambda: taken(lock), Deadline(_LOOKS_TAKE), "the kept lab")
                 except DeadlinePassed:
                     yield Loan(None, "another run uses the kept lab")
                     return
@@ -170,7 +171,7 @@ class Keep:
         """The process that has borrowed the lab, None if nobody has."""
         try:
             with (self.root / "used.lock").open() as lock:
-                word = lock.read() if _held(lock) else ""
+                word = lock.read() if held(lock) else ""
         except OSError:
             return None
         return int(word) if word.isdecimal() else None
@@ -190,23 +191,6 @@ class Keep:
 def ids(images: LabImages) -> dict[str, str]:
     """The ids of a lab's images by name."""
     return {image.name: image.id for image in (images.qemu, images.lab, *images.guests)}
-
-
-def _held(file: IO[str] | IO[bytes]) -> bool:
-    """Whether another open file holds the flock. Looking disturbs nobody: looks are shared locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _decode(kind: type, value: object) -> object:

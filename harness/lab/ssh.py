@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import os
 import shlex
 import socket
 import stat
-import tarfile
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -17,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import paramiko
 
+from harness.host.archive import unpack
 from harness.lab.address import Address
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
@@ -188,9 +187,7 @@ class Ssh:
                 f"{self.address}: fetching {source}: {err.read().decode(errors='replace')}"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Debian 12's Python 3.11.2
-            tar.extractall(folder)
+        unpack(data, folder)
 
     @contextlib.contextmanager
     def held_folder(self, folder: PurePosixPath) -> Iterator[None]:

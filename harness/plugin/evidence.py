@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tarfile
 from collections.abc import Generator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.host.archive import packed, unpack
 from harness.plugin.bench import Bench
 
 FOLDER = pytest.StashKey[Path]()
@@ -35,7 +35,7 @@ class Packing:
         if call.when == "teardown" and folder is not None and folder.is_dir():
             results = Bench.of(item.config).results
             if sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) <= MOST:
-                setattr(report, _ATTRIBUTE, packed(results, folder))
+                setattr(report, _ATTRIBUTE, packed(folder, str(folder.relative_to(results))))
                 shutil.rmtree(folder)
         return report
 
@@ -57,22 +57,3 @@ class Unpacking:
             unpack(data, self._results)
         except (OSError, tarfile.TarError) as error:
             self._notes.append(f"{report.nodeid}: its evidence is lost: {error}")
-
-
-def packed(results: Path, folder: Path) -> bytes:
-    """`folder`, in `results`, as a tar archive."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.add(folder, arcname=str(folder.relative_to(results)))
-    return out.getvalue()
-
-
-def unpack(data: bytes, results: Path) -> None:
-    """Lay out in `results` what `packed` made; nothing gets out of it.
-
-    :raise OSError: when that fails.
-    :raise tarfile.TarError: it is no such archive.
-    """
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Debian 12's Python 3.11.2
-        tar.extractall(results)

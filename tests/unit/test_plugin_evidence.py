@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.host import archive
 from harness.plugin import evidence
 from tests.unit.test_report_run import made, run
 
@@ -20,7 +21,7 @@ def test_what_is_packed_is_laid_out_again(tmp_path: Path) -> None:
     (there / "item/trace.jsonl").write_text("{}\n")
     (there / "item/pod-1/console.log").write_bytes(b"\0Linux")
     (there / "other").mkdir()
-    evidence.unpack(evidence.packed(there, there / "item"), here)
+    archive.unpack(archive.packed(there / "item", "item"), here)
     found = {str(path.relative_to(here)): path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert found == {"item/trace.jsonl": b"{}\n", "item/pod-1/console.log": b"\0Linux"}
 
@@ -34,14 +35,14 @@ def test_nothing_gets_out_of_the_results_folder(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("../outside"))
     (tmp_path / "results").mkdir()
     with pytest.raises(tarfile.TarError):
-        evidence.unpack(out.getvalue(), tmp_path / "results")
+        archive.unpack(out.getvalue(), tmp_path / "results")
     assert not (tmp_path / "outside").exists()
 
 
 def test_what_can_not_be_written_is_said_and_ends_no_run(tmp_path: Path) -> None:
     (tmp_path / "item").mkdir()
     notes: list[str] = []
-    data = evidence.packed(tmp_path, tmp_path / "item")
+    data = archive.packed(tmp_path / "item", "item")
     report = SimpleNamespace(nodeid="x::vsock", vsock_harness_evidence=data)
     (tmp_path / "file").touch()
     evidence.Unpacking(tmp_path / "file", notes).pytest_runtest_logreport(report)
