@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.judge.ends import ends_of
+from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
 from harness.model.expect import Bounds, Word
 from harness.model.plan import Plan
 from harness.model.trace import Event
-from harness.model.verdict import ClientEnd, Outcome, Tally, Verdict
+from harness.model.verdict import ClientEnd, Outcome, Slowed, Tally, Verdict
 
 
 def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
@@ -34,6 +35,8 @@ def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
         of = [end for end in ends if not tally.name or end.client.rpartition("/")[0] == tally.name]
         differences += (f"{plan.link}: {text}" for text in _count_differences(tally, of))
     differences += (f"{plan.link}: {text}" for text in _fact_differences(plan, by_name))
+    slow = slowed(plan, trace)
+    differences += (f"{plan.link}: {text}" for text in _slow_differences(slow))
     return Verdict(
         scenario=plan.scenario,
         claim=plan.claim,
@@ -43,6 +46,7 @@ def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
         groups=groups,
         differences=tuple(differences),
         ends=ends,
+        slowed=slow,
     )
 
 
@@ -105,3 +109,10 @@ def _fact_differences(plan: Plan, ends: dict[str, ClientEnd]) -> Iterator[str]:
                     yield f"fact {name} of {client} is {seen or 'not reported'}, expected {wanted}"
             if not told:
                 yield f"fact {name} of group {group.name}: nobody reported it, expected {wanted}"
+
+
+def _slow_differences(slow: Sequence[Slowed]) -> Iterator[str]:
+    for one in slow:
+        if not one.fits:
+            because = one.why or one.by
+            yield f"slowdown: {one}, expected {one.expected} ×; {because}"

@@ -31,7 +31,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min: int = 0
     max: int | None = None
 
-    def __contains__(self, count: int) -> bool:
+    def __contains__(self, count: float) -> bool:
         return self.min <= count and (self.max is None or count <= self.max)
 
     def __str__(self) -> str:
@@ -45,6 +45,17 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 Counts: TypeAlias = dict[Word, Bounds]
 
 
+class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group is `bounds` times as slow as the group `against`, which did the like without the load.
+
+    By the medians of their round trips where both have `ping` steps, else by the bytes that a client moves in
+    a second (`echo`, `send`, `receive`, `flood`).
+    """
+
+    against: str
+    bounds: Bounds
+
+
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one link is expected to show. Words left out of the file are already filled in.
 
@@ -52,8 +63,10 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
     No other word is missing.
     `facts`: group → fact's name → value; every client of the group must have reported it so.
+    `slowdown`: by the group that is slowed down.
     """
 
     totals: Counts | None = None
     groups: dict[str, Counts] | None = None
     facts: dict[str, dict[str, str]] = {}
+    slowdown: dict[str, Slowdown] = {}

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from harness.model import written
 from harness.model.check import check
 from harness.model.document import Node, Problems
-from harness.model.expect import ENDS, Bounds, Counts, Expectation, Word
+from harness.model.expect import ENDS, Bounds, Counts, Expectation, Slowdown, Word
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
-from harness.model.steps import OpenDevice
+from harness.model.steps import BULK, OpenDevice, Ping
+
+_BESIDE = ("facts", "slowdown")
+"""Keys that count no clients."""
 
 
 def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: str) -> Expectation:
@@ -22,17 +26,17 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
     """
     by_name = {group.name: group for group in groups}
     if not isinstance(node.value, dict):
-        problems.add(node.mark, f"{name} must be a mapping, not {node.kind}", (*Word, "facts", *by_name))
+        problems.add(node.mark, f"{name} must be a mapping, not {node.kind}", (*Word, *_BESIDE, *by_name))
         return Expectation()
     words = {key: value for key, value in node.value.items() if key in tuple(Word)}
     named = {key: value for key, value in node.value.items() if key in by_name}
     for key in node.value:
-        if key not in words and key not in named and key != "facts":
-            problems.unknown(node.keys[key], "word or group", key, (*Word, "facts", *by_name))
+        if key not in words and key not in named and key not in _BESIDE:
+            problems.unknown(node.keys[key], "word or group", key, (*Word, *_BESIDE, *by_name))
             return Expectation()
     if not _one_form(node, words, named, by_name, problems, name):
         return Expectation()
-    facts = node.value.get("facts")
+    facts, slowdown = (node.value.get(key) for key in _BESIDE)
     return Expectation(
         totals=_counts(node, words, sum(group.count for group in groups), problems, name) if words else None,
         groups={
@@ -42,6 +46,7 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
         if named
         else None,
         facts=_facts(facts, by_name, problems, f"facts of {name}") if facts else {},
+        slowdown=_slowdown(slowdown, by_name, problems, f"slowdown of {name}") if slowdown else {},
     )
 
 
@@ -141,3 +146,44 @@ def _facts(
             problems.add(value.mark, what)
         found[key] = msgspec.convert(value.plain(), dict[str, str])
     return found
+
+
+def _slowdown(
+    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
+) -> dict[str, Slowdown]:
+    if not isinstance(node.value, dict) or not node.value:
+        problems.add(node.mark, f"{name} must be a mapping by group, not {node.kind}", groups)
+        return {}
+    found: dict[str, Slowdown] = {}
+    for key, value in node.value.items():
+        if key not in groups:
+            problems.unknown(node.keys[key], "group", key, groups)
+            continue
+        before = len(problems)
+        check(value, shape_of(written.Slowdown), problems, f"{name} of {key}")
+        if len(problems) == before:
+            given = msgspec.convert(value.plain(), written.Slowdown)
+            low = 0 if given.min is UNSET else given.min
+            high = None if given.max is UNSET else given.max
+            found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high))
+            _comparable(value, groups[key], found[key], groups, problems)
+    return found
+
+
+def _comparable(
+    node: Node, group: GroupPlan, wanted: Slowdown, groups: Mapping[str, GroupPlan], problems: Problems
+) -> None:
+    """There are bounds, and another group that does something of which both have a pace."""
+    low, high = wanted.bounds.min, wanted.bounds.max
+    if not low and high is None:
+        problems.add(node.mark, "a slowdown needs 'min', 'max' or both")
+    elif high is not None and low > high:
+        problems.add(node.mark, f"slowdown: min {low} is more than max {high}")
+    others = {name: other for name, other in groups.items() if name != group.name}
+    if wanted.against not in others:
+        problems.unknown(node.at("against").mark, "group", wanted.against, others)
+        return
+    both = (group, others[wanted.against])
+    if not any(all(any(isinstance(s, kind) for s in of.workload) for of in both) for kind in (Ping, BULK)):
+        what = f"groups {group.name!r} and {wanted.against!r} have no step alike to be compared by"
+        problems.add(node.at("against").mark, what, ("ping in both", "echo, send, receive or flood in both"))

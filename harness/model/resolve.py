@@ -34,6 +34,7 @@ STEP_TYPES: dict[str, type[Any]] = {
         steps.OpenDevice,
         steps.AskAndLeave,
         steps.StopReading,
+        steps.Flood,
         steps.WaitFor,
         steps.Containers,
         steps.Leave,

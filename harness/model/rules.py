@@ -12,9 +12,9 @@ from harness.model.resolve import WrittenGroup, word_of
 from harness.model.steps import Moment
 from harness.model.written import Where
 
-LAST = ("leave", "ask-and-leave", "stop-reading")
+LAST = ("leave", "ask-and-leave", "stop-reading", "flood")
 LEAVES = ("leave", "ask-and-leave")
-RESERVED = (*Word, "facts", *Where)
+RESERVED = (*Word, "facts", "slowdown", *Where)
 
 
 def groups_of(file: written.File, root: Node, problems: Problems) -> list[WrittenGroup]:

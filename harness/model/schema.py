@@ -146,6 +146,7 @@ def _expectation(definitions: Json) -> None:
     count = _of(shape_of(written.Count), definitions)
     words = {word: {"description": help_, **count} for word, help_ in WORDS.items()}
     facts = _of(shape_of(dict[str, written.FactValues]), definitions)
+    slowdown = _of(shape_of(dict[str, written.Slowdown]), definitions)
     definitions["Counts"] = {
         "description": "how many clients of one group end in which way",
         "type": "object",
@@ -154,9 +155,13 @@ def _expectation(definitions: Json) -> None:
         "minProperties": 1,
     }
     definitions["Expectation"] = {
-        "description": "counts of all clients together, or of each group; and facts. A word left out means 0",
+        "description": "counts of all clients or of each group; facts; slowdown. A word left out means 0",
         "type": "object",
-        "properties": {**words, "facts": {"description": "group → fact → value", **facts}},
+        "properties": {
+            **words,
+            "facts": {"description": "group → fact → value", **facts},
+            "slowdown": {"description": "group → against which other group, and how much", **slowdown},
+        },
         "additionalProperties": {"$ref": "#/$defs/Counts"},
         "minProperties": 1,
     }

@@ -20,6 +20,13 @@ class Moment(StrEnum):
     ENDED = "ended"  # its process is no more, in whatever way
 
 
+class Way(StrEnum):
+    """Which way a flood goes."""
+
+    ECHO = "echo"  # to the guest and back
+    RECEIVE = "receive"  # from the guest
+
+
 class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
     """What all steps share."""
 
@@ -116,6 +123,17 @@ class StopReading(_Step, frozen=True, kw_only=True, tag="stop-reading"):
     bytes: int
 
 
+class Flood(_Step, frozen=True, kw_only=True, tag="flood"):
+    """Echo or receive seeded bytes as fast as it goes, until `bytes` came or the scenario is over.
+
+    Always the last step: from the first bytes that came the client holds, and goes on meanwhile.
+    """
+
+    op: ClassVar[str] = "flood"
+    bytes: int
+    way: Way = Way.ECHO
+
+
 class WaitFor(_Step, frozen=True, kw_only=True, tag="wait-for"):
     """Wait until `event` holds for every client of `group`; the coordinator tells."""
 
@@ -148,8 +166,12 @@ Step: TypeAlias = (
     | OpenDevice
     | AskAndLeave
     | StopReading
+    | Flood
     | WaitFor
     | Containers
     | Leave
 )
 """Any step."""
+
+BULK = (Echo, Send, Receive, Flood)
+"""Steps that move bytes, which are counted."""

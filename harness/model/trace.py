@@ -32,6 +32,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `at` is CLOCK_MONOTONIC seconds on the host that ran the clients, so all clients of a run share it.
     `client` is ``group/index``. `step` is the index into the group's workload, -1 outside any step.
+    `trips`: with the answer of a `ping`, what each round trip took, in µs, in their order
+    (`harness.model.trips` says how many are kept).
     """
 
     at: float
@@ -40,4 +42,5 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     step: int = -1
     op: str = ""
     bytes: int = 0
+    trips: tuple[int, ...] = ()
     detail: dict[str, str | int | float | bool | None] = {}

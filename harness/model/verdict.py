@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from harness.model.claims import Claim
-from harness.model.expect import ENDS, Counts, Word
+from harness.model.expect import ENDS, Bounds, Counts, Word
 from harness.model.link import Link
 
 
@@ -43,6 +43,30 @@ class ClientEnd(msgspec.Struct, frozen=True, kw_only=True):
         return self.end is word
 
 
+class Slowed(msgspec.Struct, frozen=True, kw_only=True):
+    """How many times slower `group` was than `against`; None where it can't be said, and `why` says why not.
+
+    `by` is what was compared, with both figures: ``round trips 2.1 ms, then 107 ms``.
+    """
+
+    group: str
+    against: str
+    times: float | None
+    expected: Bounds
+    by: str = ""
+    why: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is as expected."""
+        return self.times is not None and not self.why and self.times in self.expected
+
+    def __str__(self) -> str:
+        """Such as ``beside 51 times as slow as alone``."""
+        seen = "not known how much slower than" if self.times is None else f"{self.times:.3g} × as slow as"
+        return f"{self.group} {seen} {self.against}"
+
+
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Clients counted by each word, and what was expected; `name` is a group's, or empty for all."""
 
@@ -75,7 +99,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one scenario on one link.
 
     `total` counts all clients, `groups` each group, in the plan's order; what the scenario states of the two
-    has `expected`. `differences`: each in words a reader understands; empty if and only if passed.
+    has `expected`. `slowed`: each slowdown that is expected. `differences`: each in words a reader
+    understands; empty if and only if passed.
     """
 
     scenario: str
@@ -86,6 +111,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Tally, ...]
     differences: tuple[str, ...]
     ends: tuple[ClientEnd, ...]
+    slowed: tuple[Slowed, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -19,7 +19,7 @@ from harness.model.link import Link
 from harness.model.plan import Boot, Connection, Schedule
 from harness.model.shape import Limits, Written
 from harness.model.size import PATTERN, guess_size
-from harness.model.steps import Moment
+from harness.model.steps import Moment, Way
 
 MAX_CLIENTS = 1000
 """Clients of one group; the agent's listen backlog refuses what exceeds it."""
@@ -135,6 +135,15 @@ class StopReading(Written, frozen=True, kw_only=True):
     bytes: Size
 
 
+class Flood(Written, frozen=True, kw_only=True):
+    """Echo or receive bulk as fast as it goes, until so much came or all others are done. Last step."""
+
+    bytes: Size
+    way: Annotated[
+        Way, Limits(help="echo: to the guest and back; receive: from the guest, which never waits for more")
+    ] = Way.ECHO
+
+
 class WaitFor(Written, frozen=True, kw_only=True):
     """Wait until every client of another group has left, holds (or has left), or has ended."""
 
@@ -168,6 +177,7 @@ class Step(Written, frozen=True, kw_only=True):
     open_device: OpenDevice | UnsetType = UNSET
     ask_and_leave: AskAndLeave | UnsetType = UNSET
     stop_reading: StopReading | UnsetType = UNSET
+    flood: Flood | UnsetType = UNSET
     wait_for: WaitFor | UnsetType = UNSET
     containers: Containers | UnsetType = UNSET
     leave: Leave | UnsetType = UNSET
@@ -200,6 +210,16 @@ class Range(Written, frozen=True, kw_only=True):
 Count: TypeAlias = Annotated[
     Annotated[int, Limits(low=0)] | Range, Limits(name="Count", help="a number, or its least and most")
 ]
+
+
+class Slowdown(Written, frozen=True, kw_only=True):
+    """How many times slower than another group, `min` to `max`: by median round trip, or else by bytes."""
+
+    against: Annotated[str, Limits(help="the group that did the like without the load")]
+    min: Annotated[int, Limits(low=1)] | UnsetType = UNSET
+    max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
+
+
 FactValues: TypeAlias = dict[FactName, str]
 
 

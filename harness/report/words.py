@@ -81,20 +81,21 @@ def cut(text: str, most: int) -> str:
 
 
 def expected(plan: Plan | None, verdict: Verdict) -> str:
-    """What the scenario states of this link; the facts last."""
+    """What the scenario states of this link; facts and slowdowns last."""
     facts = plan.expect.facts if plan else {}
+    slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
     told = (f"{name} {value}" for group in facts.values() for name, value in group.items())
-    return "; ".join([verdict.expected, *([", ".join(told)] if facts else [])])
+    return "; ".join([verdict.expected, *([", ".join(told)] if facts else []), *slow])
 
 
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
-    """What was counted, in the terms of what is expected; the facts last.
+    """What was counted, in the terms of what is expected; facts and slowdowns last.
 
     `brief` leaves out what goes without saying: that all who were served are intact, and zeros.
     """
     tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
     parts = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
-    facts = tuple(_facts(plan, verdict))
+    facts = (*_facts(plan, verdict), *(Count(str(one), one.fits) for one in verdict.slowed))
     return [*parts, *([Part("", facts)] if facts else [])]
 
 
@@ -159,5 +160,6 @@ def _step(step: Step) -> str:
     parts = [step.op]
     parts += [size(given["bytes"])] if "bytes" in given else []
     parts += [str(given[name]) for name in ("name", "running", "group", "event") if name in given]
+    parts += [f"({given['way']})"] if "way" in given else []
     parts += [f"× {given['times']}"] if given.get("times", 1) > 1 else []
     return " ".join(parts)

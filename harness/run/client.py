@@ -1,9 +1,11 @@
 """A client process: does one client's workload on its connection and tells the coordinator what it sees.
 
 STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
-bytes sent and received in the step), ANSWERED with what was compared; `leave` has none of these, and
-`ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round trips can be made meanwhile, or
-LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and REFUSED are the last.
+bytes sent and received in the step), ANSWERED with what was compared (of a `ping`, what each trip took);
+`leave` has none of these, and `ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round
+trips can be made meanwhile, or LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and
+REFUSED are the last. A `flood` is ANSWERED, and its client holds, from its first bytes on; PROGRESS goes on,
+and has `through` when all bytes have come.
 
 Who reads another's reply on a shared connection is WRONG, not STALE: there it is the garbling itself.
 """
@@ -24,7 +26,7 @@ from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garble
 from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
-from harness.model.steps import AskAndLeave, Leave, Step, StopReading
+from harness.model.steps import AskAndLeave, Flood, Leave, Ping, Step, StopReading
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.control import Begin, Role
@@ -153,8 +155,9 @@ class _Client:
         self._step, self._op = -1, ""
         if self._begin.leave or isinstance(last, Leave | AskAndLeave):
             self._leave()
-        pings = self._begin.role is Role.ALONE and not isinstance(last, StopReading)
-        self._tell(What.HOLDING, pings=pings)
+        if not isinstance(last, Flood):
+            pings = self._begin.role is Role.ALONE and not isinstance(last, StopReading)
+            self._tell(What.HOLDING, pings=pings)
         self._hold(steps)
 
     def _hold(self, steps: Steps) -> None:
@@ -182,11 +185,35 @@ class _Client:
         self._start = (self._tap.sent, self._tap.received)
         self._told = 0
         self._tell(What.ASKED)
+        if isinstance(step, Flood):
+            self._flood(steps, step)
+            return
         detail = self._guarded(lambda: steps.do(self._step, step, self._fact, self._wait_for_go))
         if isinstance(step, AskAndLeave):
             self._until_read()
         else:
-            self._tell(What.ANSWERED, **detail)
+            self._say(What.ANSWERED, detail, steps.trips if isinstance(step, Ping) else ())
+
+    def _flood(self, steps: Steps, step: Flood) -> None:
+        """Hold as soon as the first bytes came, go on until all did, or until told to leave."""
+        begun = False
+        orders = select.poll()
+        orders.register(self._pipe, select.POLLIN)
+
+        def moved(_: int) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._tell(What.ANSWERED, asked=step.bytes)
+                if not self._begin.leave:
+                    self._tell(What.HOLDING, pings=False)
+            if orders.poll(0):
+                self._leave()
+
+        self._guarded(lambda: steps.flood(self._step, step, moved))
+        assert self._tap is not None
+        sent, received = self._tap.sent - self._start[0], self._tap.received - self._start[1]
+        self._tell(What.PROGRESS, sent=sent, received=received, through=True)
 
     def _until_read(self) -> None:
         """Wait until what was asked has been read: QEMU drops what it has not read when a client leaves.
@@ -230,6 +257,9 @@ class _Client:
             self._tell(What.PROGRESS, sent=sent, received=received)
 
     def _tell(self, what: What, **detail: Value) -> None:
+        self._say(what, detail)
+
+    def _say(self, what: What, detail: Detail, trips: tuple[int, ...] = ()) -> None:
         moved = 0
         if self._tap is not None and self._step >= 0:
             moved = self._tap.sent + self._tap.received - sum(self._start)
@@ -240,6 +270,7 @@ class _Client:
             step=self._step,
             op=self._op,
             bytes=moved,
+            trips=trips,
             detail=detail,
         )
         try:

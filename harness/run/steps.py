@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 
 from harness.agent.seeded import stream
@@ -14,6 +15,7 @@ from harness.model.steps import (
     Containers,
     Echo,
     Finish,
+    Flood,
     Leave,
     OpenDevice,
     Ping,
@@ -24,7 +26,9 @@ from harness.model.steps import (
     Step,
     StopReading,
     WaitFor,
+    Way,
 )
+from harness.model.trips import kept, quantile
 
 Value = str | int | float | bool | None
 Detail = dict[str, Value]
@@ -65,6 +69,8 @@ class Steps:
         self._client = client
         self._slowness = slowness
         self._containers: dict[str, Container] = {}
+        self.trips: tuple[int, ...] = ()
+        """Of the last `ping` step, as in `Event.trips`."""
 
     def do(self, index: int, step: Step, fact: Callable[[Detail], None], wait: Callable[[], None]) -> Detail:
         """Do `step`; return what was compared.
@@ -78,9 +84,7 @@ class Steps:
             case Echo():
                 return self._echo(seed, step)
             case Ping():
-                for _ in range(step.times):
-                    self.ping()
-                return {"times": step.times}
+                return self._pings(step.times)
             case Send():
                 self._agent.send(seed, step.bytes)
                 return {"bytes": step.bytes, "seed": seed}
@@ -102,7 +106,7 @@ class Steps:
             case WaitFor():
                 wait()
                 return {}
-            case Leave():
+            case Leave() | Flood():
                 return {}
             case Run() | Start() | Finish():
                 return self._container(step)
@@ -110,6 +114,25 @@ class Steps:
     def ping(self) -> None:
         """The smallest round trip: an echo of eight bytes."""
         self._agent.echo(b"ping\r\n\0\xff")
+
+    def flood(self, index: int, step: Flood, moved: Callable[[int], None]) -> None:
+        """Move and compare all of `step`, as fast as it goes. `moved` is called whenever some came."""
+        seed = seed_for(self._scenario, self._client, index)
+        if step.way is Way.RECEIVE:
+            self._agent.receive(seed, step.bytes, on_progress=moved)
+            return
+        for piece in stream(seed, step.bytes, ECHO_PIECE):
+            self._agent.echo(piece, on_progress=moved)
+
+    def _pings(self, times: int) -> Detail:
+        """Round trips, one after the other, each timed."""
+        trips = []
+        for _ in range(times):
+            start = time.monotonic_ns()
+            self.ping()
+            trips.append((time.monotonic_ns() - start) // 1000)
+        self.trips = kept(trips)
+        return {"times": times, "p50 ms": quantile(trips, 0.5) / 1000, "p99 ms": quantile(trips, 0.99) / 1000}
 
     def _echo(self, seed: int, step: Echo) -> Detail:
         digest = hashlib.sha256()

@@ -91,6 +91,11 @@ def serving(count: int) -> System:
     return lambda on_link: one_at_a_time(on_link, served=count)
 
 
+def pinging(**slowness: float) -> System:
+    """Groups whose round trips take so many milliseconds."""
+    return lambda on_link: everybody_served(on_link, slowness=slowness)
+
+
 def opening(seen: str) -> System:
     return lambda on_link: right(on_link) if not seen else everybody_served(on_link, second_open=seen)
 
@@ -137,6 +142,8 @@ RED: list[tuple[str, str, System, str]] = [
     ("multiple-clients-stalled", "vsock", one_at_a_time, "group others: served 0 of 4, expected 4"),
     ("multiple-clients-stalled", "virtio-serial", everybody_served, "others: served 4 of 4, expected 0"),
     ("multiple-clients-stalled", "serial-proxy", one_at_a_time, "group others: served 0 of 4, expected 4"),
+    ("multiple-clients-flood", "vsock", pinging(beside=9000), "beside 9e+03 × as slow as alone"),
+    ("multiple-clients-flood", "serial-proxy", pinging(beside=9000), "median round trip 1 ms, then 9e+03 ms"),
     ("pod-diagram", "vsock", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),
     ("pod-diagram", "virtio-serial", everybody_served, "served 2 of 2, expected 1"),
     ("pod-diagram", "serial-proxy", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),

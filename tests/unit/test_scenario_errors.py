@@ -9,10 +9,11 @@ import pytest
 from tests.unit.mistakes import FLAT, GROUPS, mistakes
 
 STEPS = (
-    "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, wait-for, "
-    "containers, leave"
+    "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
+    "wait-for, containers, leave"
 )
 WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
+KEYS = f"{WORDS}, facts, slowdown"
 FILE_KEYS = "title, claim, about, links, long, boot, schedule, drain, clients, workload, expect"
 
 
@@ -163,7 +164,7 @@ SENSE = [
     (
         "served: 8",
         "srved: 8",
-        f"8:11: unknown word or group 'srved'; allowed: {WORDS}, facts, client; did you mean 'served'?",
+        f"8:11: unknown word or group 'srved'; allowed: {KEYS}, client; did you mean 'served'?",
     ),
     (
         "{served: 8}",
@@ -173,7 +174,7 @@ SENSE = [
     (
         "{served: 8}",
         "8",
-        f"8:10: expect of vsock must be a mapping, not the number 8; allowed: {WORDS}, facts, client",
+        f"8:10: expect of vsock must be a mapping, not the number 8; allowed: {KEYS}, client",
     ),
     (
         "{served: 8}",
@@ -302,7 +303,7 @@ IN_GROUPS = [
     (
         ", two: {served",
         ", tow: {served",
-        f"13:29: unknown word or group 'tow'; allowed: {WORDS}, facts, one, two; did you mean 'two'?",
+        f"13:29: unknown word or group 'tow'; allowed: {KEYS}, one, two; did you mean 'two'?",
     ),
 ]
 

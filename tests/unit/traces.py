@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.scenario import Scenario, load
@@ -14,6 +16,7 @@ from harness.model.steps import (
     Containers,
     Echo,
     Finish,
+    Flood,
     Leave,
     OpenDevice,
     Ping,
@@ -55,6 +58,10 @@ class Telling:
         self.plan = plan
         self.events: list[Event] = []
         self._second_open = second_open or SECOND_OPEN[plan.link]
+        self.slowness: dict[str, float] = {
+            group: max(1, wanted.bounds.min) for group, wanted in plan.expect.slowdown.items()
+        }
+        """How many milliseconds a group's round trips take."""
         self._steps = {client: group.workload for group in plan.groups for client in group.clients}
 
     def say(self, client: str, what: What, step: int = -1, op: str = "", **detail: Value) -> Telling:
@@ -84,6 +91,17 @@ class Telling:
             self.say(client, What.FACT, index, step.op, **{"second-open": self._second_open})
         if not isinstance(step, AskAndLeave):
             self.say(client, What.ANSWERED, index, step.op, **compared(step))
+        if isinstance(step, Ping):
+            trip = round(1000 * self.slowness.get(client.rpartition("/")[0], 1))
+            self.events[-1] = msgspec.structs.replace(self.events[-1], trips=(trip,) * step.times)
+
+    def floods(self, **more: Value) -> Telling:
+        """Every flood goes on."""
+        for client, steps in self._steps.items():
+            if isinstance(steps[-1], Flood):
+                moved = 1 << 20
+                self.say(client, What.PROGRESS, len(steps) - 1, "flood", sent=moved, received=moved, **more)
+        return self
 
     def asks(self, client: str, step: int = 0) -> Telling:
         return self.say(client, What.ASKED, step, self._steps[client][step].op)
@@ -119,12 +137,16 @@ def compared(step: Step) -> dict[str, Value]:
     return {}
 
 
-def everybody_served(plan: Plan, second_open: str = "") -> list[Event]:
+def everybody_served(
+    plan: Plan, second_open: str = "", slowness: dict[str, float] | None = None
+) -> list[Event]:
     """All connect and are answered at the same time."""
     telling = Telling(plan, second_open).connects(*plan.clients)
+    telling.slowness |= slowness or {}
     for client in plan.clients:
         telling.works(client)
     still = [client for client in plan.clients if holds(telling.events, client)]
+    telling.floods()
     return (telling.leaves(*still) if plan.drain else telling.ended(*still)).events
 
 

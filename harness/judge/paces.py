@@ -1,0 +1,148 @@
+"""How fast each group was, from the trace alone: round trips, and bytes a second."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from harness.model.expect import Slowdown
+from harness.model.plan import GroupPlan, Plan
+from harness.model.steps import BULK, Flood
+from harness.model.trace import Event, What
+from harness.model.trips import quantile
+from harness.model.verdict import Slowed
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast the clients of `group` were.
+
+    `trips`: what their round trips took, all of them sorted, in seconds. `rates`: of each step that moved
+    bytes, how many a second, in one direction. `begun` and `over`: the first asking and the last answer of
+    these steps, on the trace's clock; a flood is over at the last thing that is known of it.
+    """
+
+    group: str
+    trips: tuple[float, ...]
+    rates: tuple[float, ...]
+    begun: float
+    over: float
+
+    @property
+    def median(self) -> float:
+        """Of the round trips, in seconds.
+
+        :raise ValueError: there were none.
+        """
+        return quantile(self.trips, 0.5)
+
+    @property
+    def rate(self) -> float:
+        """The median client's bytes a second.
+
+        :raise ValueError: none moved any.
+        """
+        if not self.rates:
+            raise ValueError("no bytes moved, so no rate")
+        return statistics.median(self.rates)
+
+
+def paces(plan: Plan, trace: Sequence[Event]) -> tuple[Pace, ...]:
+    """Of each group that made round trips or moved bytes, in the plan's order."""
+    by_client: dict[str, list[Event]] = {}
+    for event in trace:
+        by_client.setdefault(event.client, []).append(event)
+    found = (_pace(group, [by_client.get(client, []) for client in group.clients]) for group in plan.groups)
+    return tuple(pace for pace in found if pace.trips or pace.rates)
+
+
+def slowed(plan: Plan, trace: Sequence[Event]) -> tuple[Slowed, ...]:
+    """Each slowdown that `plan` expects, as `trace` has it."""
+    known = {pace.group: pace for pace in paces(plan, trace)}
+    return tuple(
+        _slowed(name, wanted, known, _through(plan, trace, name))
+        for name, wanted in plan.expect.slowdown.items()
+    )
+
+
+def _slowed(name: str, wanted: Slowdown, known: dict[str, Pace], through: dict[str, float]) -> Slowed:
+    base, loaded = known.get(wanted.against), known.get(name)
+    times: float | None = None
+    by = why = ""
+    if base and loaded and base.trips and loaded.trips:
+        times = loaded.median / base.median
+        by = f"median round trip {_ms(base.median)}, then {_ms(loaded.median)}"
+    elif base and loaded and base.rates and loaded.rates:
+        times = base.rate / loaded.rate
+        by = f"{_kib(base.rate)}, then {_kib(loaded.rate)}"
+    else:
+        missing = [of for of, pace in ((wanted.against, base), (name, loaded)) if pace is None]
+        why = f"nothing is known of {' and '.join(missing)}" if missing else "nothing alike is known of both"
+    early = [client for client, at in through.items() if loaded and at < loaded.over]
+    if not why and early:
+        why = f"the flood of {early[0]} was through before {name} was: it needs more bytes"
+    return Slowed(group=name, against=wanted.against, times=times, expected=wanted.bounds, by=by, why=why)
+
+
+def _through(plan: Plan, trace: Sequence[Event], name: str) -> dict[str, float]:
+    """When the floods of other groups were over because all their bytes were through, by client."""
+    floods = [group for group in plan.groups if group.name != name and isinstance(group.workload[-1], Flood)]
+    clients = {client for group in floods for client in group.clients}
+    return {event.client: event.at for event in trace if event.client in clients and _is_through(event)}
+
+
+def _is_through(event: Event) -> bool:
+    return event.what is What.PROGRESS and bool(event.detail.get("through"))
+
+
+def _pace(group: GroupPlan, clients: Sequence[list[Event]]) -> Pace:
+    trips: list[float] = []
+    rates: list[float] = []
+    times: list[float] = []
+    for events in clients:
+        for event in events:
+            if event.trips:
+                trips += (trip / 1e6 for trip in event.trips)
+                times += (_asked(events, event), event.at)
+        for start, end, moved in _moves(group, events):
+            rates.append(moved / (end - start))
+            times += (start, end)
+    return Pace(
+        group=group.name,
+        trips=tuple(sorted(trips)),
+        rates=tuple(rates),
+        begun=min(times, default=0.0),
+        over=max(times, default=0.0),
+    )
+
+
+def _moves(group: GroupPlan, events: Sequence[Event]) -> Iterator[tuple[float, float, int]]:
+    """Of each step that moved bytes: from when, to when, and how many."""
+    for index, step in enumerate(group.workload):
+        if not isinstance(step, BULK):
+            continue
+        own = [event for event in events if event.step == index]
+        if isinstance(step, Flood):
+            moved = [event for event in own if event.what is What.PROGRESS]
+            ends = [(event, int(event.detail.get("received") or 0)) for event in moved[-1:]]
+        else:
+            done = [event for event in own if event.what is What.ANSWERED]
+            ends = [(event, int(event.detail.get("bytes") or 0)) for event in done[-1:]]
+        for event, count in ends:
+            start = _asked(own, event)
+            if count and start < event.at:
+                yield start, event.at, count
+
+
+def _asked(events: Sequence[Event], answer: Event) -> float:
+    asked = (event.at for event in events if event.what is What.ASKED and event.step == answer.step)
+    return next(asked, answer.at)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"
+
+
+def _kib(rate: float) -> str:
+    return f"{rate / 1024:.3g} KiB/s"

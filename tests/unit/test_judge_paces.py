@@ -1,0 +1,141 @@
+"""Paces from a trace, and slowdowns: what makes one red, and what can't be said."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.judge import judge
+from harness.judge.paces import paces
+from harness.model.expect import Bounds, Slowdown
+from harness.model.plan import Plan
+from harness.model.steps import Echo, Flood, Leave, Ping
+from harness.model.trace import Event, What
+from harness.model.trips import MOST, kept, quantile
+from harness.model.verdict import Slowed, Verdict
+from tests.unit import running
+from tests.unit.running import group
+from tests.unit.traces import Telling, everybody_served, without
+
+PINGS = (
+    group("alone", Ping(times=3), Leave(), count=2),
+    group("flood", Flood(bytes=1 << 30), after="alone"),
+    group("beside", Ping(times=3), count=2, after="flood"),
+)
+ECHOES = (group("alone", Echo(bytes=4096), Leave()), group("beside", Echo(bytes=4096), after="alone"))
+
+
+def expecting(plan: Plan, low: int = 0, high: int | None = None) -> Plan:
+    """The plan with a slowdown of beside against alone, and no word on how clients end."""
+    wanted = Slowdown(against="alone", bounds=Bounds(min=low, max=high))
+    return msgspec.structs.replace(
+        plan, expect=msgspec.structs.replace(plan.expect, totals=None, slowdown={"beside": wanted})
+    )
+
+
+def only(plan: Plan, events: list[Event]) -> Slowed:
+    (found,) = judge(plan, events).slowed
+    return found
+
+
+@pytest.mark.parametrize(("high", "passes"), [(49, False), (50, True), (51, True)])
+def test_a_slowdown_has_a_most(high: int, passes: bool) -> None:
+    plan = expecting(running.plan(*PINGS), high=high)
+    verdict = judge(plan, everybody_served(plan, slowness={"beside": 50}))
+    assert verdict.passed is passes
+    assert verdict.slowed[0].times == 50
+    if not passes:
+        assert verdict.differences == (
+            "virtio-serial: slowdown: beside 50 × as slow as alone, expected at most 49 ×; "
+            "median round trip 1 ms, then 50 ms",
+        )
+
+
+@pytest.mark.parametrize(("low", "passes"), [(50, True), (51, False)])
+def test_a_slowdown_has_a_least(low: int, passes: bool) -> None:
+    plan = expecting(running.plan(*PINGS), low=low)
+    assert judge(plan, everybody_served(plan, slowness={"beside": 50})).passed is passes
+
+
+def test_without_round_trips_bytes_a_second_are_compared() -> None:
+    plan = expecting(running.plan(*ECHOES), high=2)
+    events = everybody_served(plan)
+    asked = next(e for e in events if e.client == "beside/0" and e.what is What.ASKED)
+    events[events.index(asked)] = msgspec.structs.replace(asked, at=asked.at - 0.03)
+    found = only(plan, events)
+    assert found.times == pytest.approx(4)
+    assert found.by == "400 KiB/s, then 100 KiB/s"
+    assert not found.fits
+
+
+@pytest.mark.parametrize("gone", ["alone/0", "beside/0"])
+def test_what_was_never_answered_has_no_slowdown(gone: str) -> None:
+    plan = expecting(running.plan(*ECHOES), high=1000)
+    verdict = judge(plan, without(everybody_served(plan), gone))
+    assert verdict.difference == (
+        "virtio-serial: slowdown: beside not known how much slower than alone, expected at most 1000 ×; "
+        f"nothing is known of {gone.partition('/')[0]}"
+    )
+
+
+def test_a_flood_that_was_over_before_is_no_load() -> None:
+    plan = expecting(running.plan(*PINGS), high=1000)
+    telling = Telling(plan).connects(*plan.clients)
+    for client in ("alone/0", "alone/1", "flood/0", "beside/0"):
+        telling.works(client)
+    telling.floods(through=True)
+    found = only(plan, telling.works("beside/1").events)
+    assert found.times == 1
+    assert not found.fits
+    assert found.why == "the flood of flood/0 was through before beside was: it needs more bytes"
+
+
+def test_a_flood_that_was_over_afterwards_was_a_load() -> None:
+    plan = expecting(running.plan(*PINGS), high=1000)
+    telling = Telling(plan)
+    telling.events = everybody_served(plan)
+    assert only(plan, telling.floods(through=True).events).fits
+
+
+def test_paces_of_every_group_that_did_something() -> None:
+    plan = running.plan(*PINGS, group("idle", Leave()))
+    alone, flood, beside = paces(plan, everybody_served(plan, slowness={"beside": 7}))
+    assert (alone.group, alone.trips, alone.rates) == ("alone", (0.001,) * 6, ())
+    assert (beside.median, beside.group) == (0.007, "beside")
+    assert alone.begun < alone.over <= flood.begun < beside.begun < beside.over <= flood.over
+    assert (flood.group, flood.trips) == ("flood", ())
+    assert flood.rate == pytest.approx((1 << 20) / (flood.over - flood.begun))
+    with pytest.raises(ValueError, match="no round trips"):
+        _ = flood.median
+    with pytest.raises(ValueError, match="no bytes moved"):
+        _ = alone.rate
+
+
+def test_a_verdict_with_slowdowns_comes_back_from_json() -> None:
+    plan = expecting(running.plan(*PINGS), high=1)
+    verdict = judge(plan, everybody_served(plan, slowness={"beside": 50}))
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=3 * MOST))
+def test_what_is_kept_has_the_extremes_and_the_median(trips: list[int]) -> None:
+    few = kept(trips)
+    assert len(few) == min(len(trips), MOST)
+    assert (min(few), max(few)) == (min(trips), max(trips))
+    assert few == tuple(trips) or list(few) == sorted(few)
+    ranked = sorted(trips)
+    around = len(ranked) // MOST + 1
+    middle = len(ranked) // 2
+    assert (
+        ranked[max(0, middle - around)] <= quantile(few, 0.5) <= ranked[min(middle + around, len(ranked) - 1)]
+    )
+
+
+def test_quantiles_are_nearest_ranks() -> None:
+    hundred = list(range(1, 101))
+    assert [quantile(hundred, share) for share in (0, 0.5, 0.99, 1)] == [1, 50, 99, 100]
+    assert quantile([7], 0.99) == 7
+    with pytest.raises(ValueError, match="no round trips"):
+        quantile([], 0.5)

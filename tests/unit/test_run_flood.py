@@ -1,0 +1,101 @@
+"""Floods, run against real agents without a VM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.judge.paces import paces
+from harness.model.plan import Schedule
+from harness.model.steps import Flood, Leave, Ping, Way
+from harness.model.trace import What
+from harness.run.nursery import Nursery
+from tests.unit.agents import serial_like_agent, unix_agent
+from tests.unit.running import BRISK, ends, group, of, only, plan, run
+
+ENDLESS = 1 << 40
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="module")
+def multi() -> Iterator[Path]:
+    with unix_agent() as path:
+        yield path
+
+
+@pytest.fixture
+def serial() -> Iterator[Path]:
+    with serial_like_agent() as path:
+        yield path
+
+
+@pytest.mark.parametrize("way", Way)
+def test_a_flood_goes_on_while_others_talk_and_ends_with_them(
+    nursery: Nursery, multi: Path, way: Way
+) -> None:
+    what = plan(
+        group("alone", Ping(times=10), Leave(), count=2),
+        group("flood", Flood(bytes=ENDLESS, way=way), after="alone"),
+        group("beside", Ping(times=30), count=2, after="flood"),
+    )
+    trace = run(what, multi, nursery)
+    assert ends(trace) == {"served": 5}
+    flood = of(trace, "flood/0")
+    assert only(trace, "flood/0", What.HOLDING).detail == {"pings": False}
+    assert flood[-1].what is What.ENDED
+    assert not [event for event in flood if event.detail.get("through")]
+    begun = only(trace, "flood/0", What.HOLDING).at
+    asked = [event.at for event in trace if event.client.startswith("beside") and event.what is What.ASKED]
+    assert begun < min(asked)
+    alone, loaded = (pace for pace in paces(what, trace) if pace.trips)
+    assert (len(alone.trips), len(loaded.trips)) == (20, 60)
+    moved = [event for event in flood if event.what is What.PROGRESS]
+    assert moved[-1].detail["received"]
+    assert moved[-1].at > min(asked), "it moves bytes while they talk"
+
+
+@pytest.mark.parametrize("way", Way)
+def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, way: Way) -> None:
+    size = 2 << 20
+    what = plan(
+        group("flood", Flood(bytes=size, way=way)), group("next", Ping()), schedule=Schedule.SEQUENTIAL
+    )
+    trace = run(what, multi, nursery)
+    assert ends(trace) == {"served": 2}
+    assert [event.client for event in trace if event.what is What.LEFT] == ["flood/0", "next/0"]
+    assert not [event for event in trace if event.what is What.HOLDING]
+    last = [event for event in of(trace, "flood/0") if event.what is What.PROGRESS][-1]
+    assert last.detail["through"] is True
+    assert int(last.detail["received"] or 0) >= size
+
+
+def test_when_told_to_leave_it_leaves(nursery: Nursery, multi: Path) -> None:
+    what = plan(group("flood", Flood(bytes=ENDLESS)), group("other", Ping(), after="flood"), drain=True)
+    trace = run(what, multi, nursery)
+    assert [event.client for event in trace if event.what is What.LEFT] == ["flood/0", "other/0"]
+
+
+def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path) -> None:
+    what = plan(group("flood", Flood(bytes=ENDLESS)), group("other", Ping(), count=2, after="flood"))
+    trace = run(what, serial, nursery, slowness=BRISK)
+    assert ends(trace, "other") == {"waiting": 2}
+    assert ends(trace, "flood") == {"served": 1}
+
+
+def test_each_round_trip_is_timed(nursery: Nursery, multi: Path) -> None:
+    trace = run(plan(group("client", Ping(times=5), Ping(times=2000))), multi, nursery)
+    few, many = (event for event in trace if event.what is What.ANSWERED)
+    assert len(few.trips) == 5
+    assert len(many.trips) == 1000
+    taken = (few.at - next(event.at for event in trace if event.what is What.ASKED)) * 1e6
+    assert 0 < sum(few.trips) <= taken
+    assert few.detail["times"] == 5
+    assert few.detail["p50 ms"] == sorted(few.trips)[2] / 1000
+    assert few.detail["p99 ms"] == max(few.trips) / 1000
