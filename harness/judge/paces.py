@@ -14,6 +14,9 @@ from harness.model.trace import Event, What
 from harness.model.trips import quantile
 from harness.model.verdict import Slowed
 
+_CLOCK = 1e-6
+"""Seconds in which round trips are told; one of less would be no base to compare with."""
+
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How fast the clients of `group` were.
@@ -71,7 +74,7 @@ def _slowed(name: str, wanted: Slowdown, known: dict[str, Pace], through: dict[s
     times: float | None = None
     by = why = ""
     if base and loaded and base.trips and loaded.trips:
-        times = loaded.median / base.median
+        times = loaded.median / max(base.median, _CLOCK)
         by = f"median round trip {_ms(base.median)}, then {_ms(loaded.median)}"
     elif base and loaded and base.rates and loaded.rates:
         times = base.rate / loaded.rate

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from harness.report.drawing import definitions
+from harness.report.latency import latency
 from harness.report.markup import Markup, document, el, join
 from harness.report.matrix import matrix
 from harness.report.overview import attention, header, verdict
@@ -22,7 +23,7 @@ from harness.report.words import SIGNS, worst
 
 NAME = "report.html"
 
-SECTIONS: tuple[Maker, ...] = (attention, matrix, scenarios, times, others, evidence)
+SECTIONS: tuple[Maker, ...] = (attention, matrix, scenarios, latency, times, others, evidence)
 
 
 def page(results: Results) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.claims import Claim
+from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, verdict, warnings
 from harness.report.results import Case, CaseOutcome, Results, counted
@@ -42,7 +43,7 @@ def markdown(results: Results) -> str:
     known = [(name, " ".join(said)) for name, said in facts(results) if name in _HOST_LINES]
     lines += [f"{name}: {code(said)}  " for name, said in known]
     lines += [f"**{code(line)}**  " for line in warnings(results)]
-    lines += ["", *_table(results), *_unpassed(results)]
+    lines += ["", *_table(results), *_unpassed(results), *_latency(results)]
     lines += ["", "More: `report.html` in the results folder."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
@@ -84,6 +85,17 @@ def _table(results: Results) -> list[str]:
         cells = [_signed(counted(case for case, on in [*cases, *tests] if on is link)) for link in columns]
         lines.append(_row(f"`{claim}`", *cells))
     return [*lines, "", *([f"Without scenarios in this run: {', '.join(without)}."] if without else [])]
+
+
+def _latency(results: Results) -> list[str]:
+    """Each group of the scenarios that compare some."""
+    rows = [(name, row) for name, found in measured(results).items() for row in found]
+    if not rows:
+        return []
+    lines = ["", _row("scenario", "link", "group", *HEADINGS), _row(*["---"] * 3, *["--:"] * len(HEADINGS))]
+    for name, row in rows[: 2 * MOST]:
+        lines.append(_row(code(name), row.link, code(row.pace.group), *row.cells))
+    return [*lines, *([f"And {len(rows) - 2 * MOST} more groups."] if rows[2 * MOST :] else []), ""]
 
 
 def _signed(counts: dict[CaseOutcome, int]) -> str:
