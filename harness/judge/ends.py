@@ -7,7 +7,21 @@ from typing import NamedTuple
 
 from harness.model.expect import Word
 from harness.model.plan import Plan
-from harness.model.steps import AskAndLeave, Echo, Finish, Leave, Ping, Receive, Run, Send, Step, WaitFor
+from harness.model.steps import (
+    AskAndLeave,
+    Connect,
+    Echo,
+    Finish,
+    Leave,
+    Messages,
+    Ping,
+    Receive,
+    Run,
+    Send,
+    Shutdown,
+    Step,
+    WaitFor,
+)
 from harness.model.trace import Event, What
 from harness.model.verdict import ClientEnd
 
@@ -146,6 +160,12 @@ def _asked(step: Step) -> dict[str, int | None]:
             return {"bytes": step.bytes}
         case Ping():
             return {"times": step.times}
+        case Connect():
+            return {"seen": None}
+        case Messages():
+            return {"messages": step.times, "bytes": None}
+        case Shutdown():
+            return {"bytes": step.bytes, "own-write": None, "to-deaf-agent": None, "agents-write": None}
         case Run() | Finish():
             given = {"stdout": step.stdout, "stderr": step.stderr, "exit": step.exit, "signal": step.signal}
             return {name: None for name, value in given.items() if value is not None}

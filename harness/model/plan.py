@@ -37,6 +37,13 @@ class Connection(StrEnum):
     SHARED = "shared"  # the first connects; all processes of the group write to and read from that one
 
 
+class Initiated(StrEnum):
+    """Who opens a client's connection."""
+
+    HOST = "host"  # the client dials the agent
+    GUEST = "guest"  # the agent dials a port that the client holds on the host
+
+
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`count` clients that each do `workload`.
 
@@ -48,6 +55,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     workload: tuple[Step, ...]
     after: str | None = None
     connection: Connection = Connection.OWN
+    initiated: Initiated = Initiated.HOST
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -56,7 +64,10 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to run on one link, and what to expect of it. `groups` are in the file's order."""
+    """What to run on one link, and what to expect of it. `groups` are in the file's order.
+
+    `seqpacket`: whether the vsock device has SOCK_SEQPACKET.
+    """
 
     scenario: str
     title: str
@@ -67,6 +78,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     drain: bool
     groups: tuple[GroupPlan, ...]
     expect: Expectation
+    seqpacket: bool = True
 
     @property
     def clients(self) -> tuple[str, ...]:

@@ -10,14 +10,18 @@ from msgspec.structs import asdict
 from harness.model import steps, written
 from harness.model.document import Node, Place, Problems
 from harness.model.link import Link
-from harness.model.plan import Connection, GroupPlan
+from harness.model.plan import Connection, GroupPlan, Initiated
 from harness.model.size import parse_size
 from harness.model.written import Where
 
 T = TypeVar("T")
 
-MAX_BYTES = {"ask-and-leave": 1 << 20}
-"""Bytes at most where it is not `MAX_ANY`: a late answer is one frame (`harness.agent.wire.MAX_PAYLOAD`)."""
+MAX_BYTES = {"ask-and-leave": 1 << 20, "messages": 1 << 15}
+"""Bytes at most where it is not `MAX_ANY`: a late answer is one frame (`harness.agent.wire.MAX_PAYLOAD`);
+four messages under way fit into the credit of a vsock connection (256 KiB), with all that the kernel adds."""
+
+SOCKET_STEPS = ("connect", "messages", "shutdown")
+"""Steps that need more connections than the client's own."""
 
 MAX_ANY = 1 << 40
 
@@ -38,6 +42,9 @@ STEP_TYPES: dict[str, type[Any]] = {
         steps.WaitFor,
         steps.Containers,
         steps.Leave,
+        steps.Connect,
+        steps.Messages,
+        steps.Shutdown,
     )
 }
 """The type of each step by its word."""
@@ -74,12 +81,27 @@ class Resolver:
             workload=tuple(self._step(step, (*source.workload_path, index)) for index, step in workload),
             after=group.after or None,
             connection=self._value(group.connection, source.at("connection"), Connection.OWN),
+            initiated=self._initiated(group.initiated, source.at("initiated")),
         )
+
+    def _initiated(self, value: Initiated | dict[Where, Initiated], path: tuple[Place, ...]) -> Initiated:
+        initiated = self._value(value, path, Initiated.HOST)
+        if initiated is Initiated.GUEST and self._link.is_serial_port:
+            what = (
+                f"the guest cannot connect over link {self._link.value!r}: a serial port knows no connections"
+            )
+            self._problems.add(self._root.at(*path).mark, what)
+        return initiated
 
     def _step(self, step: written.Step, path: tuple[Place, ...]) -> steps.Step:
         op = word_of(step)
         text = getattr(step, op.replace("-", "_"))
         given = {name: value for name, value in asdict(text).items() if value is not UNSET}
+        if op in SOCKET_STEPS and self._link.is_serial_port:
+            what = f"{op!r} cannot be done over link {self._link.value!r}: a serial port has no sockets"
+            self._problems.add(self._root.key_mark(*path, op), what)
+        if isinstance(given.get("fails"), str):
+            given["fails"] = (given["fails"],)
         if "times" in given:
             given["times"] = self._value(given["times"], (*path, op, "times"), 1)
         if "running" in given:

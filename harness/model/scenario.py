@@ -78,6 +78,7 @@ def load(path: Path) -> Scenario:
             boot=file.boot,
             schedule=file.schedule,
             drain=file.drain,
+            seqpacket=file.seqpacket,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
         )

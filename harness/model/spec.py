@@ -56,6 +56,8 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `firmware` is a file in QEMU's data folder; empty means QEMU's own choice, SeaBIOS. ``qboot.rom`` starts a
     `vmlinux` 0.4 s sooner (under emulation) and knows the hot-plug port as well.
 
+    `seqpacket`: whether the vsock device offers SOCK_SEQPACKET, as far as host and guest have it.
+
     `ssh_forward` is the port on 127.0.0.1 that leads to the guest's port 22 over a user-mode network with
     no other way out; 0 lets the kernel choose a free one (`harness.vm.network.ssh_port` tells it); None
     means the VM has no network.
@@ -72,5 +74,6 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     firmware: str = ""
     links: frozenset[Link] = frozenset()
     vsock: Vsock = Vsock.NONE
+    seqpacket: bool = True
     drives: tuple[Drive, ...] = ()
     ssh_forward: int | None = None

@@ -27,6 +27,23 @@ class Way(StrEnum):
     RECEIVE = "receive"  # from the guest
 
 
+class SocketType(StrEnum):
+    """What kind of socket a step uses."""
+
+    STREAM = "stream"
+    SEQPACKET = "seqpacket"
+    DGRAM = "dgram"
+
+
+class Target(StrEnum):
+    """Where `connect` goes."""
+
+    LISTENING = "listening"  # a port where the other end listens
+    REFUSING = "refusing"  # a port that the other end holds without listening
+    NO_VM = "no-vm"  # a CID that is held here, with no VM behind it
+    NOBODY = "nobody"  # a CID that nobody holds
+
+
 class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="op"):
     """What all steps share."""
 
@@ -155,6 +172,41 @@ class Leave(_Step, frozen=True, kw_only=True, tag="leave"):
     op: ClassVar[str] = "leave"
 
 
+class Connect(_Step, frozen=True, kw_only=True, tag="connect"):
+    """Open a further connection, from the side that the client's group says, and close it again.
+
+    With `fails` it must fail, with one of these errnos; without, it must not.
+    """
+
+    op: ClassVar[str] = "connect"
+    to: Target
+    type: SocketType = SocketType.STREAM
+    fails: tuple[str, ...] = ()
+
+
+class Messages(_Step, frozen=True, kw_only=True, tag="messages"):
+    """Send `times` messages of 1 to `bytes` bytes over a SOCK_SEQPACKET connection, some at a time.
+
+    The agent gives each read back as one message; their number, lengths and bytes are compared.
+    """
+
+    op: ClassVar[str] = "messages"
+    bytes: int
+    times: int = 1
+
+
+class Shutdown(_Step, frozen=True, kw_only=True, tag="shutdown"):
+    """Close halves of further connections, and compare what each end sees.
+
+    Writing: the agent reads `bytes` bytes and then the end, and its answer of as many comes back; an own
+    write fails with EPIPE. Reading, at either end: the other end's write fails with EPIPE.
+    """
+
+    op: ClassVar[str] = "shutdown"
+    bytes: int
+    type: SocketType = SocketType.STREAM
+
+
 Step: TypeAlias = (
     Echo
     | Ping
@@ -170,6 +222,9 @@ Step: TypeAlias = (
     | WaitFor
     | Containers
     | Leave
+    | Connect
+    | Messages
+    | Shutdown
 )
 """Any step."""
 

@@ -16,10 +16,10 @@ from msgspec import UNSET, UnsetType
 
 from harness.model.claims import Claim
 from harness.model.link import Link
-from harness.model.plan import Boot, Connection, Schedule
+from harness.model.plan import Boot, Connection, Initiated, Schedule
 from harness.model.shape import Limits, Written
 from harness.model.size import PATTERN, guess_size
-from harness.model.steps import Moment, Way
+from harness.model.steps import Moment, SocketType, Target, Way
 
 MAX_CLIENTS = 1000
 """Clients of one group; the agent's listen backlog refuses what exceeds it."""
@@ -61,6 +61,7 @@ Name: TypeAlias = Annotated[
     str,
     Limits(pattern="^[a-z][a-z0-9-]{0,31}$", wanted="a name: small letters, digits and -, at most 32"),
 ]
+Errno: TypeAlias = Annotated[str, Limits(pattern="^E[A-Z0-9]+$", wanted="an errno's name such as EPIPE")]
 Signal: TypeAlias = Annotated[str, Limits(pattern="^SIG[A-Z0-9]+$", wanted="a signal's name such as SIGTERM")]
 Argv: TypeAlias = Annotated[
     tuple[str, ...], Limits(least=1, help="a program, looked up in the guest's PATH, and its arguments")
@@ -161,6 +162,30 @@ class Leave(Written, frozen=True, kw_only=True):
     """Close the connection abruptly. Last step. Write {}."""
 
 
+class Connect(Written, frozen=True, kw_only=True):
+    """Open one more connection and close it; with `fails` it must fail so."""
+
+    to: Target
+    type: SocketType = SocketType.STREAM
+    fails: Annotated[
+        Errno | tuple[Errno, ...] | UnsetType, Limits(help="an errno's name, or those that it may be")
+    ] = UNSET
+
+
+class Messages(Written, frozen=True, kw_only=True):
+    """Send seeded messages of up to that many bytes over SOCK_SEQPACKET; compare how they come back."""
+
+    bytes: Size
+    times: Times = 1
+
+
+class Shutdown(Written, frozen=True, kw_only=True):
+    """Half-close further connections: EOF one way, that many seeded bytes the other, EPIPE after it."""
+
+    bytes: Size
+    type: SocketType = SocketType.STREAM
+
+
 class Step(Written, frozen=True, kw_only=True):
     """One step: a mapping with exactly one key, the step's name."""
 
@@ -181,6 +206,9 @@ class Step(Written, frozen=True, kw_only=True):
     wait_for: WaitFor | UnsetType = UNSET
     containers: Containers | UnsetType = UNSET
     leave: Leave | UnsetType = UNSET
+    connect: Connect | UnsetType = UNSET
+    messages: Messages | UnsetType = UNSET
+    shutdown: Shutdown | UnsetType = UNSET
 
 
 Workload: TypeAlias = Annotated[tuple[Step, ...], Limits(least=1, help="what each client does, in order")]
@@ -198,6 +226,10 @@ class Group(Written, frozen=True, kw_only=True):
         Connection | dict[Where, Connection],
         Limits(help="own: each connects; shared: all write to and read from the first one's connection"),
     ] = Connection.OWN
+    initiated: Annotated[
+        Initiated | dict[Where, Initiated],
+        Limits(help="host: each client dials the agent; guest: the agent dials a port that the client holds"),
+    ] = Initiated.HOST
 
 
 class Range(Written, frozen=True, kw_only=True):
@@ -235,6 +267,9 @@ class File(Written, frozen=True, kw_only=True):
         Boot,
         Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),
     ] = Boot.CLONE
+    seqpacket: Annotated[
+        bool, Limits(help="false: the vsock device is made without SOCK_SEQPACKET (QEMU's seqpacket=off)")
+    ] = True
     schedule: Annotated[
         Schedule, Limits(help="concurrent: all at once; sequential: each leaves before the next starts")
     ] = Schedule.CONCURRENT

@@ -11,23 +11,28 @@ from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.expect import Bounds, Word
 from harness.model.link import Link
-from harness.model.plan import Boot, Connection, Plan, Schedule
+from harness.model.plan import Boot, Connection, Initiated, Plan, Schedule
 from harness.model.scenario import load
 from harness.model.size import parse_size
 from harness.model.steps import (
     AskAndLeave,
+    Connect,
     Containers,
     Echo,
     Finish,
     Leave,
+    Messages,
     Moment,
     OpenDevice,
     Ping,
     Receive,
     Run,
     Send,
+    Shutdown,
+    SocketType,
     Start,
     StopReading,
+    Target,
     WaitFor,
 )
 from tests.unit.traces import SCENARIOS
@@ -48,6 +53,7 @@ clients:
   one:
     count: {default: 3, isa-serial: 2}
     connection: {default: own, isa-serial: shared}
+    initiated: {default: host, vsock: guest}
     workload:
       - echo: {bytes: {default: 2MiB, isa-serial: 10}, times: {default: 2, isa-serial: 1}}
       - ping: {}
@@ -150,7 +156,7 @@ def test_what_a_file_says(everything: Path) -> None:
         Containers(running=2),
         Leave(),
     )
-    assert (one.after, one.connection) == (None, Connection.OWN)
+    assert (one.after, one.connection, one.initiated) == (None, Connection.OWN, Initiated.GUEST)
     assert two.after == "one"
     assert two.workload == (WaitFor(group="one", event=Moment.ENDED), StopReading(bytes=8 << 20))
     assert three.workload == (AskAndLeave(bytes=1 << 20),)
@@ -160,6 +166,7 @@ def test_values_per_link(everything: Path) -> None:
     group = load(everything).for_link(Link.ISA_SERIAL).groups[0]
     assert group.count == 2
     assert group.connection is Connection.SHARED
+    assert group.initiated is Initiated.HOST
     assert group.workload[0] == Echo(bytes=10, times=1)
     assert group.workload[-2] == Containers(running=0)
 
@@ -228,3 +235,33 @@ def test_bounds() -> None:
         "at most 2",
         "1 to 2",
     ]
+
+
+def test_steps_of_sockets(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        """\
+title: T
+claim: reliability
+links: [vsock]
+seqpacket: false
+clients: 1
+workload:
+  - connect: {to: listening}
+  - connect: {to: no-vm, type: seqpacket, fails: [ETIMEDOUT, EHOSTUNREACH]}
+  - connect: {to: refusing, type: dgram, fails: ENODEV}
+  - messages: {bytes: 1KiB, times: 3}
+  - shutdown: {bytes: 1KiB, type: seqpacket}
+expect:
+  vsock: {served: 1}
+"""
+    )
+    plan = load(path).for_link(Link.VSOCK)
+    assert not plan.seqpacket
+    assert plan.groups[0].workload == (
+        Connect(to=Target.LISTENING),
+        Connect(to=Target.NO_VM, type=SocketType.SEQPACKET, fails=("ETIMEDOUT", "EHOSTUNREACH")),
+        Connect(to=Target.REFUSING, type=SocketType.DGRAM, fails=("ENODEV",)),
+        Messages(bytes=1024, times=3),
+        Shutdown(bytes=1024, type=SocketType.SEQPACKET),
+    )

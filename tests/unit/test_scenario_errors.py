@@ -10,11 +10,11 @@ from tests.unit.mistakes import FLAT, GROUPS, mistakes
 
 STEPS = (
     "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
-    "wait-for, containers, leave"
+    "wait-for, containers, leave, connect, messages, shutdown"
 )
 WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
 KEYS = f"{WORDS}, facts, slowdown"
-FILE_KEYS = "title, claim, about, links, long, boot, schedule, drain, clients, workload, expect"
+FILE_KEYS = "title, claim, about, links, long, boot, seqpacket, schedule, drain, clients, workload, expect"
 
 
 FORM = [
@@ -224,6 +224,27 @@ IN_GROUPS = [
         "5:51: unknown event 'gone'; allowed: left, holding, ended",
     ),
     (
+        "one: {workload",
+        "one: {initiated: gest, workload",
+        "5:20: unknown initiated 'gest'; allowed: host, guest; did you mean 'guest'?",
+    ),
+    ("ping: {}", "messages: {bytes: 64KiB}", "5:39: bytes must be 1 to 32768, not 65536"),
+    (
+        "ping: {}",
+        "connect: {to: nowhere}",
+        "5:35: unknown target 'nowhere'; allowed: listening, refusing, no-vm, nobody",
+    ),
+    (
+        "ping: {}",
+        "connect: {to: nobody, fails: reset}",
+        "5:50: fails must be an errno's name such as EPIPE, not 'reset'",
+    ),
+    (
+        "ping: {}",
+        "shutdown: {bytes: 1, type: packet}",
+        "5:48: unknown type 'packet'; allowed: stream, seqpacket, dgram; did you mean 'seqpacket'?",
+    ),
+    (
         "- start:",
         "- wait-for: {group: one, event: left}\n      - start:",
         "10:39: group 'one' never leaves while others work: end its workload with 'leave'",
@@ -326,3 +347,19 @@ def test_a_ring_of_three_is_named_once(tmp_path: Path) -> None:
     )
     text = text.replace("{one: {", "{three: {served: 1}, one: {")
     assert mistakes(tmp_path, text) == ["5:18: groups wait for each other: three for one for two for three"]
+
+
+def test_the_guest_opens_no_connection_over_a_serial_port(tmp_path: Path) -> None:
+    text = GROUPS.replace("links: [vsock]", "links: [vsock, isa-serial]").replace(
+        "one: {workload", "one: {initiated: guest, workload"
+    )
+    text += "  isa-serial: {one: {served: 1}, two: {served: 2}}\n"
+    what = "the guest cannot connect over link 'isa-serial': a serial port knows no connections"
+    assert mistakes(tmp_path, text) == [f"5:20: {what}"]
+
+
+@pytest.mark.parametrize("step", ["connect: {to: nobody}", "messages: {bytes: 1}", "shutdown: {bytes: 1}"])
+def test_a_serial_port_has_no_sockets(tmp_path: Path, step: str) -> None:
+    op = step.split(":")[0]
+    what = f"'{op}' cannot be done over link 'virtio-serial': a serial port has no sockets"
+    assert mistakes(tmp_path, FLAT.replace("echo: {bytes: 1MiB}", step)) == [f"6:5: {what}"]

@@ -13,16 +13,19 @@ from harness.model.plan import Plan
 from harness.model.scenario import Scenario, load
 from harness.model.steps import (
     AskAndLeave,
+    Connect,
     Containers,
     Echo,
     Finish,
     Flood,
     Leave,
+    Messages,
     OpenDevice,
     Ping,
     Receive,
     Run,
     Send,
+    Shutdown,
     Step,
 )
 from harness.model.trace import Event, What
@@ -130,6 +133,13 @@ def compared(step: Step) -> dict[str, Value]:
             return {"bytes": step.bytes}
         case Ping():
             return {"times": step.times}
+        case Connect():
+            return {"seen": step.fails[0] if step.fails else "connected"}
+        case Messages():
+            return {"messages": step.times, "bytes": step.bytes}
+        case Shutdown():
+            epipe = dict.fromkeys(("own-write", "to-deaf-agent", "agents-write"), "EPIPE")
+            return {"bytes": step.bytes, **epipe}
         case Containers():
             return {"running": step.running}
         case Run() | Finish():
