@@ -26,7 +26,7 @@ BACKLOG = 1024  # a full vsock backlog refuses as if nobody listened
 def main() -> NoReturn:
     """Serve until SIGTERM or SIGINT, then kill all containers and leave."""
     development = sys.argv[1:2] == ["--unix"]
-    agent = Agent(in_guest=not development)
+    agent = Agent(in_guest=not development, beside=sys.argv[2] if development else "")
     end_on_signal(agent)
     try:
         if development:

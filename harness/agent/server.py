@@ -13,6 +13,7 @@ from . import digest, facts
 from .channel import Channel, ConnectionChannel, Line
 from .mux import Mux
 from .session import Session
+from .sockets import Sockets
 
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -21,10 +22,12 @@ class Agent:
     """All sessions of this process. Every method may be called from any thread.
 
     `in_guest`: the machine is the agent's to change (see `identity.adopt`), not its developer's.
+    `beside`: the Unix socket that it serves instead of vsock (see `Sockets`).
     """
 
-    def __init__(self, *, in_guest: bool = False) -> None:
+    def __init__(self, *, in_guest: bool = False, beside: str = "") -> None:
         self.in_guest = in_guest
+        self._sockets = Sockets(self.start, beside)
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
@@ -81,7 +84,7 @@ class Agent:
 
     def serve(self, channel: Channel) -> None:
         """Serve `channel` until it is over, then close it and end its containers."""
-        session = Session(channel, self.digest, self.facts, in_guest=self.in_guest)
+        session = Session(channel, self.digest, self.facts, self._sockets, in_guest=self.in_guest)
         with self._lock:
             self._sessions.add(session)
         try:

@@ -1,18 +1,18 @@
 """Serving one channel: its requests, its sinks, its containers."""
 
-import errno
 import json
 import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import facts, identity
+from . import facts, identity, raw, sockets
 from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
 from .seeded import stream
 from .sink import Sink
+from .sockets import Sockets
 from .wire import MAX_PAYLOAD, BadFrame, Decoder, Frame, Kind
 
 _SINKS_MAX = 16
@@ -34,6 +34,7 @@ class Session:
         channel: Channel,
         digest: str,
         agent_facts: Callable[[], dict[str, int]],
+        sockets_here: Sockets,
         *,
         in_guest: bool = False,
     ) -> None:
@@ -41,6 +42,7 @@ class Session:
         self._in_guest = in_guest
         self._digest = digest
         self._agent_facts = agent_facts
+        self._sockets = sockets_here
         self._sinks: dict[int, Sink] = {}
         self._lock = threading.Lock()
         self._containers: dict[int, Container] = {}
@@ -58,6 +60,8 @@ class Session:
             Kind.OPEN_DEVICE: self._open_device,
             Kind.FACTS: self._facts,
             Kind.CLONED: self._cloned,
+            Kind.DIAL: lambda frame: self._make(frame, self._sockets.dial, sockets.DIAL),
+            Kind.LISTEN: lambda frame: self._make(frame, self._sockets.listen, sockets.LISTEN),
         }
 
     @property
@@ -131,7 +135,7 @@ class Session:
         except ValueError as error:
             raise Refused("bad-request", str(error)) from error
         except OSError as error:
-            raise Refused(_errno_name(error), f"boot identity: {error}") from error
+            raise Refused(raw.name(error), f"boot identity: {error}") from error
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 
     def _echo(self, frame: Frame) -> None:
@@ -201,7 +205,7 @@ class Session:
         try:
             container = Container(wish["argv"], {**os.environ, **wish["env"]}, wish["cwd"])
         except OSError as error:
-            raise Refused(_errno_name(error), f"{wish['argv'][0]}: {error.strerror}") from error
+            raise Refused(raw.name(error), f"{wish['argv'][0]}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
             raise Refused("bad-request", str(error)) from error
         with self._lock:
@@ -259,6 +263,20 @@ class Session:
         failed = "ENODEV" if device is None else _try_open(device)
         self._reply(frame, {"opened": failed is None, "errno": failed, "device": device})
 
+    def _make(self, frame: Frame, make: Callable[..., None], fields: dict[str, Any]) -> None:
+        if self._channel.device is not None:  # there is nobody to wait for, and no end of a client to see
+            raise Refused("no-connection", f"{self._channel.device} is a serial port: it has no sockets")
+
+        def tell(kind: Kind, answer: object) -> None:
+            self._send(kind, frame.request, _json(answer))
+
+        try:
+            make(_fields(frame, **fields), tell, self._channel.fd)
+        except ValueError as error:
+            raise Refused("bad-request", str(error)) from error
+        except RuntimeError as error:  # no more threads
+            raise Refused("EAGAIN", str(error)) from error
+
     def _facts(self, frame: Frame) -> None:
         self._reply(frame, self._agent_facts())
 
@@ -268,14 +286,10 @@ def _try_open(device: str) -> str | None:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError as error:
-        return _errno_name(error)
+        return raw.name(error)
     except ValueError:  # a NUL in the path
         return "EINVAL"
     return None
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
 
 
 def _json(value: object) -> bytes:

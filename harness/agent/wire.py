@@ -52,6 +52,8 @@ class Kind(IntEnum):
     OPEN_DEVICE = 9
     FACTS = 10
     CLONED = 11
+    DIAL = 16
+    LISTEN = 17
     DATA = 32
     REPLY = 64
     STDOUT = 65

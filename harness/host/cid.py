@@ -62,6 +62,40 @@ class CidLease:
             os.close(fd)
 
 
+@contextlib.contextmanager
+def unheld(
+    device: Path = DEVICE,
+    *,
+    set_cid: Callable[[int, int], None] | None = None,
+    root: Path = Path("/"),
+) -> Iterator[int]:
+    """A CID that nobody on this host holds: it was ours a moment ago, and it is seen at the end that nobody
+    has taken it meanwhile.
+
+    :param set_cid: the ioctl, for tests.
+    :param root: where ``/proc`` is looked for.
+    :raise HostUnfit: as `CidLease.claim`; or what is dialled there would leave this host (see
+        `settle_g2h_fallback`).
+    :raise InfrastructureError: somebody took it: what was seen there may be theirs.
+    """
+    if (fallback := g2h_fallback(root)).verdict not in (Verdict.OK, Verdict.NOT_NEEDED):
+        raise HostUnfit(
+            f"a CID that nobody holds cannot be dialled: net.vsock.g2h_fallback {fallback.seen}",
+            ability="g2h-fallback",
+            hint=fallback.mend,
+        )
+    with CidLease.claim(device, set_cid=set_cid) as lease:
+        cid = lease.cid
+    yield cid
+    fd = _open(device)
+    try:
+        (set_cid or _ioctl)(fd, cid)
+    except OSError as error:
+        raise InfrastructureError(f"CID {cid} was somebody's while it was to be nobody's: {error}") from error
+    finally:
+        os.close(fd)
+
+
 def _claim(fd: int, device: Path, set_cid: Callable[[int, int], None]) -> int:
     for _ in range(_TRIES):
         cid = _random.randint(_LOWEST, _HIGHEST)

@@ -8,9 +8,17 @@ import struct
 
 from harness.model.errors import UsageError
 from harness.model.link import AGENT_PORT, Endpoint
+from harness.model.steps import SocketType
 
 KERNEL_TIMEOUT = 2.0
 """Seconds a vsock connect() takes at most by default (VSOCK_DEFAULT_CONNECT_TIMEOUT, af_vsock.c)."""
+
+KINDS = {
+    SocketType.STREAM: socket.SOCK_STREAM,
+    SocketType.SEQPACKET: socket.SOCK_SEQPACKET,
+    SocketType.DGRAM: socket.SOCK_DGRAM,
+}
+"""The kernel's socket types."""
 
 _SO_VM_SOCKETS_CONNECT_TIMEOUT = 6  # linux/vm_sockets.h
 
@@ -18,19 +26,21 @@ FIRST_GUEST_CID = 3
 """0 is the hypervisor, 1 this machine itself, 2 the host this machine may be a guest of (vsock(7))."""
 
 
-def connect(endpoint: Endpoint, *, vsock_timeout: float = KERNEL_TIMEOUT) -> socket.socket:
+def connect(
+    endpoint: Endpoint, kind: SocketType = SocketType.STREAM, *, vsock_timeout: float = KERNEL_TIMEOUT
+) -> socket.socket:
     """Connect to `endpoint` and return the socket, blocking and without a timeout.
 
     A serial port's connect() may block for ever, and a connection that it returned may be served much later
     or never: that is what is to be seen, so nothing here hides it. On vsock the kernel gives up with
     ETIMEDOUT after `vsock_timeout` seconds; a Python timeout would hide its errno.
 
-    :raise OSError: when connect() fails, with its errno; the socket is closed then.
+    :raise OSError: when connect() fails, or the kernel has no such socket, with its errno.
     :raise UsageError: for an endpoint without its address, and for a CID below 3: it leads to this machine
         itself or to a hypervisor around it, never to a VM of ours.
     """
     family, address = _address(endpoint)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, KINDS[kind])
     try:
         if family == socket.AF_VSOCK and vsock_timeout != KERNEL_TIMEOUT:
             _set_timeout(sock, vsock_timeout)

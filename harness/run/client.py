@@ -26,11 +26,14 @@ from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garble
 from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
+from harness.model.plan import Initiated
 from harness.model.steps import AskAndLeave, Flood, Leave, Ping, Step, StopReading
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.control import Begin, Role
-from harness.run.steps import Detail, Steps, Value, Wrong
+from harness.run.dialled import dialled
+from harness.run.raw import Detail, Raw, Wrong
+from harness.run.steps import Steps, Value
 from harness.run.tap import Tap
 
 PROGRESS_EVERY = 256 * 1024
@@ -108,7 +111,9 @@ class _Client:
             self._tap = Tap(self._connection(), self._moved, self._piece)
             chunk, window = FRAMES.get(self._begin.endpoint.link, _DEFAULT_FRAMES)
             with AgentClient(self._tap, chunk=chunk, window=window) as agent:
-                steps = Steps(agent, self._begin.scenario, self._begin.client, self._begin.slowness)
+                begin = self._begin
+                raw = Raw(begin.endpoint, begin.initiated, begin.slowness)
+                steps = Steps(agent, raw, begin.scenario, begin.client, begin.slowness)
                 self._work(steps)
         except _Gone:
             return
@@ -124,17 +129,23 @@ class _Client:
         else:
             self._tell(What.CONNECTING)
             try:
-                # on an emulated host the kernel's 2 s pass while other clients have the only CPU
-                sock = connect(self._begin.endpoint, vsock_timeout=KERNEL_TIMEOUT * self._begin.slowness)
+                sock = self._opened()
             except OSError as error:
                 self._tell(What.REFUSED, errno=_name(error), error=str(error.strerror))
                 raise _Gone from error
             if self._begin.role is Role.OPENER:
                 control.send(self._pipe, control.Connection(), sock.fileno())
-            self._tell(What.CONNECTED)
+            self._tell(What.CONNECTED, initiated=self._begin.initiated.value)
         if self._begin.role is not Role.ALONE:
             self._wait_for_go()
         return sock
+
+    def _opened(self) -> socket.socket:
+        begin = self._begin
+        if begin.initiated is Initiated.GUEST:
+            return self._guarded(lambda: dialled(begin.endpoint, begin.slowness))
+        # on an emulated host the kernel's 2 s pass while other clients have the only CPU
+        return connect(begin.endpoint, vsock_timeout=KERNEL_TIMEOUT * begin.slowness)
 
     def _shared(self) -> socket.socket:
         order, fd = control.receive_order(self._pipe)
@@ -171,10 +182,10 @@ class _Client:
             self._op = ""
 
     def _leave(self) -> NoReturn:
-        assert self._tap is not None
         # told before it is done: the next client's answer may come while this process waits for the CPU
         self._tell(What.LEFT)
-        self._tap.close()
+        if self._tap is not None:
+            self._tap.close()
         raise _Gone
 
     def _do(self, steps: Steps, step: Step) -> None:

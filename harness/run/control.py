@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from harness.model.link import Endpoint
+from harness.model.plan import Initiated
 from harness.model.steps import Step
 from harness.model.trace import Event
 
@@ -70,6 +71,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     scenario: str
     steps: tuple[Step, ...]
     endpoint: Endpoint
+    initiated: Initiated = Initiated.HOST
     role: Role
     leave: bool
     slowness: float

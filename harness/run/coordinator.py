@@ -192,6 +192,7 @@ class _Coordinator:
             scenario=self._plan.scenario,
             steps=peer.group.workload,
             endpoint=self._endpoint,
+            initiated=peer.group.initiated,
             role=role,
             leave=sequential,
             slowness=self._slowness,

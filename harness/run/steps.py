@@ -12,16 +12,19 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed
 from harness.model.steps import (
     AskAndLeave,
+    Connect,
     Containers,
     Echo,
     Finish,
     Flood,
     Leave,
+    Messages,
     OpenDevice,
     Ping,
     Receive,
     Run,
     Send,
+    Shutdown,
     Start,
     Step,
     StopReading,
@@ -29,9 +32,9 @@ from harness.model.steps import (
     Way,
 )
 from harness.model.trips import kept, quantile
+from harness.run.raw import Detail, Raw, Wrong
 
 Value = str | int | float | bool | None
-Detail = dict[str, Value]
 
 ECHO_PIECE = 1 << 20
 """The most bytes echoed by one call; more are echoed piece by piece."""
@@ -43,28 +46,20 @@ COUNT_TAKES = 10.0
 """Seconds of a plain machine for containers to come or go; an agent ends them when it sees a client leave."""
 
 
-class Wrong(Exception):
-    """The step ended, with something else than it should. Texts of at most a line."""
-
-    def __init__(self, expected: str, seen: str) -> None:
-        super().__init__(f"want {expected}, got {seen}")
-        self.expected = expected
-        self.seen = seen
-
-
 def seed_for(scenario: str, client: str, step: int) -> int:
     """The seed of a step's data, 48 bits: the same in each run, another for each scenario, client, step."""
     return int.from_bytes(hashlib.sha256(f"{scenario}\0{client}\0{step}".encode()).digest()[:6], "big")
 
 
 class Steps:
-    """Does the steps of one client, over one connection.
+    """Does the steps of one client, over one connection; those of sockets by `raw`.
 
     Errors of `AgentClient` go through, for the caller to name.
     """
 
-    def __init__(self, agent: AgentClient, scenario: str, client: str, slowness: float) -> None:
+    def __init__(self, agent: AgentClient, raw: Raw, scenario: str, client: str, slowness: float) -> None:
         self._agent = agent
+        self._raw = raw
         self._scenario = scenario
         self._client = client
         self._slowness = slowness
@@ -108,6 +103,8 @@ class Steps:
                 return {}
             case Leave() | Flood():
                 return {}
+            case Connect() | Messages() | Shutdown():
+                return self._raw.do(seed, step)
             case Run() | Start() | Finish():
                 return self._container(step)
 

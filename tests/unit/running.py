@@ -13,7 +13,7 @@ from harness.model.claims import Claim
 from harness.model.deadline import Deadline
 from harness.model.expect import Expectation
 from harness.model.link import Endpoint, Link
-from harness.model.plan import Boot, Connection, GroupPlan, Plan, Schedule
+from harness.model.plan import Boot, Connection, GroupPlan, Initiated, Plan, Schedule
 from harness.model.steps import Step
 from harness.model.trace import Event, What
 from harness.run.coordinator import run_plan
@@ -30,8 +30,16 @@ def group(
     count: int = 1,
     after: str | None = None,
     connection: Connection = Connection.OWN,
+    initiated: Initiated = Initiated.HOST,
 ) -> GroupPlan:
-    return GroupPlan(name=name, count=count, workload=workload, after=after, connection=connection)
+    return GroupPlan(
+        name=name,
+        count=count,
+        workload=workload,
+        after=after,
+        connection=connection,
+        initiated=initiated,
+    )
 
 
 def plan(*groups: GroupPlan, drain: bool = False, schedule: Schedule = Schedule.CONCURRENT) -> Plan:

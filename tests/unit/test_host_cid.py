@@ -74,6 +74,40 @@ def test_what_is_no_vhost_device_is_refused_by_the_real_ioctl(device: Path) -> N
             pass
 
 
+def open_fds() -> list[str]:
+    return sorted(fd.name for fd in Path("/proc/self/fd").iterdir())
+
+
+def test_a_cid_that_nobody_holds_was_free_before_and_after(device: Path, tmp_path: Path) -> None:
+    kernel = Kernel()
+    before = open_fds()
+    with cid.unheld(device, set_cid=kernel, root=tmp_path) as free:
+        assert kernel.asked == [free]
+        assert open_fds() == before, "the lease is let go"
+    assert kernel.asked == [free, free]
+    assert open_fds() == before
+
+
+def test_a_cid_that_somebody_took_meanwhile_was_not_nobodys(device: Path, tmp_path: Path) -> None:
+    kernel = Kernel()
+    with pytest.raises(InfrastructureError, match="was somebody's while it was to be nobody's"):
+        with cid.unheld(device, set_cid=kernel, root=tmp_path):
+            kernel.taken = 2
+
+
+def test_where_unheld_cids_lead_out_of_this_host_none_is_given(device: Path, tmp_path: Path) -> None:
+    setting = tmp_path / "proc/sys/net/vsock/g2h_fallback"
+    setting.parent.mkdir(parents=True)
+    setting.write_text("1\n")
+    with pytest.raises(HostUnfit, match=r"net\.vsock\.g2h_fallback is 1") as caught:
+        with cid.unheld(device, set_cid=Kernel(), root=tmp_path):
+            pass
+    assert caught.value.ability == "g2h-fallback"
+    setting.write_text("0\n")
+    with cid.unheld(device, set_cid=Kernel(), root=tmp_path) as free:
+        assert free
+
+
 def test_absent_device(tmp_path: Path) -> None:
     with pytest.raises(HostUnfit, match=r"no such device node \(ENOENT\)") as caught:
         with CidLease.claim(tmp_path / "none"):
