@@ -57,7 +57,9 @@ class ScenarioItem(pytest.Item):
             measure()  # a host's speed changes with what else it does
             boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
             self._pod = self._runner.run(
-                self._stack.enter_async_context(boot(place, [self.plan.link], self._folder))
+                self._stack.enter_async_context(
+                    boot(place, [self.plan.link], self._folder, seqpacket=self.plan.seqpacket)
+                )
             )
         except HostUnfit as error:
             if self.config.option.vsock_strict:

@@ -70,9 +70,12 @@ class _Phases:
 
 
 @contextlib.asynccontextmanager
-async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> AsyncIterator[Pod]:
+async def booted(
+    place: Place, links: Iterable[Link], log_folder: Path, *, seqpacket: bool = True
+) -> AsyncIterator[Pod]:
     """A pod booted from nothing, its vsock device on the command line.
 
+    :param seqpacket: False makes that device without SOCK_SEQPACKET.
     :raise HostUnfit: vsock is wanted and this host has no usable /dev/vhost-vsock.
     :raise InfrastructureError: QEMU or the guest did not come up in time.
     :raise GuestCrashed: its kernel crashed, now or later.
@@ -83,6 +86,7 @@ async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> Async
     async with contextlib.AsyncExitStack() as stack:
         lease = stack.enter_context(CidLease.claim()) if Link.VSOCK in links else None
         wish = place.pod(links, Vsock.COLD if lease else Vsock.NONE)
+        wish = msgspec.structs.replace(wish, seqpacket=seqpacket)
         machine = await stack.enter_async_context(
             Machine.start(
                 wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, lease=lease
@@ -98,12 +102,15 @@ async def booted(place: Place, links: Iterable[Link], log_folder: Path) -> Async
 
 
 @contextlib.asynccontextmanager
-async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> AsyncIterator[Pod]:
+async def cloned(
+    place: Place, links: Iterable[Link], log_folder: Path, *, seqpacket: bool = True
+) -> AsyncIterator[Pod]:
     """A pod that goes on from this place's template, its vsock device plugged in, its identity its own.
 
     The template, made on first use, has every serial link; the clone has them too, whatever `links` says.
     One that does not restore is thrown away and made again, once.
 
+    :param seqpacket: as `booted`.
     :raise: as `booted`.
     """
     links = frozenset(links)
@@ -122,7 +129,7 @@ async def cloned(place: Place, links: Iterable[Link], log_folder: Path) -> Async
                 again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
                 raise
         if lease:
-            await machine.plug_vsock(lease, deadline)
+            await machine.plug_vsock(lease, deadline, seqpacket=seqpacket)
         phases.lap("plug")
         proxy = await _proxy(stack, place, machine, links, log_folder)
         hello = await greet(machine, first(links), place.agent, proxy, clone=True)

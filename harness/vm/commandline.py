@@ -29,6 +29,9 @@ HOTPLUG_BUS = "hotplug0"
 VSOCK_ID = "vsock0"
 """Id of the vhost-vsock-pci device, on the command line and when plugged in."""
 
+SEQPACKET_OFF = {"seqpacket": "off"}
+"""What a vhost-vsock-pci gets to be without SOCK_SEQPACKET; QEMU's own is auto (hw/virtio/vhost-vsock.c)."""
+
 KERNEL_PARAMETERS = (
     # Early messages too: a kernel that dies before its console driver would end without a word.
     "earlyprintk=ttyS0,115200",
@@ -190,8 +193,9 @@ def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:
                     f"machine {spec.name}: vsock is cold but no CID lease was given",
                     hint="pass lease=, or make the spec's vsock hotplug or none",
                 )
-            device = _options("vhost-vsock-pci", id=VSOCK_ID, guest_cid=wiring.cid, vhostfd=wiring.vhost_fd)
-            return ["-device", device]
+            wanted = {"id": VSOCK_ID, "guest-cid": wiring.cid, "vhostfd": wiring.vhost_fd}
+            off = {} if spec.seqpacket else SEQPACKET_OFF
+            return ["-device", _options("vhost-vsock-pci", **wanted, **off)]
 
 
 def _drives(drives: tuple[Drive, ...]) -> list[str]:

@@ -140,11 +140,14 @@ class Machine:
         """
         return self._endpoints.of(link, self._spec.name)
 
-    async def plug_vsock(self, lease: Lease, deadline: Deadline | None = None) -> None:
+    async def plug_vsock(
+        self, lease: Lease, deadline: Deadline | None = None, *, seqpacket: bool = True
+    ) -> None:
         """Plug in a vhost-vsock-pci that holds `lease`, which is QEMU's alone afterwards.
 
         The guest needs a moment to find it: wait for the agent, not for this.
 
+        :param seqpacket: False makes it without SOCK_SEQPACKET.
         :raise UsageError: the spec's vsock isn't hotplug, or one is plugged in already.
         :raise CommandFailed: QEMU refused it.
         """
@@ -156,7 +159,8 @@ class Machine:
         await self.monitor.send_fd(lease.fd, "vhost")
         device = {"driver": "vhost-vsock-pci", "id": commandline.VSOCK_ID, "bus": commandline.HOTPLUG_BUS}
         wiring = {"guest-cid": lease.cid, "vhostfd": "vhost"}
-        await self.monitor.execute("device_add", {**device, **wiring}, deadline=deadline)
+        further = {} if seqpacket else commandline.SEQPACKET_OFF
+        await self.monitor.execute("device_add", {**device, **wiring, **further}, deadline=deadline)
         launch.let_go(lease)
         self._endpoints.cid = lease.cid
 

@@ -61,7 +61,7 @@ def _behaviour(link: Link) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _pod(place: Any, links: Iterable[Link], folder: Path) -> AsyncIterator[Any]:
+async def _pod(place: Any, links: Iterable[Link], folder: Path, *, seqpacket: bool) -> AsyncIterator[Any]:
     word = _behaviour(next(iter(links)))
     _evidence(folder)
     if word == "unfit":

@@ -102,6 +102,14 @@ def test_cold_vsock_needs_a_lease() -> None:
         build(COLD, Qemu(), Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS))
 
 
+def test_a_cold_vsock_without_seqpacket() -> None:
+    wiring = Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS, cid=42, vhost_fd=11)
+    for seqpacket in (True, False):
+        argv = build(msgspec.structs.replace(COLD, seqpacket=seqpacket), Qemu(), wiring)
+        device = next(word for word in argv if word.startswith("vhost-vsock-pci,"))
+        assert device.endswith(",seqpacket=off") is not seqpacket
+
+
 def test_a_link_needs_its_socket() -> None:
     with pytest.raises(UsageError, match="virtio-serial has no socket"):
         build(HOTPLUG, Qemu(), Wiring(qmp_fd=10, console=CONSOLE))

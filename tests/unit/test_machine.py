@@ -376,6 +376,14 @@ def test_plug_and_unplug(start: Starter, lease: FakeLease) -> None:
     assert '"driver": "vhost-vsock-pci"' in start.log("console.log")
 
 
+def test_a_device_without_seqpacket(start: Starter, lease: FakeLease) -> None:
+    async def scenario(machine: Machine) -> None:
+        await machine.plug_vsock(lease, seqpacket=False)
+
+    start(scenario, spec=HOTPLUG)
+    assert '"seqpacket": "off"' in start.log("console.log")
+
+
 def test_refused_plug_leaves_the_lease_alone(start: Starter) -> None:
     async def scenario(machine: Machine) -> None:
         with contextlib.closing(FakeLease(666)) as lease:
