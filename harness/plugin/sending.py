@@ -79,9 +79,12 @@ def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, P
 
 
 def _send(config: pytest.Config, argument: str, sent: str, remote: deploy.Remote) -> None:
-    """Push the file or folder that `argument` names."""
+    """Push the file or folder that `argument` names; with ``test_NAME.py`` also the folder NAME beside it."""
     _, path, inside = _name_there(config, argument, sent)
     base, files = (path, _files(path)) if path.is_dir() else (path.parent, [Path(path.name)])
+    beside = path.with_name(path.stem.removeprefix("test_"))
+    if path.suffix == ".py" and beside.is_dir():
+        files += [beside.relative_to(base) / file for file in _files(beside)]
     target = inside if path.is_dir() else inside.parent
     root = remote.layout.work / sent
     remote.ssh.push(base, root / PurePosixPath(target), files, only=False)

@@ -1,4 +1,4 @@
-"""Kata's version and configuration, over the files of releases in `kata/` and over mutations of them."""
+"""Kata's version and configuration: the releases' files in `scenarios/kata_config`, and mutations of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.host.finding import Finding, Verdict
 from harness.host.kata import GO_PATHS, RUST_PATHS, Host, Release, of_clone
 from harness.host.kata_toml import BadToml, Document
 
-FILES = Path(__file__).parent / "kata"
+FILES = Path(__file__).parents[2] / "scenarios/kata_config"
 SWITCH = ("hypervisor", "qemu", "use_vsock")
 QEMU_1 = "1.12.0-qemu.toml"
 QEMU_2 = "2.0.0-qemu.toml"
