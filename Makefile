@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue test unit lint bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue hybrid test unit lint bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -37,6 +37,9 @@ e2e: packages ## boot real VMs and run all scenarios but the long ones
 
 catalogue: packages ## the same, the long ones too
 	@$(RUN) $(ARGS)
+
+hybrid: packages ## the link hybrid-vsock on this machine itself, which needs neither KVM nor a lab
+	@$(BIN)/vsock-harness run scenarios --host local --link hybrid-vsock $(if $(N),-n '$(N)') $(ARGS)
 
 test: packages ## all tests: the house, the units, and those that need VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)

@@ -204,6 +204,10 @@ def closing(findings: Iterable[Finding], choice: doctor.Choice) -> list[str]:
     ):
         names = ", ".join(f"{finding.ability} {finding.verdict}" for finding in lacking)
         lines.append(f"host {kind.value}: {f'no ({names})' if lacking else 'works'}")
+    if doctor.lacking_local(by_ability) and not doctor.lacking_pods(by_ability):
+        lines[0] += (
+            "; all links but vsock run all the same: vsock-harness run --host local --link hybrid-vsock"
+        )
     qemu_found = by_ability.get("qemu")
     if qemu_found is not None and not qemu_found.fine and choice.kind is not doctor.Kind.NONE:
         lines[-1] += f", once its images are built ({doctor.BUILD_IMAGES}, or the first run)"

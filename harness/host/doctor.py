@@ -23,6 +23,10 @@ IMAGES_MIB = 3072
 BUILD_IMAGES = "vsock-harness images build"
 
 NEEDS_LOCAL = ("kernel", "kvm", "vhost-vsock", "af-vsock", "setpriv", "memory-local")
+NEEDS_POD = ("setpriv", "memory-local")
+"""What any VM on this host needs; it runs under emulation where it lacks the rest."""
+
+NEEDS_VSOCK = ("kernel", "vhost-vsock", "af-vsock")
 NEEDS_LAB = ("setpriv", "memory-lab")
 
 
@@ -113,6 +117,17 @@ def lacking_local(findings: Mapping[str, Finding]) -> list[Finding]:
     """What keeps VMs from running on this host itself; empty if they can."""
     lacking = [findings[name] for name in NEEDS_LOCAL if name in findings and not findings[name].fine]
     return lacking + _lacking_images(findings)
+
+
+def lacking_pods(findings: Mapping[str, Finding]) -> list[Finding]:
+    """What keeps a VM without the kernel's vsock from running here, under emulation; empty if one can."""
+    lacking = [findings[name] for name in NEEDS_POD if name in findings and not findings[name].fine]
+    return lacking + _lacking_images(findings)
+
+
+def lacking_vsock(findings: Mapping[str, Finding]) -> list[Finding]:
+    """What keeps a VM of this host, however it runs, from having the kernel's vsock; empty if it can."""
+    return [findings[name] for name in NEEDS_VSOCK if name in findings and not findings[name].fine]
 
 
 def lacking_lab(findings: Mapping[str, Finding]) -> list[Finding]:

@@ -118,6 +118,7 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
         f"--extract-hook={listing}",
         "--aptopt=APT::Install-Recommends false",
     ]
+    argv += ['--aptopt=Acquire::Check-Valid-Until "false"'] if wish.any_age else []
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
     # a user's own root (mmdebstrap's unshare mode) can't enter our private scratch folder; the real one can
     env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None

@@ -24,12 +24,14 @@ _BUILDS_PROGRAM = ("build", "golang", "tree")
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
     """One recipe. `keep`, `drop` and `compile` are shell patterns on paths inside the unpacked tree.
 
-    An empty `keep` keeps all; `drop` is applied after it.
+    An empty `keep` keeps all; `drop` is applied after it. `any_age`: take a suite whose Release file is past
+    its Valid-Until; of a suite in testing it is valid for a week, and a mirror may lag behind.
     """
 
     kind: Kind
     suite: str
     packages: tuple[str, ...]
+    any_age: bool = False
     modules: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()

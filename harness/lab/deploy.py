@@ -164,5 +164,14 @@ def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, .
         yield remote
 
 
+def send_image(image: Image, remote: Remote) -> None:
+    """An image that only some runs need, to where the host's store finds it, if it is not there yet.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    target = remote.layout.images / image.name / image.id
+    remote.ssh.push(image.path, target, _files(image.path))
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

@@ -18,6 +18,12 @@ class Link(StrEnum):
     VIRTCONSOLE = "virtconsole"
     ISA_SERIAL = "isa-serial"
     SERIAL_PROXY = "serial-proxy"
+    HYBRID_VSOCK = "hybrid-vsock"
+
+    @property
+    def is_vsock(self) -> bool:
+        """Whether the guest speaks AF_VSOCK. A guest has one vsock device, so a VM has one of these links."""
+        return self in (Link.VSOCK, Link.HYBRID_VSOCK)
 
     @property
     def is_serial_port(self) -> bool:
@@ -25,16 +31,34 @@ class Link(StrEnum):
 
         That has one client at a time. Of `SERIAL_PROXY` that client is a proxy, and it has many.
         """
-        return self is not Link.VSOCK
+        return not self.is_vsock
 
     @property
     def is_proxied(self) -> bool:
         """Whether clients connect to a proxy, which has QEMU's end of the port for itself."""
         return self is Link.SERIAL_PROXY
 
+    @property
+    def backend(self) -> str:
+        """The device that gives the guest this link, by QEMU's name: what a verdict is about."""
+        return _BACKENDS[self]
+
+
+_BACKENDS = {
+    Link.VSOCK: "vhost-vsock-pci",
+    Link.VIRTIO_SERIAL: "virtserialport",
+    Link.VIRTCONSOLE: "virtconsole",
+    Link.ISA_SERIAL: "isa-serial",
+    Link.SERIAL_PROXY: "virtserialport",
+    Link.HYBRID_VSOCK: "vhost-user-vsock-pci",
+}
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a client reaches the agent over `link`: `cid` and `port` for vsock, else a Unix socket `path`."""
+    """Where a client reaches the agent over `link`: `cid` and `port` for vsock, else a Unix socket `path`.
+
+    Of hybrid-vsock it has `path` and `port`: the socket is asked for the port.
+    """
 
     link: Link
     cid: int | None = None

@@ -22,7 +22,7 @@ from harness.model.shape import shape_of
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario. `name` is the file's name without its suffix; `links` are in the file's order.
 
-    `long`: not of those that are run all the time.
+    `long`: the links of those on which it is not run all the time.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim
     about: str
     links: tuple[Link, ...]
-    long: bool
+    long: frozenset[Link]
     plans: dict[Link, Plan]
 
     def for_link(self, link: Link) -> Plan:
@@ -64,6 +64,7 @@ def load(path: Path) -> Scenario:
     problems.check(path)
     Rules(file, groups, root, problems).check()
     _links_expected(file, root, problems)
+    long = _long(file, root, problems)
     plans = {}
     for link in file.links:
         resolver = Resolver(root, link, problems)
@@ -89,9 +90,19 @@ def load(path: Path) -> Scenario:
         claim=file.claim,
         about=file.about.strip(),
         links=file.links,
-        long=file.long,
+        long=long,
         plans=plans,
     )
+
+
+def _long(file: written.File, root: Node, problems: Problems) -> frozenset[Link]:
+    if isinstance(file.long, bool):
+        return frozenset(file.links if file.long else ())
+    links = [link.value for link in file.links]
+    for index, link in enumerate(file.long):
+        if link not in file.links:
+            problems.add(root.at("long", index).mark, f"link {link.value!r} is not in 'links'", links)
+    return frozenset(file.long)
 
 
 def _links_expected(file: written.File, root: Node, problems: Problems) -> None:

@@ -40,6 +40,7 @@ class Where(StrEnum):
     VIRTCONSOLE = "virtconsole"
     ISA_SERIAL = "isa-serial"
     SERIAL_PROXY = "serial-proxy"
+    HYBRID_VSOCK = "hybrid-vsock"
 
 
 Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]
@@ -262,7 +263,10 @@ class File(Written, frozen=True, kw_only=True):
     claim: Annotated[Claim, Limits(help="the row of the report that this scenario proves")]
     about: Annotated[str, Limits(help="prose for the reader")] = ""
     links: Annotated[tuple[Link, ...], Limits(least=1, help="columns of the report; one test each")]
-    long: Annotated[bool, Limits(help="true: `make e2e` leaves it out, `make catalogue` does not")] = False
+    long: Annotated[
+        bool | tuple[Link, ...],
+        Limits(help="true, or the links: `make e2e` leaves these out, `make catalogue` does not"),
+    ] = False
     boot: Annotated[
         Boot,
         Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),

@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from harness.host import doctor
+from harness.host.finding import Finding
 from harness.host.paths import Cache, cache_root
 from harness.image import build
 from harness.image.qemu import of_image
 from harness.image.store import Store
 from harness.model.errors import HostUnfit
+from harness.model.link import Link
 from harness.model.spec import Accel
 from harness.plugin import options
 from harness.run import place, templates
@@ -65,10 +67,15 @@ class Bench:
         if self._place is None:
             extra = (Path(self._setting.images),) if self._setting.images else ()
             store = Store(cache_root(), extra=extra)
-            accel = Accel(self._setting.accel) if self._setting.accel else _accel(store)
-            self._place = self._stack.enter_context(
-                place.opened(store, accel=accel, templates=templates.folder(), proxy=self._proxy)
+            lacks: dict[Link, Finding] = {}
+            if self._setting.accel:
+                accel = Accel(self._setting.accel)
+            else:
+                accel, lacks = _abilities(store)
+            opened = place.opened(
+                store, accel=accel, templates=templates.folder(), proxy=self._proxy, lacks=lacks
             )
+            self._place = self._stack.enter_context(opened)
         return self._place
 
     @property
@@ -97,9 +104,13 @@ def available(store: Store) -> doctor.Available:
     )
 
 
-def _accel(store: Store) -> Accel:
-    """KVM where this host passes every probe of the ones that pods need."""
-    lacking = doctor.lacking_local({item.ability: item for item in doctor.examine(available(store), Cache())})
+def _abilities(store: Store) -> tuple[Accel, dict[Link, Finding]]:
+    """How pods run here, and what is missing for some links: without KVM they run under emulation.
+
+    :raise HostUnfit: no pod runs here.
+    """
+    found = {item.ability: item for item in doctor.examine(available(store), Cache())}
+    lacking = doctor.lacking_pods(found)
     if lacking:
         first = lacking[0]
         raise HostUnfit(
@@ -107,4 +118,6 @@ def _accel(store: Store) -> Accel:
             ability=first.ability,
             hint=first.mend,
         )
-    return Accel.KVM
+    lacking = doctor.lacking_vsock(found)
+    lacks = {Link.VSOCK: lacking[0]} if lacking else {}
+    return Accel.KVM if found["kvm"].fine else Accel.TCG, lacks

@@ -120,6 +120,6 @@ class ScenarioFile(pytest.File):
         for link in scenario.links:
             item: ScenarioItem = ScenarioItem.from_parent(self, name=link.value, plan=scenario.for_link(link))
             item.add_marker(pytest.mark.claim(scenario.claim.value))
-            if scenario.long:
+            if link in scenario.long:
                 item.add_marker(pytest.mark.long)
             yield item

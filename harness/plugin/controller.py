@@ -18,9 +18,9 @@ from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab.address import parse
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
-from harness.model.scenario import load
+from harness.model.link import Link
 from harness.model.verdict import Verdict
-from harness.plugin import evidence, hosts, options, reports, sending, versions
+from harness.plugin import asked, evidence, hosts, options, reports, sending, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
@@ -59,7 +59,7 @@ def _wants_host(config: pytest.Config) -> bool:
 
 @contextlib.contextmanager
 def _run(config: pytest.Config) -> Iterator[None]:
-    items = _check(config)
+    wish = asked.check(config)
     wanted = options.hosts(config)
     options.proxy(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
@@ -81,18 +81,19 @@ def _run(config: pytest.Config) -> Iterator[None]:
             if choice.kind == "lab":
                 folder = stack.enter_context(RunFolder.create())
                 option = config.option
-                wish = hosts.LabWish(
+                labs_wish = hosts.LabWish(
                     workers=sending.asked(config),
                     memory_mib=option.vsock_lab_memory,
-                    items=items,
+                    items=wish.items,
                     fresh=option.vsock_fresh_lab,
                 )
-                labs = hosts.labs(wish, store, folder, results, progress, config.stash[NOTES])
+                labs = hosts.labs(labs_wish, store, folder, results, progress, config.stash[NOTES])
                 fleet = stack.enter_context(labs)
                 header.append(f"lab: {fleet.words}")
             else:
-                for name in ("qemu", "pod", "proxy"):
+                for name in ("qemu", "pod", *(["proxy"] if Link.SERIAL_PROXY in wish.links else [])):
                     store.get(name, progress)
+        extra = asked.images(store, wish, progress, config.stash[NOTES])
         versions.write(store, results / "versions.json")
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
         config.pluginmanager.register(
@@ -101,7 +102,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
         if fleet:
             fleet.fetch = functools.partial(hosts.bring_home, results=results)
             config.stash[FLEET] = fleet
-            sending.distribute(config, fleet)
+            sending.distribute(config, fleet, extra)
         try:
             yield
         finally:
@@ -111,30 +112,6 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 except InfrastructureError as error:
                     note = f"{remote.alias}: its evidence is lost: {error.summary}"
                     config.stash[NOTES].append(note)
-
-
-def _check(config: pytest.Config) -> int | None:
-    """Read every scenario: mistakes are found before a VM boots. How many items there are, if known."""
-    wanted = options.links(config)
-    files = scenario_files(config)
-    wrong, count = [], 0
-    for path in files:
-        try:
-            scenario = load(path)
-        except UsageError as error:
-            wrong.append(str(error))
-        else:
-            count += sum(1 for link in scenario.links if wanted is None or link in wanted)
-    if wrong:
-        raise UsageError("\n".join(wrong))
-    others = any(
-        not _is_scenarios_only(Path(config.invocation_params.dir, arg.split("::")[0])) for arg in config.args
-    )
-    return None if others else count
-
-
-def _is_scenarios_only(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
 
 
 def _results_folder(parent: Path) -> Path:

@@ -27,12 +27,19 @@ class Pods:
     """Boots pods for one test, in an event loop of its own; all end with the test."""
 
     def __init__(
-        self, place: Place, folder: Path, runner: asyncio.Runner, stack: contextlib.AsyncExitStack
+        self,
+        place: Place,
+        folder: Path,
+        runner: asyncio.Runner,
+        stack: contextlib.AsyncExitStack,
+        *,
+        strict: bool = False,
     ) -> None:
         self.place = place
         self.folder = folder
         self.run = runner.run
         self._stack = stack
+        self._strict = strict
         self._count = 0
 
     def boot(self, *links: Link) -> pod.Pod:
@@ -40,7 +47,8 @@ class Pods:
         return self.enter(pod.booted(self.place, links, self._next()))
 
     def clone(self, *links: Link) -> pod.Pod:
-        """A pod that goes on from this host's template; it has every serial link, and vsock if asked for."""
+        """A pod that goes on from this host's template; it has every serial link, and a vsock device if
+        one is asked for."""
         return self.enter(pod.cloned(self.place, links, self._next()))
 
     def close(self) -> None:
@@ -55,18 +63,27 @@ class Pods:
         return self.folder / f"pod-{self._count}"
 
     def enter(self, context: AbstractAsyncContextManager[T]) -> T:
-        """Enter an asynchronous context that is left when the test ends."""
-        return self.run(self._stack.enter_async_context(context))
+        """Enter an asynchronous context that is left when the test ends.
+
+        Where this host lacks what it needs the test is skipped, but for --strict-host.
+        """
+        try:
+            return self.run(self._stack.enter_async_context(context))
+        except HostUnfit as error:
+            if self._strict:
+                raise
+            pytest.skip(f"{error.ability}: {error.summary}")
 
 
 @pytest.fixture
 def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
     """A factory of pods; skips, naming the ability, where the host can't run any."""
     bench = Bench.of(request.config)
+    strict = bool(request.config.option.vsock_strict)
     try:
         place = bench.place
     except HostUnfit as error:
-        if request.config.option.vsock_strict:
+        if strict:
             raise
         pytest.skip(f"{error.ability}: {error.summary}")
     folder = bench.results / re.sub(r"[^\w.-]+", "-", request.node.name)
@@ -74,6 +91,6 @@ def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
     with admission.admitted(admission.places()), asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:
-            yield Pods(place, folder, runner, stack)
+            yield Pods(place, folder, runner, stack, strict=strict)
         finally:
             runner.run(stack.aclose())

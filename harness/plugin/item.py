@@ -32,6 +32,7 @@ class ScenarioItem(pytest.Item):
     def __init__(self, *, plan: Plan, **rest: Any) -> None:
         super().__init__(**rest)
         labels = {"claim": plan.claim.value, "link": plan.link.value, "scenario": plan.scenario}
+        labels["backend"] = plan.link.backend
         self.user_properties += labels.items()
         self.plan = plan
         self._stack = contextlib.AsyncExitStack()
@@ -89,7 +90,7 @@ class ScenarioItem(pytest.Item):
             overdue, trace = error, error.trace
         verdict = judge(self.plan, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
-        facts = record.facts(bench.place, running.hello, seconds, slowness())
+        facts = record.facts(bench.place, self.plan.link, running.hello, seconds, slowness())
         record.write(self._folder, self.plan, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()

@@ -5,24 +5,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from harness.image.store import Image
 from harness.lab import deploy
 from harness.model.errors import UsageError
 from harness.plugin import hosts, rerunsession
 from harness.plugin.reports import HEADER
 
 
-def distribute(config: pytest.Config, fleet: hosts.Fleet) -> None:
-    """Send what the arguments name to every host, and make xdist start a worker on each."""
+def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image]) -> None:
+    """Send what the arguments name and further `images` to every host; have xdist start workers there."""
     sent = f"sent-{secrets.token_hex(4)}"
     given = list(config.args)
 
     def prepare(remote: deploy.Remote) -> None:
         for argument in given:
             _send(config, argument, sent, remote)
+        for image in images:
+            deploy.send_image(image, remote)
 
     fleet.prepare = prepare
     for remote in fleet.remotes.values():

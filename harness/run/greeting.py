@@ -7,38 +7,51 @@ import contextlib
 import threading
 import time
 import uuid
-from typing import Any
+from typing import Any, Protocol
 
 from harness.guest.client import AgentClient, Hello
 from harness.host.speed import slowness
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import InfrastructureError, SystemFailure
-from harness.model.link import Link
-from harness.run.proxy import Proxy
+from harness.model.link import Endpoint, Link
 from harness.vm.machine import Machine
 
 _HELLO_SECONDS = 20.0
 
 
+class Beside(Protocol):
+    """A process beside the VM that a link goes through: a proxy, or a vsock device's backend."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients reach the agent through it."""
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+
+    async def check(self) -> None:
+        """Raise if it ended unasked while its VM ran."""
+
+
 def first(links: frozenset[Link]) -> Link:
     """The link by which a pod is greeted: vsock if it has it, else any."""
-    return Link.VSOCK if Link.VSOCK in links else min(links)
+    return next((link for link in sorted(links) if link.is_vsock), min(links))
 
 
 async def greet(
-    machine: Machine, link: Link, agent: str, proxy: Proxy | None = None, *, clone: bool = False
+    machine: Machine, link: Link, agent: str, beside: Beside | None = None, *, clone: bool = False
 ) -> Hello:
     """The agent's hello over `link`; a clone is given a boot id of its own, and the time.
 
-    `proxy` is the one to ask if the link is proxied.
+    `beside` is the process that the link goes through, if it does: a proxy is the one to ask.
     A refused connection is tried again until the deadline: right after a vsock device appeared in the
     guest, nothing tells the host when it is ready, nor does anything when a proxy listens.
 
-    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one; the proxy ended.
+    :raise SystemFailure: another agent answers than `agent`, the hash of the injected one; `beside` ended.
     """
     deadline = Deadline(_HELLO_SECONDS * slowness())
-    endpoint = proxy.endpoint if proxy and link.is_proxied else machine.endpoint(link)
+    endpoint = beside.endpoint if beside and link.is_proxied else machine.endpoint(link)
     ended = threading.Event()
     boot_id = str(uuid.uuid4())
 
@@ -55,14 +68,14 @@ async def greet(
 
     asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
     ends: list[asyncio.Future[Any]] = [machine.died]
-    if proxy and link.is_proxied:
-        ends.append(asyncio.ensure_future(proxy.ended()))
+    if beside:
+        ends.append(asyncio.ensure_future(beside.ended()))
     try:
         await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
         if not asked.done() or asked.exception():
             machine.check()
-            if proxy:
-                await proxy.check()
+            if beside:
+                await beside.check()
     finally:
         ended.set()
         asked.add_done_callback(lambda over: over.cancelled() or over.exception())  # what it says is known

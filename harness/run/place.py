@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,13 +12,14 @@ import msgspec
 from harness.guest import inject
 from harness.host.cid import settle_g2h_fallback
 from harness.host.depot import Depot, Limits
-from harness.host.finding import Verdict
+from harness.host.finding import Finding, Verdict
 from harness.host.runfolder import RunFolder
 from harness.image.qemu import of_image
 from harness.image.store import Image, Store
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.run import hybrid
 from harness.run import proxy as proxies
 
 TEMPLATES = Limits(bytes=4 << 30)
@@ -31,6 +32,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     `templates` keeps the saved pods that clones go on from. `initrd` is the guest image's with the agent
     behind it; `agent` the hash that the guest must answer.
     `proxy` is the command line of a multiplexing proxy (`harness.model.proxy`), empty if there is none.
+    `hybrid` is that of the process behind a vhost-user-vsock-pci, without its options; empty as well.
+    `lacks` says of links that this host can't give what keeps it from that.
     `notes` are things a reader of the results should know about this host.
     """
 
@@ -42,7 +45,23 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     accel: Accel
     proxy: tuple[str, ...] = ()
+    hybrid: tuple[str, ...] = ()
+    lacks: Mapping[Link, Finding] = {}
     notes: tuple[str, ...] = ()
+
+    def check(self, links: Iterable[Link]) -> None:
+        """Raise if this host can't give one of `links`.
+
+        :raise HostUnfit: names what it lacks for it.
+        """
+        for link in links:
+            lack = self.lacks.get(link)
+            if lack is not None:
+                raise HostUnfit(
+                    f"no {link} on this host: {lack.ability} {lack.verdict}: {lack.seen}",
+                    ability=lack.ability,
+                    hint=lack.mend,
+                )
 
     def pod(self, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
         """A pod's VM on this host: the guest image with the agent, the devices of `links`."""
@@ -57,13 +76,21 @@ def pod_spec(kernel: Path, initrd: Path, accel: Accel, links: Iterable[Link], vs
 
 
 @contextlib.contextmanager
-def opened(store: Store, *, accel: Accel, templates: Path, proxy: tuple[str, ...] = ()) -> Iterator[Place]:
+def opened(
+    store: Store,
+    *,
+    accel: Accel,
+    templates: Path,
+    proxy: tuple[str, ...] = (),
+    lacks: Mapping[Link, Finding] | None = None,
+) -> Iterator[Place]:
     """A place for pods for the time of the `with`; afterwards nothing of it but templates is left on this
     host.
 
     :param templates: the folder that keeps saved pods between runs; where it can't be written, they last as
         long as the place.
     :param proxy: the command line of an external proxy; by default it is the reference proxy's.
+    :param lacks: what was found missing for some links.
     :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
     """
     guest = store.find("pod")
@@ -88,6 +115,8 @@ def opened(store: Store, *, accel: Accel, templates: Path, proxy: tuple[str, ...
             agent=inject.expected_digest(),
             accel=accel,
             proxy=proxy or _reference_proxy(store),
+            hybrid=_hybrid(store),
+            lacks=lacks or {},
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
 
@@ -99,6 +128,11 @@ def _writable(folder: Path) -> bool:
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _hybrid(store: Store) -> tuple[str, ...]:
+    image = store.find(hybrid.IMAGE)
+    return hybrid.of_image(image) if image else ()
 
 
 def _reference_proxy(store: Store) -> tuple[str, ...]:

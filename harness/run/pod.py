@@ -17,11 +17,12 @@ from harness.model.deadline import Deadline
 from harness.model.errors import UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Vsock
-from harness.run import templates
+from harness.run import hybrid, templates
 from harness.run.greeting import first, greet
+from harness.run.hybrid import Device
 from harness.run.place import Place
 from harness.run.proxy import Proxy, beside
-from harness.vm.commandline import RamFile
+from harness.vm.commandline import RamFile, VhostUser
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine
 from harness.vm.template import NotRestored
@@ -31,12 +32,16 @@ _BOOT_SECONDS = 60.0
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A running pod, with its proxy if it has one. `seconds` tells how long its phases took."""
+    """A running pod, with its proxy and its vsock device's process if it has one.
+
+    `seconds` tells how long its phases took.
+    """
 
     machine: Machine
     hello: Hello
     seconds: dict[str, float]
     proxy: Proxy | None = None
+    device: Device | None = None
 
     def endpoint(self, link: Link) -> Endpoint:
         """Where clients reach the agent over `link`; see `Machine.endpoint`.
@@ -50,8 +55,10 @@ class Pod(msgspec.Struct, frozen=True):
         return self.proxy.endpoint
 
     async def check(self) -> None:
-        """Raise if something went wrong with its VM or its proxy so far: `Machine.check`, `Proxy.check`."""
+        """Raise if something went wrong with its VM, its proxy or its vsock device's process so far."""
         self.machine.check()
+        if self.device:
+            await self.device.check()
         if self.proxy:
             await self.proxy.check()
 
@@ -84,7 +91,7 @@ async def booted(
     deadline = Deadline(_BOOT_SECONDS * slowness())
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
-        lease = stack.enter_context(CidLease.claim()) if Link.VSOCK in links else None
+        lease, device = await _vsock(stack, place, links, log_folder)
         wish = place.pod(links, Vsock.COLD if lease else Vsock.NONE)
         wish = msgspec.structs.replace(wish, seqpacket=seqpacket)
         machine = await stack.enter_async_context(
@@ -92,13 +99,15 @@ async def booted(
                 wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, lease=lease
             )
         )
+        if device:
+            device.serves(machine)
         phases.lap("qemu")
         await machine.console.wait_for(inject.READY, deadline)
         phases.lap("boot")
         proxy = await _proxy(stack, place, machine, links, log_folder)
-        hello = await greet(machine, first(links), place.agent, proxy)
+        hello = await greet(machine, first(links), place.agent, device or proxy)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds, proxy)
+        yield Pod(machine, hello, phases.seconds, proxy, device)
 
 
 @contextlib.asynccontextmanager
@@ -117,39 +126,77 @@ async def cloned(
     deadline = Deadline(_BOOT_SECONDS * slowness())
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
-        lease = stack.enter_context(CidLease.claim()) if Link.VSOCK in links else None
+        lease, device = await _vsock(stack, place, links, log_folder)
         try:
-            machine = await _restored(place, stack, log_folder, deadline, phases)
+            machine = await _restored(place, stack, log_folder, deadline, phases, shared=device is not None)
         except (NotRestored, QemuDidNotStart) as error:
             templates.discard(place)
             deadline = Deadline(_BOOT_SECONDS * slowness())
             try:
-                machine = await _restored(place, stack, log_folder, deadline, phases)
+                machine = await _restored(
+                    place, stack, log_folder, deadline, phases, shared=device is not None
+                )
             except (NotRestored, QemuDidNotStart) as again:
                 again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
                 raise
+        if device:
+            device.serves(machine)
         if lease:
             await machine.plug_vsock(lease, deadline, seqpacket=seqpacket)
         phases.lap("plug")
         proxy = await _proxy(stack, place, machine, links, log_folder)
-        hello = await greet(machine, first(links), place.agent, proxy, clone=True)
+        hello = await greet(machine, first(links), place.agent, device or proxy, clone=True)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds, proxy)
+        yield Pod(machine, hello, phases.seconds, proxy, device)
+
+
+async def _vsock(
+    stack: contextlib.AsyncExitStack, place: Place, links: frozenset[Link], log_folder: Path
+) -> tuple[CidLease | VhostUser | None, Device | None]:
+    """What the pod's vsock device is plugged in with, and its process if it is one; `stack` ends them.
+
+    :raise HostUnfit: this host can't give it.
+    :raise UsageError: two vsock devices are wanted; the guest's driver takes the first alone.
+    """
+    place.check(links)
+    wanted = sorted(link for link in links if link.is_vsock)
+    if len(wanted) > 1:
+        raise UsageError(f"a pod has one vsock device, not {' and '.join(wanted)}")
+    if wanted == [Link.VSOCK]:
+        return stack.enter_context(CidLease.claim()), None
+    if not wanted:
+        return None, None
+    device = await stack.enter_async_context(hybrid.running(place.hybrid, place.folder, log_folder))
+    return device.sockets, device
 
 
 async def _restored(
-    place: Place, stack: contextlib.AsyncExitStack, log_folder: Path, deadline: Deadline, phases: _Phases
+    place: Place,
+    stack: contextlib.AsyncExitStack,
+    log_folder: Path,
+    deadline: Deadline,
+    phases: _Phases,
+    *,
+    shared: bool,
 ) -> Machine:
-    """A machine that goes on from the template; `stack` ends it."""
+    """A machine that goes on from the template; `stack` ends it.
+
+    :param shared: others shall see its memory, so it gets a copy of the template's instead of a view of it.
+    """
     async with templates.held(place, log_folder.parent / "template") as saved:
         phases.lap("template")
+        ram = RamFile(path=saved / "ram", share=False)
+        if shared:
+            copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
+            ram = RamFile(path=copy, share=True)
+            phases.lap("copy")
         start = Machine.start(
             templates.spec(place),
             place.qemu,
             place.folder,
             log_folder=log_folder,
             deadline=deadline,
-            ram=RamFile(path=saved / "ram", share=False),
+            ram=ram,
             incoming=saved / "state",
         )
         machine = await stack.enter_async_context(start)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from harness.guest.client import Hello
+from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.trace import Event
 from harness.model.verdict import Verdict
@@ -17,7 +18,10 @@ from harness.run.tracefile import write_trace
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What ran: versions of both ends, how long the pod's phases took (seconds), how slow the host is."""
+    """What ran: versions of both ends, how long the pod's phases took (seconds), how slow the host is.
+
+    `backend` is the device behind the link, by QEMU's name.
+    """
 
     host_kernel: str
     host_python: str
@@ -28,10 +32,11 @@ class Facts(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
     slowness: float
     notes: tuple[str, ...] = ()
+    backend: str = ""
 
 
-def facts(place: Place, hello: Hello, seconds: dict[str, float], slow: float) -> Facts:
-    """The facts of a pod at `place`."""
+def facts(place: Place, link: Link, hello: Hello, seconds: dict[str, float], slow: float) -> Facts:
+    """The facts of a pod at `place`, of whose links one was used."""
     return Facts(
         host_kernel=platform.release(),
         host_python=platform.python_version(),
@@ -42,6 +47,7 @@ def facts(place: Place, hello: Hello, seconds: dict[str, float], slow: float) ->
         seconds=seconds,
         slowness=round(slow, 2),
         notes=place.notes,
+        backend=link.backend,
     )
 
 

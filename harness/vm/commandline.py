@@ -27,7 +27,10 @@ HOTPLUG_BUS = "hotplug0"
 """Id of the empty PCIe port that takes a vsock device later."""
 
 VSOCK_ID = "vsock0"
-"""Id of the vhost-vsock-pci device, on the command line and when plugged in."""
+"""Id of the vsock device, of either backend, on the command line and when plugged in."""
+
+VHOST_USER_ID = "vhost-user"
+"""Id of the chardev that leads to the process of a vhost-user-vsock-pci."""
 
 SEQPACKET_OFF = {"seqpacket": "off"}
 """What a vhost-vsock-pci gets to be without SOCK_SEQPACKET; QEMU's own is auto (hw/virtio/vhost-vsock.c)."""
@@ -54,13 +57,20 @@ class RamFile(msgspec.Struct, frozen=True, kw_only=True):
     share: bool
 
 
+class VhostUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A vhost-user device, which is another process: QEMU connects to `socket`, clients to `uds`."""
+
+    socket: Path
+    uds: Path
+
+
 class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
 
     `incoming`: wait for a saved machine instead of booting (`harness.vm.template`). Kernel and initramfs
     are in its memory by then: reading them again would double the time that QEMU takes to start.
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
-    ``/dev/vhost-vsock`` that holds `cid`.
+    ``/dev/vhost-vsock`` that holds `cid`. `vhost_user` takes their place where the vsock device is a process.
     """
 
     qmp_fd: int
@@ -68,6 +78,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     link_fds: Mapping[Link, int] = {}
     cid: int | None = None
     vhost_fd: int | None = None
+    vhost_user: VhostUser | None = None
     ram: RamFile | None = None
     incoming: bool = False
 
@@ -99,7 +110,10 @@ def _options(*first: str, **options: object) -> str:
 
 def _machine(spec: MachineSpec, wiring: Wiring) -> list[str]:
     size = f"{spec.memory_mib}M"
-    if wiring.ram is None:
+    if wiring.ram is None and wiring.vhost_user:
+        # The process that is the device reads and writes the guest's memory, so it has to be shared.
+        ram = _options("memory-backend-memfd", id="ram", size=size, share="on")
+    elif wiring.ram is None:
         ram = _options("memory-backend-ram", id="ram", size=size)
     else:
         share = "on" if wiring.ram.share else "off"
@@ -187,6 +201,10 @@ def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:
             return []
         case Vsock.HOTPLUG:
             return ["-device", f"pcie-root-port,id={HOTPLUG_BUS},chassis=1,slot=1"]
+        case Vsock.COLD if wiring.vhost_user:
+            chardev = _options("socket", id=VHOST_USER_ID, path=wiring.vhost_user.socket)
+            device = _options("vhost-user-vsock-pci", id=VSOCK_ID, chardev=VHOST_USER_ID)
+            return ["-chardev", chardev, "-device", device]
         case Vsock.COLD:
             if wiring.cid is None or wiring.vhost_fd is None:
                 raise UsageError(

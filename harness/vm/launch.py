@@ -19,7 +19,7 @@ from harness.model.errors import DeadlinePassed, InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import MachineSpec, Qemu
 from harness.vm import commandline
-from harness.vm.commandline import RamFile, Wiring
+from harness.vm.commandline import RamFile, VhostUser, Wiring
 from harness.vm.monitor import Monitor, MonitorError
 
 BACKLOG = 1
@@ -64,7 +64,7 @@ async def spawn(
     folder: RunFolder,
     logs: Logs,
     paths: Mapping[Link, Path],
-    lease: Lease | None,
+    device: Lease | VhostUser | None,
     ram: RamFile | None,
     incoming: bool,
 ) -> tuple[Process, socket.socket]:
@@ -79,12 +79,14 @@ async def spawn(
         links = {link: handed_over.enter_context(_listen(path)) for link, path in paths.items()}
         for path in paths.values():
             stack.callback(path.unlink, missing_ok=True)
+        lease = None if isinstance(device, VhostUser) else device
         wiring = Wiring(
             qmp_fd=theirs.fileno(),
             console=logs.console,
             link_fds={link: listener.fileno() for link, listener in links.items()},
             cid=lease.cid if lease else None,
             vhost_fd=lease.fd if lease else None,
+            vhost_user=device if isinstance(device, VhostUser) else None,
             ram=ram,
             incoming=incoming,
         )

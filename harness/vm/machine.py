@@ -16,7 +16,7 @@ from harness.model.errors import DeadlinePassed, HarnessError, SystemFailure, Us
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
 from harness.vm import commandline, ending, launch, template
-from harness.vm.commandline import RamFile
+from harness.vm.commandline import RamFile, VhostUser
 from harness.vm.console import Console
 from harness.vm.ending import Cause, End, QemuDied
 from harness.vm.launch import Lease, Logs
@@ -62,7 +62,7 @@ class Machine:
         *,
         log_folder: Path,
         deadline: Deadline,
-        lease: Lease | None = None,
+        lease: Lease | VhostUser | None = None,
         ram: RamFile | None = None,
         incoming: Path | None = None,
     ) -> AsyncIterator[Machine]:
@@ -72,7 +72,8 @@ class Machine:
         on where that machine was saved, instead of booting.
 
         `log_folder`, made if missing and this machine's own, gets ``qemu.cmdline``, ``qemu.stderr``,
-        ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it alone.
+        ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it
+        alone. A device that is a process has to listen already.
         Start machines from the main thread: QEMU dies with the thread that started it (prctl(2)).
 
         Leaving goes by `quit`. An exception that comes through gets notes about a guest crash, an unasked
@@ -93,7 +94,7 @@ class Machine:
             monitor = await launch.session(stack, process, qmp, logs, deadline)
             if incoming is not None:
                 await template.restore(monitor, incoming, deadline)
-            endpoints = _Endpoints(paths, lease.cid if lease else None)
+            endpoints = _Endpoints(paths, lease)
             machine = cls(spec, process, monitor, logs, endpoints)
             watch = asyncio.create_task(machine._watch())
             stack.callback(watch.cancel)
@@ -141,28 +142,42 @@ class Machine:
         return self._endpoints.of(link, self._spec.name)
 
     async def plug_vsock(
-        self, lease: Lease, deadline: Deadline | None = None, *, seqpacket: bool = True
+        self, lease: Lease | VhostUser, deadline: Deadline | None = None, *, seqpacket: bool = True
     ) -> None:
         """Plug in a vhost-vsock-pci that holds `lease`, which is QEMU's alone afterwards.
 
+        Or a vhost-user-vsock-pci, whose process reads and writes the machine's memory: it has to be shared.
         The guest needs a moment to find it: wait for the agent, not for this.
 
         :param seqpacket: False makes it without SOCK_SEQPACKET.
-        :raise UsageError: the spec's vsock isn't hotplug, or one is plugged in already.
+        :raise UsageError: the spec's vsock isn't hotplug, one is plugged in already, or a process is to be
+            without SOCK_SEQPACKET, which only it can decide.
         :raise CommandFailed: QEMU refused it.
         """
-        if self._spec.vsock is not Vsock.HOTPLUG or self._endpoints.cid is not None:
+        if self._spec.vsock is not Vsock.HOTPLUG or self._endpoints.vsock is not None:
             raise UsageError(
                 f"machine {self._spec.name}: no free port for a vsock device",
-                detail=f"vsock is {self._spec.vsock}, CID {self._endpoints.cid}",
+                detail=f"vsock is {self._spec.vsock}, plugged in: {self._endpoints.vsock or 'none'}",
             )
-        await self.monitor.send_fd(lease.fd, "vhost")
-        device = {"driver": "vhost-vsock-pci", "id": commandline.VSOCK_ID, "bus": commandline.HOTPLUG_BUS}
-        wiring = {"guest-cid": lease.cid, "vhostfd": "vhost"}
-        further = {} if seqpacket else commandline.SEQPACKET_OFF
-        await self.monitor.execute("device_add", {**device, **wiring, **further}, deadline=deadline)
-        launch.let_go(lease)
-        self._endpoints.cid = lease.cid
+        if isinstance(lease, VhostUser) and not seqpacket:
+            raise UsageError(f"machine {self._spec.name}: vhost-user-vsock-pci has no seqpacket=off")
+        place = {"id": commandline.VSOCK_ID, "bus": commandline.HOTPLUG_BUS}
+        if isinstance(lease, VhostUser):
+            address = {"type": "unix", "data": {"path": str(lease.socket)}}
+            backend = {"type": "socket", "data": {"addr": address, "server": False}}
+            await self.monitor.execute("chardev-add", {"id": commandline.VHOST_USER_ID, "backend": backend})
+            device: dict[str, object] = {
+                "driver": "vhost-user-vsock-pci",
+                "chardev": commandline.VHOST_USER_ID,
+            }
+        else:
+            await self.monitor.send_fd(lease.fd, "vhost")
+            device = {"driver": "vhost-vsock-pci", "guest-cid": lease.cid, "vhostfd": "vhost"}
+            device |= {} if seqpacket else commandline.SEQPACKET_OFF
+        await self.monitor.execute("device_add", {**device, **place}, deadline=deadline)
+        if not isinstance(lease, VhostUser):
+            launch.let_go(lease)
+        self._endpoints.plugged(lease)
 
     async def unplug_vsock(self, deadline: Deadline) -> None:
         """Take the vsock device out; returns when the guest has let it go, which also frees the CID.
@@ -178,7 +193,9 @@ class Machine:
                 pass
         if event["event"] != "DEVICE_DELETED":
             raise SystemFailure(f"machine {self._spec.name}: the guest refused to unplug vsock")
-        self._endpoints.cid = None
+        if self._endpoints.vsock is not None and self._endpoints.vsock.link is Link.HYBRID_VSOCK:
+            await self.monitor.execute("chardev-remove", {"id": commandline.VHOST_USER_ID})
+        self._endpoints.plugged(None)
 
     async def quit(self, step_seconds: float = QUIT_SECONDS) -> None:
         """End the VM: QMP quit, then SIGTERM, then SIGKILL, `step_seconds` between them. Then QEMU is gone.
@@ -264,16 +281,23 @@ class Machine:
 
 
 class _Endpoints:
-    """Where the links are reached: fixed sockets, and a CID that comes and goes."""
+    """Where the links are reached: fixed sockets, and a vsock device that comes and goes."""
 
-    def __init__(self, paths: Mapping[Link, Path], cid: int | None) -> None:
+    def __init__(self, paths: Mapping[Link, Path], lease: Lease | VhostUser | None) -> None:
         self._paths = paths
-        self.cid = cid
+        self.plugged(lease)
+
+    def plugged(self, lease: Lease | VhostUser | None) -> None:
+        self.vsock: Endpoint | None = None
+        if isinstance(lease, VhostUser):
+            self.vsock = Endpoint(link=Link.HYBRID_VSOCK, path=str(lease.uds), port=AGENT_PORT)
+        elif lease is not None:
+            self.vsock = Endpoint(link=Link.VSOCK, cid=lease.cid, port=AGENT_PORT)
 
     def of(self, link: Link, name: str) -> Endpoint:
-        if link is Link.VSOCK and self.cid is not None:
-            return Endpoint(link=link, cid=self.cid, port=AGENT_PORT)
+        if self.vsock is not None and self.vsock.link is link:
+            return self.vsock
         if link in self._paths:
             return Endpoint(link=link, path=str(self._paths[link]))
-        there = [*self._paths, *([Link.VSOCK] if self.cid is not None else [])]
+        there = [*self._paths, *([self.vsock.link] if self.vsock else [])]
         raise UsageError(f"machine {name} has no link {link}; it has: {', '.join(there) or 'none'}")

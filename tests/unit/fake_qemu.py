@@ -29,6 +29,7 @@ class FakeQemu:
         self.status = "running"
         self.fds: list[int] = []
         self.names: dict[str, int] = {}
+        self.chardevs: list[str] = []
 
     def send(self, **message: object) -> None:
         self.qmp.sendall(json.dumps(message).encode() + b"\r\n")
@@ -99,10 +100,25 @@ class FakeQemu:
         self.names[arguments["fdname"]] = self.fds.pop(0)
 
     def device_add(self, arguments: Arguments) -> None:
+        if "chardev" in arguments:
+            if arguments["chardev"] not in self.chardevs:
+                raise Refused(f"Property '{arguments['driver']}.chardev' can't find value")
+            self.print_console(json.dumps(arguments) + "\n")
+            return
         if arguments["guest-cid"] == 666:
             raise Refused("vhost-vsock: unable to set guest cid: Address already in use")
         self.print_console(json.dumps(arguments) + "\n")
         os.write(self.names.pop(arguments["vhostfd"]), b"QEMU has it")
+
+    def chardev_add(self, arguments: Arguments) -> None:
+        if arguments["id"] in self.chardevs:
+            raise Refused(f"Chardev with id '{arguments['id']}' already exists")
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(arguments["backend"]["data"]["addr"]["data"]["path"])
+        self.chardevs.append(arguments["id"])
+
+    def chardev_remove(self, arguments: Arguments) -> None:
+        self.chardevs.remove(arguments["id"])
 
     def device_del(self, arguments: Arguments) -> None:
         device, path = arguments["id"], f"/machine/peripheral/{arguments['id']}"

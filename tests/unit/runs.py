@@ -62,7 +62,9 @@ def evidence(folder: Path, on_link: Plan, trace: Sequence[Event], slowness: floa
         guest=SimpleNamespace(name="pod", id="0123"),
         notes=("net.vsock.g2h_fallback: is 1",),
     )
-    about = record.facts(place, HELLO, {"template": 33.5, "clone": 0.92, "hello": 0.5}, slowness)
+    about = record.facts(
+        place, on_link.link, HELLO, {"template": 33.5, "clone": 0.92, "hello": 0.5}, slowness
+    )
     own = folder / f"{on_link.scenario}-{on_link.link}"
     record.write(own, on_link, trace, verdict, about)
     (own / "console.log").write_text("Linux version 6.12\n")

@@ -12,7 +12,7 @@ from harness.agent import ports
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
-from harness.vm.commandline import PORT_NAMES, RamFile, Wiring, build
+from harness.vm.commandline import PORT_NAMES, RamFile, VhostUser, Wiring, build
 
 GOLDEN = Path(__file__).parent / "golden"
 LINKER = (
@@ -61,6 +61,15 @@ CASES = {
         Qemu(argv=LINKER),
         Wiring(
             qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS, ram=RamFile(path=Path("/run/ram"), share=False)
+        ),
+    ),
+    "pod-hybrid": (
+        msgspec.structs.replace(COLD, links=frozenset({Link.HYBRID_VSOCK}), accel=Accel.TCG),
+        Qemu(),
+        Wiring(
+            qmp_fd=10,
+            console=CONSOLE,
+            vhost_user=VhostUser(socket=Path("/run/1-vhost"), uds=Path("/run/1-hybrid")),
         ),
     ),
     "lab": (LAB, Qemu(argv=LINKER), Wiring(qmp_fd=10, console=CONSOLE)),

@@ -224,6 +224,25 @@ M = Verdict.MISSING
 
 
 @pytest.mark.parametrize(
+    ("changed", "pods", "vsock"),
+    [
+        ({}, [], []),
+        ({"kvm": Verdict.BROKEN}, [], []),
+        ({"vhost_vsock": M, "af_vsock": Verdict.DENIED}, [], ["vhost-vsock", "af-vsock"]),
+        ({"memory_local": M}, ["memory-local"], []),
+        ({"qemu": M}, [], []),  # its image can be built
+        ({"qemu": M, "image_tools": M}, ["image-tools"], []),
+    ],
+)
+def test_pods_run_without_kvm_and_without_vsock(
+    changed: dict[str, Verdict], pods: list[str], vsock: list[str]
+) -> None:
+    by_ability = {finding.ability: finding for finding in findings(**changed)}
+    assert [lack.ability for lack in doctor.lacking_pods(by_ability)] == pods
+    assert [lack.ability for lack in doctor.lacking_vsock(by_ability)] == vsock
+
+
+@pytest.mark.parametrize(
     ("changed", "kind", "named"),
     [
         ({}, Kind.LOCAL, ""),
@@ -270,7 +289,7 @@ def test_colour_does_not_move_columns() -> None:
 def test_closing_names_each_kind() -> None:
     found = findings(kvm=Verdict.BROKEN, qemu=M)
     text = "\n".join(cli.closing(found, doctor.choose(found)))
-    assert "host local: no (kvm broken)" in text
+    assert "host local: no (kvm broken); all links but vsock run all the same: vsock-harness run" in text
     assert "host lab: works, once its images are built" in text
     assert "--host auto takes: lab (no local VMs: kvm broken" in text
 

@@ -91,6 +91,7 @@ def test_what_is_no_guest_is_never_dialled(dialled: list[Recording], cid: int) -
         Endpoint(link=Link.VSOCK),
         Endpoint(link=Link.VSOCK, cid=5, path="/s"),
         Endpoint(link=Link.VIRTIO_SERIAL),
+        Endpoint(link=Link.HYBRID_VSOCK, port=1024),
         Endpoint(link=Link.VIRTCONSOLE, cid=5, port=1024),
     ],
 )

@@ -27,6 +27,7 @@ from harness.model.errors import (
 )
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
+from harness.vm.commandline import VhostUser
 from harness.vm.ending import Cause, QemuDied, of_exit, of_status
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine, QemuKilled
@@ -382,6 +383,25 @@ def test_a_device_without_seqpacket(start: Starter, lease: FakeLease) -> None:
 
     start(scenario, spec=HOTPLUG)
     assert '"seqpacket": "off"' in start.log("console.log")
+
+
+def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(start: Starter, folder: RunFolder) -> None:
+    process = VhostUser(socket=folder.socket("vhost"), uds=folder.socket("hybrid"))
+
+    async def scenario(machine: Machine) -> None:
+        for _ in range(2):  # nothing of the first is left that were in the way
+            await machine.plug_vsock(process)
+            wanted = Endpoint(link=Link.HYBRID_VSOCK, path=str(process.uds), port=AGENT_PORT)
+            assert machine.endpoint(Link.HYBRID_VSOCK) == wanted
+            with pytest.raises(UsageError, match="has no link vsock"):
+                machine.endpoint(Link.VSOCK)
+            await machine.unplug_vsock(Deadline(5))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(process.socket))
+        listener.listen()
+        start(scenario, spec=HOTPLUG)
+    assert '"driver": "vhost-user-vsock-pci"' in start.log("console.log")
 
 
 def test_refused_plug_leaves_the_lease_alone(start: Starter) -> None:

@@ -89,6 +89,16 @@ def test_a_scenario_that_takes_long_has_the_marker(project: Path) -> None:
     assert "multiple-clients-8" not in said
 
 
+def test_a_scenario_may_take_long_on_some_links_alone(project: Path) -> None:
+    path = project / "scenarios/multiple-clients-8.yaml"
+    path.write_text(path.read_text() + "long: [virtio-serial]\n")
+    _, said = run(project, {}, "scenarios", "-m", "not long", "--collect-only", "-q")
+    assert "multiple-clients-8.yaml::vsock" in said
+    assert "multiple-clients-8.yaml::virtio-serial" not in said
+    _, said = run(project, {}, "scenarios", "--link", "virtio-serial", "--collect-only", "-q")
+    assert "multiple-clients-8.yaml::virtio-serial" in said
+
+
 @pytest.mark.parametrize(
     ("marker", "told"),
     [

@@ -37,23 +37,29 @@ FORM = [
     (
         "[vsock,",
         "[vsok,",
-        "3:9: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy; "
-        "did you mean 'vsock'?",
+        "3:9: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy, "
+        "hybrid-vsock; did you mean 'vsock'?",
     ),
     (
         "[vsock,",
         "[virtio_serial,",
         "3:9: unknown link 'virtio_serial'; allowed: vsock, virtio-serial, virtconsole, isa-serial, "
-        "serial-proxy; did you mean 'virtio-serial'?",
+        "serial-proxy, hybrid-vsock; did you mean 'virtio-serial'?",
     ),
     (
         "[vsock,",
         "[1,",
         "3:9: an item of links must be a word, not the number 1; "
-        "allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy",
+        "allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy, hybrid-vsock",
     ),
     ("links: [vsock, virtio-serial]", "links: vsock", "3:8: links must be a list, not 'vsock'"),
     ("links: [vsock, virtio-serial]", "links: []", "3:8: links is empty"),
+    ("title: T", "title: T\nlong: yes", "2:7: long must be true or false or a list, not 'yes'"),
+    (
+        "title: T",
+        "title: T\nlong: [isa-serial]",
+        "2:8: link 'isa-serial' is not in 'links'; allowed: vsock, virtio-serial",
+    ),
     ("clients: 8", "clients: eight", "4:10: clients must be an integer or a mapping by name, not 'eight'"),
     (
         "clients: 8",
@@ -108,13 +114,13 @@ FORM = [
         "1MiB",
         "{default: 1, isaserial: 2}",
         "6:32: unknown link 'isaserial'; allowed: default, vsock, virtio-serial, virtconsole, isa-serial, "
-        "serial-proxy; did you mean 'isa-serial'?",
+        "serial-proxy, hybrid-vsock; did you mean 'isa-serial'?",
     ),
     (
         "  vsock: {",
         "  vsok: {",
-        "8:3: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy; "
-        "did you mean 'vsock'?",
+        "8:3: unknown link 'vsok'; allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy, "
+        "hybrid-vsock; did you mean 'vsock'?",
     ),
     (
         "multiple-clients",

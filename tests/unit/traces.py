@@ -40,6 +40,7 @@ SECOND_OPEN = {
     Link.VIRTCONSOLE: "opened",
     Link.ISA_SERIAL: "opened",
     Link.SERIAL_PROXY: "EBUSY",
+    Link.HYBRID_VSOCK: "no-device",
 }
 
 
@@ -193,7 +194,7 @@ def torn(plan: Plan) -> list[Event]:
 
 def right(plan: Plan) -> list[Event]:
     """What each of our scenarios leaves where the system is as it should be."""
-    if plan.link in (Link.VSOCK, Link.SERIAL_PROXY):
+    if plan.link.is_vsock or plan.link.is_proxied:
         return everybody_served(plan)
     special = {"serial-stale-reply": stale, "serial-two-writers": torn}
     return special.get(plan.scenario, one_at_a_time)(plan)

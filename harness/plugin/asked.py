@@ -1,0 +1,82 @@
+"""What a run's arguments ask for, known before a VM boots: how many items, and on which links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.image.store import Image, Store
+from harness.model.errors import HarnessError, UsageError
+from harness.model.link import Link
+from harness.model.progress import Progress
+from harness.model.scenario import load
+from harness.plugin import options
+from harness.plugin.collect import scenario_files
+from harness.run import hybrid
+
+_NOT_LONG = "not long"
+"""What an expression of markers (`-m`) has in it that leaves out what takes long."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """`items`: how many there are, None if only pytest will know. `links`: on which some may be.
+
+    `named`: whether `--link` names them.
+    """
+
+    items: int | None
+    links: frozenset[Link]
+    named: bool = False
+
+
+def check(config: pytest.Config) -> Asked:
+    """Read every scenario: mistakes are found before a VM boots.
+
+    :raise UsageError: all of them, a line each.
+    """
+    named = options.links(config)
+    wanted = frozenset(Link) if named is None else named
+    without_long = _NOT_LONG in (config.option.markexpr or "")
+    wrong: list[str] = []
+    count, links = 0, set[Link]()
+    for path in scenario_files(config):
+        try:
+            scenario = load(path)
+        except UsageError as error:
+            wrong.append(str(error))
+            continue
+        chosen = [link for link in scenario.links if link in wanted]
+        count += len(chosen)
+        links.update(link for link in chosen if not (without_long and link in scenario.long))
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    folder = config.invocation_params.dir
+    if all(_is_scenarios_only(Path(folder, argument.split("::")[0])) for argument in config.args):
+        return Asked(count, frozenset(links), named is not None)
+    # of tests that data can't say nobody knows before they are collected
+    rest = wanted - {Link.HYBRID_VSOCK} if named is None and without_long else wanted
+    return Asked(None, frozenset(links) | rest, named is not None)
+
+
+def _is_scenarios_only(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
+
+
+def images(store: Store, asked: Asked, progress: Progress, notes: list[str]) -> list[Image]:
+    """The images that only some links want and this run's do.
+
+    One that can't be had is a note, and the link's items are skips, unless `--link` asks for the link.
+
+    :raise HostUnfit, InfrastructureError: it can't be had, and was asked for.
+    """
+    if Link.HYBRID_VSOCK not in asked.links:
+        return []
+    try:
+        return [store.get(hybrid.IMAGE, progress)]
+    except HarnessError as error:
+        if asked.named:
+            raise
+        notes.append(f"image {hybrid.IMAGE}: {error.summary}; {Link.HYBRID_VSOCK} is skipped")
+        return []

@@ -1,0 +1,127 @@
+"""What a run asks for, told from its arguments: items, links, and the images that only some links want."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.model.errors import HostUnfit, UsageError
+from harness.model.link import Link
+from harness.model.progress import Silent
+from harness.plugin import asked
+from harness.plugin.asked import Asked
+
+SCENARIO = """\
+title: One client
+claim: serial-portable
+links: [vsock, hybrid-vsock]
+clients: 1
+workload:
+  - ping: {}
+expect:
+  vsock: {served: 1}
+  hybrid-vsock: {served: 1}
+"""
+LONG = "long: [hybrid-vsock]\n"
+ALL, NO_HYBRID = frozenset(Link), frozenset(Link) - {Link.HYBRID_VSOCK}
+
+
+def config(folder: Path, *, link: str = "", markers: str = "") -> Any:
+    return SimpleNamespace(
+        option=SimpleNamespace(vsock_links=[link] if link else None, markexpr=markers),
+        args=[str(folder / "scenarios")],
+        invocation_params=SimpleNamespace(dir=folder),
+        rootpath=folder,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios/one.yaml").write_text(SCENARIO + LONG)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("link", "markers", "items", "links"),
+    [
+        ("", "", 2, {Link.VSOCK, Link.HYBRID_VSOCK}),
+        ("", "not long", 2, {Link.VSOCK}),
+        ("vsock", "", 1, {Link.VSOCK}),
+        ("hybrid-vsock", "", 1, {Link.HYBRID_VSOCK}),
+        ("hybrid-vsock", "not long", 1, set()),
+    ],
+)
+def test_links_that_are_left_out_are_not_asked_for(
+    project: Path, link: str, markers: str, items: int, links: set[Link]
+) -> None:
+    assert asked.check(config(project, link=link, markers=markers)) == Asked(
+        items, frozenset(links), named=bool(link)
+    )
+
+
+@pytest.mark.parametrize(
+    ("link", "markers", "links"),
+    [
+        ("", "", ALL),
+        ("", "not long", NO_HYBRID),
+        ("hybrid-vsock", "not long", {Link.HYBRID_VSOCK}),
+        ("vsock", "", {Link.VSOCK}),
+    ],
+)
+def test_of_test_modules_nobody_knows(
+    project: Path, link: str, markers: str, links: frozenset[Link] | set[Link]
+) -> None:
+    (project / "scenarios/test_more.py").touch()
+    found = asked.check(config(project, link=link, markers=markers))
+    assert (found.items, found.links) == (None, frozenset(links))
+
+
+def test_a_link_that_is_not_long_is_asked_for_in_short_runs_too(project: Path) -> None:
+    (project / "scenarios/one.yaml").write_text(SCENARIO)
+    assert Link.HYBRID_VSOCK in asked.check(config(project, markers="not long")).links
+
+
+def test_all_mistakes_are_told(project: Path) -> None:
+    for name in ("two", "three"):
+        (project / f"scenarios/{name}.yaml").write_text(SCENARIO.replace("clients", name))
+    with pytest.raises(UsageError) as caught:
+        asked.check(config(project))
+    assert caught.value.summary.count("unknown key") == 2
+
+
+class Shelf:
+    """A store that has the image, or can't have it."""
+
+    def __init__(self, image: object) -> None:
+        self.image = image
+        self.wanted: list[str] = []
+
+    def get(self, name: str, progress: object) -> object:
+        self.wanted.append(name)
+        if self.image is None:
+            raise HostUnfit("no mirror", ability="image-tools")
+        return self.image
+
+
+def images(store: Any, wish: Asked, notes: list[str]) -> list[Any]:
+    return asked.images(store, wish, Silent(), notes)
+
+
+def test_an_image_that_no_link_of_the_run_wants_is_not_built() -> None:
+    shelf = Shelf("image")
+    assert images(shelf, Asked(1, frozenset({Link.VSOCK})), []) == []
+    assert shelf.wanted == []
+    assert images(shelf, Asked(1, ALL), []) == ["image"]
+    assert shelf.wanted == ["vhost-device-vsock"]
+
+
+def test_one_that_cannot_be_had_is_a_note_unless_its_link_was_named() -> None:
+    notes: list[str] = []
+    assert images(Shelf(None), Asked(1, ALL), notes) == []
+    assert notes == ["image vhost-device-vsock: no mirror; hybrid-vsock is skipped"]
+    with pytest.raises(HostUnfit):
+        images(Shelf(None), Asked(1, ALL, named=True), [])
