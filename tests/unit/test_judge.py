@@ -69,6 +69,28 @@ def refusing_last(on_link: Plan) -> list[Event]:
     return telling.events
 
 
+def undialled(on_link: Plan) -> list[Event]:
+    """The guest does not get through to the host."""
+    telling = Telling(on_link)
+    telling.events = everybody_served(on_link)
+    for client in on_link.groups[0].clients:
+        telling.events = without(telling.events, client)
+        telling.say(client, What.CONNECTING).say(client, What.REFUSED, errno="ETIMEDOUT", error="timed out")
+    return telling.events
+
+
+def seeing(client: str, step: int, expected: str, seen: str) -> System:
+    """All is as it should be, but for one step of one client."""
+
+    def tell(on_link: Plan) -> list[Event]:
+        telling = Telling(on_link)
+        telling.events = without(everybody_served(on_link), client)
+        telling.connects(client).works(client, step).wrong(client, step, expected, seen)
+        return telling.leaves(client).events
+
+    return tell
+
+
 def mixed(on_link: Plan) -> list[Event]:
     """shim-1 reads what cont2 printed."""
     telling = Telling(on_link).connects(*on_link.clients).works("shim-2/0").works("shim-1/0", 2)
@@ -146,6 +168,33 @@ RED: list[tuple[str, str, System, str]] = [
     ("multiple-clients-50", "virtio-serial", serving(2), "served 2 of 50, expected 1"),
     ("multiple-clients-50", "serial-proxy", refusing_last, "client/49 was refused: ECONNRESET at connect"),
     ("multiple-clients-50", "hybrid-vsock", refusing_last, "client/49 was refused: ECONNRESET at connect"),
+    ("multiple-clients-guest-initiated", "vsock", undialled, "group dialled: served 0 of 4, expected 4"),
+    ("multiple-clients-guest-initiated", "vsock", flipped, "group dialled: garbled 1 of 4, expected 0"),
+    (
+        "multiple-clients-seqpacket",
+        "vsock",
+        seeing("dialled/1", 0, "message 2 of 1 bytes", "4097 bytes"),
+        "group dialled: garbled 1 of 2, expected 0",
+    ),
+    ("multiple-clients-seqpacket", "vsock", refusing_last, "dialled/1 was refused: ECONNRESET at connect"),
+    (
+        "multiple-clients-seqpacket-off",
+        "vsock",
+        seeing("dialling/0", 0, "ESOCKTNOSUPPORT", "a connection"),
+        "dialling/0 read wrong data in step 1 (connect): expected ESOCKTNOSUPPORT, seen a connection",
+    ),
+    (
+        "multiple-clients-refused",
+        "vsock",
+        seeing("dialling/0", 4, "ECONNRESET", "ETIMEDOUT"),
+        "dialling/0 read wrong data in step 5 (connect): expected ECONNRESET, seen ETIMEDOUT",
+    ),
+    (
+        "multiple-clients-refused",
+        "vsock",
+        seeing("dialled/0", 6, "ETIMEDOUT", "a connection"),
+        "dialled/0 read wrong data in step 7 (connect): expected ETIMEDOUT, seen a connection",
+    ),
     ("multiple-clients-stalled", "vsock", one_at_a_time, "group others: served 0 of 4, expected 4"),
     ("multiple-clients-stalled", "virtio-serial", everybody_served, "others: served 4 of 4, expected 0"),
     ("multiple-clients-stalled", "serial-proxy", one_at_a_time, "group others: served 0 of 4, expected 4"),
@@ -158,6 +207,12 @@ RED: list[tuple[str, str, System, str]] = [
     ("pod-diagram", "hybrid-vsock", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),
     ("pod-diagram-one-leaves", "vsock", noticing, "lost its connection in step 3 (containers): ECONNRESET"),
     ("pod-diagram-one-leaves", "vsock", outliving, "expected 1 containers running, seen 2"),
+    (
+        "reliability-half-close",
+        "vsock",
+        seeing("dialled/0", 1, "agents-write EPIPE", "written"),
+        "dialled/0 read wrong data in step 2 (shutdown): expected agents-write EPIPE, seen written",
+    ),
     ("pod-diagram-one-leaves", "serial-proxy", outliving, "expected 1 containers running, seen 2"),
     ("pod-diagram-one-leaves", "hybrid-vsock", outliving, "expected 1 containers running, seen 2"),
 ]
