@@ -71,7 +71,7 @@ lock: venv ## pin the dependencies again; UPGRADE=1: at their newest versions
 	@build/uv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r .ci/uv.txt
 	$(COMPILE) --universal pyproject.toml -o requirements.txt
 	$(COMPILE) --universal --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
-	printf '%s\n' msgspec pytest pytest-xdist qemu.qmp ruamel.yaml | $(COMPILE) --python-version 3.11 \
+	printf '%s\n' msgspec paramiko pytest pytest-xdist qemu.qmp ruamel.yaml | $(COMPILE) --python-version 3.11 \
 		--python-platform x86_64-manylinux_2_28 -c requirements.txt - -o requirements-worker.txt
 
 clean: ## remove .venv, caches and results/ (images stay: vsock-harness images prune)

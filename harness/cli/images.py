@@ -53,7 +53,9 @@ def add_parser(subparsers: Subparsers) -> None:
     one.add_argument("--json", action="store_true", help="print JSON")
     one.set_defaults(main=listed)
     one = actions.add_parser("build", help="build what is missing")
-    one.add_argument("names", nargs="*", metavar="NAME", help="recipes (default: all)")
+    one.add_argument(
+        "names", nargs="*", metavar="NAME", help="recipes (default: all but those built on demand)"
+    )
     one.add_argument("--force", action="store_true", help="build even what is there")
     one.set_defaults(main=build)
     one = actions.add_parser("verify", help="compare images with what was built; exit code 1 if one differs")
@@ -99,7 +101,7 @@ def build(args: argparse.Namespace) -> int:
     :raise UsageError: for an unknown name, before anything is built.
     :raise HostUnfit, InfrastructureError: see `Store.get`.
     """
-    names = args.names or recipe.names()
+    names = args.names or recipe.usual()
     for name in names:
         recipe.load(name)
     store, progress = Store(cache_root()), Lines()

@@ -75,10 +75,7 @@ def add_parser(subparsers: Subparsers) -> None:
     made.add_argument(
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
-    made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
-    made.add_argument(
-        "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
-    )
+    _lab(made)
     made.add_argument(
         "--proxy",
         metavar="COMMAND",
@@ -90,6 +87,17 @@ def add_parser(subparsers: Subparsers) -> None:
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
     loud.add_argument("-v", "--verbose", action="store_true", help="more about each failure")
     made.set_defaults(main=main)
+
+
+def _lab(made: argparse.ArgumentParser) -> None:
+    """What labs are like."""
+    made.add_argument("--lab-memory", type=positive, metavar="MIB", help="memory of one lab (default: 4096)")
+    made.add_argument(
+        "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
+    )
+    made.add_argument(
+        "--with-image", action="append", metavar="NAME", help="also an image built on demand: debian"
+    )
 
 
 def _choosing(made: argparse.ArgumentParser) -> None:
@@ -128,6 +136,8 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
     made += ["--fresh-lab"] if args.fresh_lab else []
     made += [f"--proxy={args.proxy}"] if args.proxy else []
+    for name in args.with_image or []:
+        made += ["--with-image", name]
     made += ["-x"] if args.first else []
     return [*made, *args.rest, *paths(args.paths, cwd)]
 

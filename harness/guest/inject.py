@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.agent import digest
 from harness.image import cpio
@@ -18,16 +18,23 @@ AGENT = Path(__file__).resolve().parents[1] / "agent"
 READY = "vsock-harness agent: ready"
 """The line that the agent prints on the console when it serves all links."""
 
-_START = b"""#!/bin/sh
+_MAIN = "import sys; sys.path.insert(0, '{folder}'); from agent.__main__ import main; main()"
+
+_START = f"""#!/bin/sh
 exec >/dev/ttyS0 2>&1 </dev/null
 exec /usr/bin/python3 -I -S -B -c \\
-	"import sys; sys.path.insert(0, '/vsock-harness'); from agent.__main__ import main; main()"
-"""
+	"{_MAIN.format(folder="/vsock-harness")}"
+""".encode()
 
 
 def expected_digest() -> str:
     """What an agent that was injected from this checkout answers as its hash."""
     return digest(str(AGENT))
+
+
+def command(folder: PurePosixPath) -> list[str]:
+    """The words that run the agent whose files are in `folder`/agent, in a guest that has python3."""
+    return ["/usr/bin/python3", "-I", "-S", "-B", "-c", _MAIN.format(folder=folder)]
 
 
 def segment() -> Iterator[cpio.Entry]:

@@ -12,13 +12,16 @@ import msgspec
 
 from harness.model.errors import UsageError
 
-Kind = Literal["guest", "lab", "tree", "program"]
+Kind = Literal["guest", "lab", "tree", "program", "distribution"]
 RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
 _BUILDER = Path(__file__).resolve().parent
 _BUILDS = ("build", "cpio", "kernel", "packages", "tree")
 """The modules whose change may change what comes out."""
 
 _BUILDS_PROGRAM = ("build", "golang", "tree")
+_BUILDS_PROGRAMS = ("build", "finish", "pack", "tree")
+_BUILDS_DISTRIBUTION = ("build", "cpio", "distribution", "finish", "kernel", "tree")
+_BUILDS_BY_KIND = {"program": _BUILDS_PROGRAM, "distribution": _BUILDS_DISTRIBUTION}
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -26,6 +29,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
     An empty `keep` keeps all; `drop` is applied after it. `any_age`: take a suite whose Release file is past
     its Valid-Until; of a suite in testing it is valid for a week, and a mirror may lag behind.
+    `programs`, in a tree: the files of each program; then archives of these are all that is kept
+    (`harness.image.pack`). One that is `on_demand` is no part of "all images". A distribution's `drop` is
+    dpkg's: patterns on absolute paths that it leaves out.
     """
 
     kind: Kind
@@ -37,11 +43,18 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     drop: tuple[str, ...] = ()
     compile: tuple[str, ...] = ()
     python_packages: str = ""
+    programs: dict[str, tuple[str, ...]] = {}
+    on_demand: bool = False
 
 
 def names(folder: Path = RECIPES) -> list[str]:
     """The recipes there are, by name, sorted."""
     return sorted(path.parent.name for path in folder.glob("*/recipe.toml"))
+
+
+def usual(folder: Path = RECIPES) -> list[str]:
+    """Those that are built without being asked for by name."""
+    return [name for name in names(folder) if not load(name, folder).on_demand]
 
 
 def load(name: str, folder: Path = RECIPES) -> Recipe:
@@ -71,7 +84,7 @@ def identity(name: str, folder: Path = RECIPES) -> str:
     """
     recipe = load(name, folder)
     sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
-    modules = _BUILDS_PROGRAM if recipe.kind == "program" else _BUILDS
+    modules = _BUILDS_PROGRAMS if recipe.programs else _BUILDS_BY_KIND.get(recipe.kind, _BUILDS)
     sources += [_BUILDER / f"{module}.py" for module in modules]
     if recipe.python_packages:
         sources.append(folder.parent / recipe.python_packages)

@@ -165,11 +165,14 @@ class Store:
         shutil.rmtree(gone)
 
     def _build(self, name: str, progress: Progress) -> Image:
-        from harness.image import build  # the builder is needed rarely and imports much
+        from harness.image import build, distribution, pack  # needed rarely, and they import much
 
         identity = recipes.identity(name, self._recipes)
+        wish = recipes.load(name, self._recipes)
+        builder = distribution.build if wish.kind == "distribution" else build.build
+        builder = pack.build if wish.programs else builder
         with self._scratch_folder(name) as scratch:
-            manifest = build.build(name, identity, self._recipes, scratch, progress)
+            manifest = builder(name, identity, self._recipes, scratch, progress)
             target = self._folder / name / identity
             if target.exists():
                 self.remove(Image(path=target, manifest=manifest))

@@ -38,7 +38,7 @@ _BOOT_SECONDS = 120.0
 _SAVE_SECONDS = 60.0
 
 
-GUESTS = ("pod", "proxy")
+GUESTS = ("pod", "proxy", "programs")
 """The images that pods are made of, beside QEMU, which a lab has in its root."""
 
 

@@ -20,6 +20,9 @@ from harness.lab.address import Address
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
 
+_SSH_PORT = 22
+"""Known by its host's name alone (paramiko, as OpenSSH)."""
+
 _TIMEOUT = 60.0
 """Seconds for one step of the SSH handshake; an emulated host takes two."""
 
@@ -51,9 +54,11 @@ class Ssh:
         self._sftp: paramiko.SFTPClient | None = None
 
     @classmethod
-    def connect(cls, address: Address) -> Ssh:
+    def connect(cls, address: Address, sock: socket.socket | None = None) -> Ssh:
         """Connect and authenticate.
 
+        :param sock: a connected socket to speak over, which is closed in any case; then `address` only says
+            whose keys these are.
         :raise HostUnfit: when the host refuses the user, or shows another host key than the pinned one.
         :raise InfrastructureError: when nothing answers there.
         """
@@ -61,7 +66,8 @@ class Ssh:
         if address.host_key:
             kind, data = address.host_key.split()
             key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
-            client.get_host_keys().add(f"[{address.host}]:{address.port}", kind, key)
+            name = address.host if address.port == _SSH_PORT else f"[{address.host}]:{address.port}"
+            client.get_host_keys().add(name, kind, key)
         else:
             client.load_system_host_keys()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
@@ -76,14 +82,15 @@ class Ssh:
                 timeout=_TIMEOUT,
                 banner_timeout=_TIMEOUT,
                 auth_timeout=_TIMEOUT,
+                sock=sock,
             )
         except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
-            client.close()
+            _close(client, sock)
             raise HostUnfit(
                 f"{address}: {error}", ability="ssh", hint=f"try: ssh -p {address.port} {address.host} true"
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            client.close()
+            _close(client, sock)
             raise InfrastructureError(f"{address}: no SSH: {error}") from error
         return cls(address, client)
 
@@ -217,6 +224,12 @@ class Ssh:
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise InfrastructureError(f"{self.address}: no SFTP: {error}") from error
         return self._sftp
+
+
+def _close(client: paramiko.SSHClient, sock: socket.socket | None) -> None:
+    client.close()
+    if sock is not None:
+        sock.close()
 
 
 def _remote_files(

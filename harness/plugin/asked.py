@@ -64,6 +64,13 @@ def _is_scenarios_only(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
 
 
+def usual(asked: Asked) -> list[str]:
+    """The images that this run's pods are made of, where they run on this machine itself."""
+    names = ["qemu", "pod"]
+    names += ["proxy"] if Link.SERIAL_PROXY in asked.links else []
+    return names + (["programs"] if asked.items is None else [])  # only test modules put programs into pods
+
+
 def images(store: Store, asked: Asked, progress: Progress, notes: list[str]) -> list[Image]:
     """The images that only some links want and this run's do.
 

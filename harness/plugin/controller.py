@@ -18,7 +18,6 @@ from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab.address import parse
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
-from harness.model.link import Link
 from harness.model.verdict import Verdict
 from harness.plugin import asked, evidence, hosts, options, reports, sending, versions
 from harness.plugin.bench import RESULTS, Setting
@@ -62,6 +61,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
     wish = asked.check(config)
     wanted = options.hosts(config)
     options.proxy(config)
+    images = options.images(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")
@@ -72,7 +72,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
         if wanted[0].startswith("ssh://"):
             folder = stack.enter_context(RunFolder.create())
             given = [parse(word) for word in wanted]
-            fleet = stack.enter_context(hosts.addresses(given, store, folder, progress))
+            fleet = stack.enter_context(hosts.addresses(given, images, store, folder, progress))
             header = [f"host: {fleet.words}"]
         else:
             choice = hosts.choose(wanted[0], store, progress)
@@ -80,18 +80,13 @@ def _run(config: pytest.Config) -> Iterator[None]:
             fleet = None
             if choice.kind == "lab":
                 folder = stack.enter_context(RunFolder.create())
-                option = config.option
-                labs_wish = hosts.LabWish(
-                    workers=sending.asked(config),
-                    memory_mib=option.vsock_lab_memory,
-                    items=wish.items,
-                    fresh=option.vsock_fresh_lab,
+                labs = hosts.labs(
+                    _lab_wish(config, wish, images), store, folder, results, progress, config.stash[NOTES]
                 )
-                labs = hosts.labs(labs_wish, store, folder, results, progress, config.stash[NOTES])
                 fleet = stack.enter_context(labs)
                 header.append(f"lab: {fleet.words}")
             else:
-                for name in ("qemu", "pod", *(["proxy"] if Link.SERIAL_PROXY in wish.links else [])):
+                for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
         versions.write(store, results / "versions.json")
@@ -112,6 +107,17 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 except InfrastructureError as error:
                     note = f"{remote.alias}: its evidence is lost: {error.summary}"
                     config.stash[NOTES].append(note)
+
+
+def _lab_wish(config: pytest.Config, wish: asked.Asked, images: tuple[str, ...]) -> hosts.LabWish:
+    option = config.option
+    return hosts.LabWish(
+        workers=sending.asked(config),
+        memory_mib=option.vsock_lab_memory,
+        items=wish.items,
+        fresh=option.vsock_fresh_lab,
+        images=images,
+    )
 
 
 def _results_folder(parent: Path) -> Path:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from harness.guest.client import AgentClient
 from harness.host import admission
+from harness.link.connect import connect
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod
+from harness.run.greeting import first
 from harness.run.place import Place
+from harness.run.programs import install
 
 T = TypeVar("T")
 
@@ -46,10 +50,27 @@ class Pods:
         """A pod with these links, booted from nothing."""
         return self.enter(pod.booted(self.place, links, self._next()))
 
-    def clone(self, *links: Link) -> pod.Pod:
-        """A pod that goes on from this host's template; it has every serial link, and a vsock device if
-        one is asked for."""
-        return self.enter(pod.cloned(self.place, links, self._next()))
+    def clone(
+        self, *links: Link, programs: Sequence[str] = (), files: Mapping[str, bytes] | None = None
+    ) -> pod.Pod:
+        """A pod that goes on from this host's template; it has every serial link, and a vsock
+        device if one is asked for.
+
+        :param programs: other people's programs to put into it, and `files` beside them
+            (`harness.run.programs.install`).
+        """
+        made = self.enter(pod.cloned(self.place, links, self._next()))
+        if programs:
+            image = self.place.programs
+            if image is None:
+                raise HostUnfit(
+                    "this host has no image of programs",
+                    ability="images",
+                    hint="vsock-harness images build programs",
+                )
+            with AgentClient(connect(made.endpoint(first(frozenset(links))))) as agent:
+                install(agent, image, programs, files or {})
+        return made
 
     def close(self) -> None:
         """End all of them now.

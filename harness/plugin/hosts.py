@@ -64,13 +64,14 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     """What a run asks of its labs.
 
     How many workers and how much memory, if it says; how many items there are, if known; whether the labs
-    shall be booted anew (`fresh`) though a saved one is there.
+    shall be booted anew (`fresh`) though a saved one is there; the `images` they have beside the usual ones.
     """
 
     workers: int | None
     memory_mib: int | None
     items: int | None
     fresh: bool
+    images: tuple[str, ...] = ()
 
 
 def lab_count(wanted: int | None, memory_mib: int) -> int:
@@ -132,8 +133,8 @@ def labs(
 ) -> Iterator[Fleet]:
     """Labs that are ready for workers.
 
-    A kept lab is used if one is up and `wish` asks neither for several workers nor for a size nor for fresh
-    ones.
+    A kept lab is used if one is up and `wish` asks neither for several workers nor for a size, fresh ones or
+    further images.
 
     :param notes: gets what a user should know of what went otherwise than usual.
     :raise HostUnfit: not enough memory, or no means to build the images.
@@ -142,11 +143,11 @@ def labs(
     images = lab.LabImages(
         qemu=store.get("qemu", progress),
         lab=store.get("lab", progress),
-        guests=tuple(store.get(name, progress) for name in lab.GUESTS),
+        guests=tuple(store.get(name, progress) for name in (*lab.GUESTS, *wish.images)),
     )
     with contextlib.ExitStack() as stack:
         loan = None
-        if not (wish.workers or wish.memory_mib or wish.fresh):
+        if not (wish.workers or wish.memory_mib or wish.fresh or wish.images):
             loan = stack.enter_context(Keep().borrowed(images))
         if loan and loan.lab:
             with progress.stage("lab: making the kept one ready"):
@@ -185,9 +186,11 @@ def _lab_accel(store: Store) -> Accel:
 
 
 @contextlib.contextmanager
-def addresses(given: list[Address], store: Store, folder: RunFolder, progress: Progress) -> Iterator[Fleet]:
-    """The given hosts, ready for workers."""
-    images = tuple(store.get(name, progress) for name in ("qemu", *lab.GUESTS))
+def addresses(
+    given: list[Address], further: tuple[str, ...], store: Store, folder: RunFolder, progress: Progress
+) -> Iterator[Fleet]:
+    """The given hosts, ready for workers, with the usual images and `further` ones."""
+    images = tuple(store.get(name, progress) for name in ("qemu", *lab.GUESTS, *further))
     by_alias = {f"host{number}": address for number, address in enumerate(given)}
     stacks = {alias: contextlib.ExitStack() for alias in by_alias}
 

@@ -6,6 +6,7 @@ import difflib
 
 import pytest
 
+from harness.image import recipe
 from harness.lab.address import parse
 from harness.model.errors import UsageError
 from harness.model.link import Link
@@ -45,6 +46,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="results",
         help="where the run's folder of evidence is made (default: results)",
     )
+    _add_lab(group)
+    group.addoption(
+        "--proxy",
+        dest="vsock_proxy",
+        metavar="COMMAND",
+        default=None,
+        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
+        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
+    )
+
+
+def _add_lab(group: pytest.OptionGroup) -> None:
+    """What labs are like."""
     group.addoption(
         "--fresh-lab",
         action="store_true",
@@ -60,12 +74,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="memory of one lab in MiB (default: 4096)",
     )
     group.addoption(
-        "--proxy",
-        dest="vsock_proxy",
-        metavar="COMMAND",
-        default=None,
-        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
-        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
+        "--with-image",
+        action="append",
+        dest="vsock_images",
+        metavar="NAME",
+        help="have this image, too, where VMs run: one that is built on demand only (debian)",
     )
 
 
@@ -97,6 +110,17 @@ def proxy(config: pytest.Config) -> tuple[str, ...]:
     """
     text: str | None = config.option.vsock_proxy
     return () if text is None else command(text)
+
+
+def images(config: pytest.Config) -> tuple[str, ...]:
+    """The images asked for beside the usual ones.
+
+    :raise UsageError: for one that no recipe makes; names the nearest.
+    """
+    wanted: list[str] = config.option.vsock_images or []
+    for name in wanted:
+        recipe.load(name)
+    return tuple(name for name in dict.fromkeys(wanted) if name not in recipe.usual())
 
 
 def links(config: pytest.Config) -> frozenset[Link] | None:

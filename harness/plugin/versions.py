@@ -15,7 +15,8 @@ from harness.report.results import Versions
 
 def write(store: Store, path: Path) -> None:
     """Write what is known now, as JSON."""
-    found = (store.find(name) for name in ("qemu", "lab", "pod", "proxy", "vhost-device-vsock"))
+    names = ("qemu", "lab", "pod", "proxy", "programs", "vhost-device-vsock")
+    found = (store.find(name) for name in names)
     images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
     versions = Versions(
         harness=version("vsock-harness"),

@@ -34,6 +34,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     `proxy` is the command line of a multiplexing proxy (`harness.model.proxy`), empty if there is none.
     `hybrid` is that of the process behind a vhost-user-vsock-pci, without its options; empty as well.
     `lacks` says of links that this host can't give what keeps it from that.
+    `programs` is the image of other people's programs (`harness.run.programs`), None if this host has none.
+    `distribution` is the image of a distribution's own guest, None where it wasn't asked for.
     `notes` are things a reader of the results should know about this host.
     """
 
@@ -47,6 +49,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     proxy: tuple[str, ...] = ()
     hybrid: tuple[str, ...] = ()
     lacks: Mapping[Link, Finding] = {}
+    programs: Image | None = None
+    distribution: Image | None = None
     notes: tuple[str, ...] = ()
 
     def check(self, links: Iterable[Link]) -> None:
@@ -117,6 +121,8 @@ def opened(
             proxy=proxy or _reference_proxy(store),
             hybrid=_hybrid(store),
             lacks=lacks or {},
+            programs=store.find("programs"),
+            distribution=store.find("debian"),
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
 

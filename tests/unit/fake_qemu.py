@@ -113,8 +113,11 @@ class FakeQemu:
     def chardev_add(self, arguments: Arguments) -> None:
         if arguments["id"] in self.chardevs:
             raise Refused(f"Chardev with id '{arguments['id']}' already exists")
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(arguments["backend"]["data"]["addr"]["data"]["path"])
+        if arguments["backend"]["data"].get("server"):
+            self.print_console(json.dumps(arguments) + "\n")
+        else:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(arguments["backend"]["data"]["addr"]["data"]["path"])
         self.chardevs.append(arguments["id"])
 
     def chardev_remove(self, arguments: Arguments) -> None:

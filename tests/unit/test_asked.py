@@ -125,3 +125,17 @@ def test_one_that_cannot_be_had_is_a_note_unless_its_link_was_named() -> None:
     assert notes == ["image vhost-device-vsock: no mirror; hybrid-vsock is skipped"]
     with pytest.raises(HostUnfit):
         images(Shelf(None), Asked(1, ALL, named=True), [])
+
+
+@pytest.mark.parametrize(
+    ("items", "links", "further"),
+    [
+        (3, [Link.VSOCK], []),
+        (3, [Link.VSOCK, Link.SERIAL_PROXY], ["proxy"]),
+        (None, [Link.SERIAL_PROXY], ["proxy", "programs"]),
+    ],
+)
+def test_this_machine_gets_the_images_that_the_run_may_need(
+    items: int | None, links: list[Link], further: list[str]
+) -> None:
+    assert asked.usual(asked.Asked(items, frozenset(links))) == ["qemu", "pod", *further]

@@ -54,12 +54,13 @@ def test_list_tells_current_from_old_from_missing(cache: Path, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines]
     assert rows[0] == ["name", "id", "state", "suite", "kernel", "size", "age", "packages", "path"]
-    assert rows[1][:3] == ["lab", recipe.identity("lab"), "missing"]
-    assert rows[2][:7] == ["pod", current.id, "current", "trixie", "6.12", "20", "MiB"]
-    assert rows[2][-2:] == ["2", str(current.path)]
-    assert rows[3][:3] == ["pod", OLD, "old"]
-    assert rows[3][-1] == str(old.path)
-    assert [row[0] for row in rows[4:]] == ["proxy", "qemu", "vhost-device-vsock"]
+    assert rows[1][:3] == ["debian", recipe.identity("debian"), "missing"]
+    assert rows[2][:3] == ["lab", recipe.identity("lab"), "missing"]
+    assert rows[3][:7] == ["pod", current.id, "current", "trixie", "6.12", "20", "MiB"]
+    assert rows[3][-2:] == ["2", str(current.path)]
+    assert rows[4][:3] == ["pod", OLD, "old"]
+    assert rows[4][-1] == str(old.path)
+    assert [row[0] for row in rows[5:]] == ["programs", "proxy", "qemu", "vhost-device-vsock"]
     places = {max(line.find(" trixie "), line.find(" forky ")) for line in lines[1:]}
     assert len(places) == 1
     assert -1 not in places
@@ -70,8 +71,10 @@ def test_list_as_json(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["images", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: row["state"] for name, row in rows.items()} == {
+        "debian": "missing",
         "lab": "missing",
         "pod": "current",
+        "programs": "missing",
         "proxy": "missing",
         "qemu": "missing",
         "vhost-device-vsock": "missing",

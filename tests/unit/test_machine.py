@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -27,11 +28,12 @@ from harness.model.errors import (
 )
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
-from harness.vm.commandline import VhostUser
+from harness.vm.commandline import VhostUser, Wiring, build
 from harness.vm.ending import Cause, QemuDied, of_exit, of_status
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine, QemuKilled
 from harness.vm.monitor import CommandFailed, MonitorClosed
+from harness.vm.ports import plug_port
 
 FAKE = Path(__file__).with_name("fake_qemu.py")
 SPEC = MachineSpec(kernel=Path("vmlinux"), initrd=Path("initrd"))
@@ -402,6 +404,24 @@ def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(start: Starter, 
         listener.listen()
         start(scenario, spec=HOTPLUG)
     assert '"driver": "vhost-user-vsock-pci"' in start.log("console.log")
+
+
+def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path: Path) -> None:
+    async def scenario(machine: Machine) -> None:
+        await plug_port(machine.monitor, "another.agent", tmp_path / "s", Deadline(5))
+
+    start(scenario)
+    chardev, device = map(json.loads, start.log("console.log").splitlines()[-2:])
+    assert chardev["backend"]["data"] == {
+        "addr": {"type": "unix", "data": {"path": str(tmp_path / "s")}},
+        "server": True,
+        "wait": False,
+    }
+    assert device["chardev"] == chardev["id"]
+    assert (device["name"], device["bus"]) == ("another.agent", "serial-bus.0")
+    wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds={Link.VIRTIO_SERIAL: 4})
+    links = msgspec.structs.replace(SPEC, links=frozenset({Link.VIRTIO_SERIAL}))
+    assert "virtio-serial-pci,id=serial-bus" in build(links, Qemu(), wiring)
 
 
 def test_refused_plug_leaves_the_lease_alone(start: Starter) -> None:

@@ -1,0 +1,24 @@
+"""A further serial port for a running machine, beside those of its links: for another agent than ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.model.deadline import Deadline
+from harness.vm.monitor import Monitor
+
+
+async def plug_port(monitor: Monitor, name: str, path: Path, deadline: Deadline) -> None:
+    """Plug a virtserialport called `name` into the bus of the link virtio-serial; the host's end is the Unix
+    socket `path`, on which QEMU listens by its own ways (backlog 1) when this returns.
+
+    The guest needs a moment to find it. An isa-serial port can't be plugged in: the ISA bus has no hotplug.
+
+    :raise CommandFailed: the machine has no such bus, or has a port of that name.
+    """
+    address = {"type": "unix", "data": {"path": str(path)}}
+    backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+    chardev = f"chardev-{name}"
+    await monitor.execute("chardev-add", {"id": chardev, "backend": backend}, deadline=deadline)
+    device = {"driver": "virtserialport", "bus": "serial-bus.0", "chardev": chardev, "name": name}
+    await monitor.execute("device_add", {**device, "id": f"port-{name}"}, deadline=deadline)
