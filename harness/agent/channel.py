@@ -1,6 +1,7 @@
 """Byte channels: a connection, a tty, a virtio port. Each is read by one thread and written by any."""
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -36,6 +37,8 @@ class Channel:
         self._write_fd = write_fd
         self._writing = threading.Lock()
         self._kept: list[list[bytes]] = []
+        self.why = "eof"
+        """How it ended, once it has: ``eof`` or the errno's name of the first read or write that failed."""
 
     @property
     def fd(self) -> int:
@@ -49,8 +52,8 @@ class Channel:
         """
         try:
             return os.readv(self._read_fd, [room])
-        except OSError:
-            return 0
+        except OSError as error:
+            return self._failed(error)
 
     def send(self, frame: Frame) -> None:
         """Write the kept replies, then `frame`, whole, after what others write. Blocks while nobody reads.
@@ -101,7 +104,14 @@ class Channel:
                 if count:
                     left[0] = memoryview(left[0])[count:]
         except OSError as error:
+            self._failed(error)
             raise Gone from error
+
+    def _failed(self, error: OSError) -> int:
+        """Keep why; 0, as of a channel that is over."""
+        if self.why == "eof":
+            self.why = errno.errorcode.get(error.errno or 0, "eof")
+        return 0
 
 
 class ConnectionChannel(Channel):
@@ -143,8 +153,8 @@ class ConnectionChannel(Channel):
                 poll.poll(LITTLE * 1000)
                 with contextlib.suppress(BlockingIOError):
                     return self._connection.recv_into(room, 0, socket.MSG_DONTWAIT)
-        except OSError:
-            return 0
+        except OSError as error:
+            return self._failed(error)
         return super().read(room)
 
     def close(self) -> None:

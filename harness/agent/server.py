@@ -8,12 +8,16 @@ import os
 import select
 import socket
 import threading
+from typing import Any
 
 from . import digest, facts
 from .channel import Channel, ConnectionChannel, Line
 from .mux import Mux
 from .session import Session
 from .sockets import Sockets
+
+_REMEMBERED = 256
+"""So many ended connections with a label are kept in mind."""
 
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -31,6 +35,7 @@ class Agent:
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
+        self._ended: dict[str, str] = {}  # label → how its connection ended, the oldest first
 
     def listen(self, listener: socket.socket, name: str) -> None:
         """Accept connections on a listening socket for ever, each served by a thread of its own.
@@ -93,14 +98,19 @@ class Agent:
             session.end_containers()  # before it is forgotten: who counts none may rely on it
             with self._lock:
                 self._sessions.discard(session)
+                if session.label:
+                    self._ended[session.label] = channel.why
+                if len(self._ended) > _REMEMBERED:
+                    del self._ended[next(iter(self._ended))]
             channel.close()
 
-    def facts(self) -> dict[str, int]:
-        """FACTS's answer: `facts.facts`, the sessions, and all running containers."""
+    def facts(self) -> dict[str, Any]:
+        """FACTS's answer: `facts.facts`, sessions, all running containers, how labelled sessions ended."""
         with self._lock:
             sessions = list(self._sessions)
+            ended = dict(self._ended)
         running = sum(session.running for session in sessions)
-        return {**facts.facts(), "sessions": len(sessions), "containers": running}
+        return {**facts.facts(), "sessions": len(sessions), "containers": running, "ended": ended}
 
     def end_containers(self) -> None:
         """Kill all containers of all sessions."""

@@ -33,7 +33,7 @@ class Session:
         self,
         channel: Channel,
         digest: str,
-        agent_facts: Callable[[], dict[str, int]],
+        agent_facts: Callable[[], dict[str, Any]],
         sockets_here: Sockets,
         *,
         in_guest: bool = False,
@@ -47,6 +47,8 @@ class Session:
         self._lock = threading.Lock()
         self._containers: dict[int, Container] = {}
         self._clients_left = 0
+        self.label = ""
+        """What its client calls itself, by HELLO."""
         self._handlers: dict[int, Callable[[Frame], None]] = {
             Kind.HELLO: self._hello,
             Kind.ECHO: self._echo,
@@ -122,7 +124,9 @@ class Session:
         self._send(Kind.REPLY, frame.request, _json(answer))
 
     def _hello(self, frame: Frame) -> None:
-        if _fields(frame, sole=False)["sole"] and self._channel.lasting:
+        wish = _fields(frame, sole=False, label="")
+        self.label = wish["label"]
+        if wish["sole"] and self._channel.lasting:
             self._client_left(True)
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 

@@ -47,7 +47,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the agent's process holds now; `containers` counts all that run, for whichever client."""
+    """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended."""
 
     fds: int
     sockets: int
@@ -56,6 +56,7 @@ class Facts(msgspec.Struct, frozen=True):
     pss_kib: int
     sessions: int
     containers: int
+    ended: dict[str, str] = {}
 
 
 class _Device(msgspec.Struct, frozen=True):

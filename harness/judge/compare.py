@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.judge.ends import ends_of
 from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
-from harness.model.expect import Bounds, Word
+from harness.model.expect import Bounds, Word, in_words, is_wanted
 from harness.model.plan import Plan
 from harness.model.trace import Event
 from harness.model.verdict import ClientEnd, Outcome, Slowed, Tally, Verdict
@@ -105,10 +105,11 @@ def _fact_differences(plan: Plan, ends: dict[str, ClientEnd]) -> Iterator[str]:
             for client in group.clients:
                 seen = ends[client].facts.get(name)
                 told += seen is not None
-                if seen != wanted and (seen is not None or ends[client].end is Word.SERVED):
-                    yield f"fact {name} of {client} is {seen or 'not reported'}, expected {wanted}"
+                fits = is_wanted(seen, wanted)
+                if not fits and (seen is not None or ends[client].end is Word.SERVED):
+                    yield f"fact {name} of {client} is {seen or 'not reported'}, expected {in_words(wanted)}"
             if not told:
-                yield f"fact {name} of group {group.name}: nobody reported it, expected {wanted}"
+                yield f"fact {name} of group {group.name}: nobody reported it, expected {in_words(wanted)}"
 
 
 def _slow_differences(slow: Sequence[Slowed]) -> Iterator[str]:

@@ -43,6 +43,18 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 Counts: TypeAlias = dict[Word, Bounds]
+FactWanted: TypeAlias = str | tuple[str, ...]
+"""What a fact must be: one value, or one of several."""
+
+
+def is_wanted(seen: str | None, wanted: FactWanted) -> bool:
+    """Whether a fact is as expected; None is one that nobody reported."""
+    return seen == wanted if isinstance(wanted, str) else seen in wanted
+
+
+def in_words(wanted: FactWanted) -> str:
+    """``EPIPE`` or ``EPIPE or ENODEV``."""
+    return wanted if isinstance(wanted, str) else " or ".join(wanted)
 
 
 class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,11 +74,11 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Either `totals`, over all clients, or `groups`, one entry for each group, is given; the other is None.
     Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
     No other word is missing.
-    `facts`: group → fact's name → value; every client of the group must have reported it so.
+    `facts`: group → fact's name → value, or values of which one; so every client of the group must have it.
     `slowdown`: by the group that is slowed down.
     """
 
     totals: Counts | None = None
     groups: dict[str, Counts] | None = None
-    facts: dict[str, dict[str, str]] = {}
+    facts: dict[str, dict[str, FactWanted]] = {}
     slowdown: dict[str, Slowdown] = {}

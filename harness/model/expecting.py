@@ -10,10 +10,10 @@ from msgspec import UNSET
 from harness.model import written
 from harness.model.check import check
 from harness.model.document import Node, Problems
-from harness.model.expect import ENDS, Bounds, Counts, Expectation, Slowdown, Word
+from harness.model.expect import ENDS, Bounds, Counts, Expectation, FactWanted, Slowdown, Word
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
-from harness.model.steps import BULK, OpenDevice, Ping
+from harness.model.steps import BULK, MeetFault, OpenDevice, Ping
 
 _BESIDE = ("facts", "slowdown")
 """Keys that count no clients."""
@@ -128,11 +128,11 @@ def _feasible(node: Node, counts: Counts, clients: int, problems: Problems, name
 
 def _facts(
     node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
-) -> dict[str, dict[str, str]]:
+) -> dict[str, dict[str, FactWanted]]:
     if not isinstance(node.value, dict) or not node.value:
         problems.add(node.mark, f"{name} must be a mapping by group, not {node.kind}", groups)
         return {}
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, FactWanted]] = {}
     for key, value in node.value.items():
         if key not in groups:
             problems.unknown(node.keys[key], "group", key, groups)
@@ -141,10 +141,12 @@ def _facts(
         check(value, shape_of(written.FactValues), problems, f"{name} of {key}")
         if len(problems) > before:
             continue
-        if not any(isinstance(step, OpenDevice) for step in groups[key].workload):
-            what = f"no step of group {key!r} gives the fact 'second-open'; 'open-device' does"
-            problems.add(value.mark, what)
-        found[key] = msgspec.convert(value.plain(), dict[str, str])
+        found[key] = msgspec.convert(value.plain(), dict[str, FactWanted])
+        for fact in found[key]:
+            giving = OpenDevice if fact == written.FactName.SECOND_OPEN else MeetFault
+            if not any(isinstance(step, giving) for step in groups[key].workload):
+                what = f"no step of group {key!r} gives the fact {fact!r}; {giving.op!r} does"
+                problems.add(value.mark, what)
     return found
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.model.claims import Claim
 from harness.model.expect import Expectation
+from harness.model.fault import Fault
 from harness.model.link import Link
 from harness.model.steps import Step
 
@@ -48,6 +49,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """`count` clients that each do `workload`.
 
     `after`: the group that must hold, have left or have ended, all of it, before a client of this one starts.
+    `elsewhere`: its clients talk to another pod, beside the one that the scenario is about.
     """
 
     name: str
@@ -56,6 +58,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     after: str | None = None
     connection: Connection = Connection.OWN
     initiated: Initiated = Initiated.HOST
+    elsewhere: bool = False
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -79,6 +82,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     groups: tuple[GroupPlan, ...]
     expect: Expectation
     seqpacket: bool = True
+    fault: Fault | None = None
 
     @property
     def clients(self) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ STEP_TYPES: dict[str, type[Any]] = {
         steps.Flood,
         steps.WaitFor,
         steps.Containers,
+        steps.MeetFault,
         steps.Leave,
         steps.Connect,
         steps.Messages,
@@ -82,6 +83,7 @@ class Resolver:
             after=group.after or None,
             connection=self._value(group.connection, source.at("connection"), Connection.OWN),
             initiated=self._initiated(group.initiated, source.at("initiated")),
+            elsewhere=group.elsewhere,
         )
 
     def _initiated(self, value: Initiated | dict[Where, Initiated], path: tuple[Place, ...]) -> Initiated:

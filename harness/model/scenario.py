@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from harness.model import written
 from harness.model.check import check
@@ -12,6 +13,8 @@ from harness.model.claims import Claim
 from harness.model.document import Node, Problems
 from harness.model.errors import UsageError
 from harness.model.expecting import expectation
+from harness.model.fault import Fault
+from harness.model.faultrules import check_fault
 from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.resolve import Resolver
@@ -63,9 +66,11 @@ def load(path: Path) -> Scenario:
     groups = groups_of(file, root, problems)
     problems.check(path)
     Rules(file, groups, root, problems).check()
+    check_fault(file, groups, root, problems)
     _links_expected(file, root, problems)
     long = _long(file, root, problems)
     plans = {}
+    fault = None if file.fault is UNSET else Fault(kind=file.fault.kind, group=file.fault.group)
     for link in file.links:
         resolver = Resolver(root, link, problems)
         resolved = [resolver.group(source) for source in groups]
@@ -82,6 +87,7 @@ def load(path: Path) -> Scenario:
             seqpacket=file.seqpacket,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
+            fault=fault,
         )
     problems.check(path)
     return Scenario(

@@ -72,9 +72,14 @@ class Choice(NamedTuple):
     def noun(self) -> str:
         """Such as "link"."""
         name = self.words.__name__
-        return {"Moment": "event", "Where": "link", "FactName": "fact", "SocketType": "type"}.get(
-            name, name.lower()
-        )
+        return {
+            "Moment": "event",
+            "Where": "link",
+            "FactName": "fact",
+            "SocketType": "type",
+            "FaultKind": "fault",
+            "While": "activity",
+        }.get(name, name.lower())
 
 
 class Items(NamedTuple):

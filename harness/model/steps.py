@@ -11,6 +11,8 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
+from harness.model.fault import While
+
 
 class Moment(StrEnum):
     """What `wait-for` waits for: it must hold for every client of the group."""
@@ -166,6 +168,18 @@ class Containers(_Step, frozen=True, kw_only=True, tag="containers"):
     running: int
 
 
+class MeetFault(_Step, frozen=True, kw_only=True, tag="meet-fault"):
+    """Do `doing` until the plan's fault comes, then tell what it did to this client.
+
+    Gives the facts `sees` (errno's name, ``eof``, or ``nothing`` within `within` seconds), `next-send`, and,
+    once the fault is over as far as it ever is, `then` and `reconnect`; see docs/scenarios.md.
+    """
+
+    op: ClassVar[str] = "meet-fault"
+    doing: While
+    within: int = 3
+
+
 class Leave(_Step, frozen=True, kw_only=True, tag="leave"):
     """Close the connection abruptly; containers still running are left to the agent. Always the last step."""
 
@@ -221,6 +235,7 @@ Step: TypeAlias = (
     | Flood
     | WaitFor
     | Containers
+    | MeetFault
     | Leave
     | Connect
     | Messages

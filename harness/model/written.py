@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from msgspec import UNSET, UnsetType
 
 from harness.model.claims import Claim
+from harness.model.fault import FaultKind, While
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, Initiated, Schedule
 from harness.model.shape import Limits, Written
@@ -29,6 +30,11 @@ class FactName(StrEnum):
     """Facts that steps report."""
 
     SECOND_OPEN = "second-open"
+    SEES = "sees"
+    NEXT_SEND = "next-send"
+    THEN = "then"
+    RECONNECT = "reconnect"
+    GUEST = "guest"
 
 
 class Where(StrEnum):
@@ -159,6 +165,22 @@ class Containers(Written, frozen=True, kw_only=True):
     running: Running
 
 
+class MeetFault(Written, frozen=True, kw_only=True, rename={"doing": "while"}):
+    """Be in the middle of something when `fault` comes, and tell what that did to it, as facts."""
+
+    doing: While
+    within: Annotated[
+        int, Limits(low=1, high=60, help="seconds after which `nothing` was seen of the fault")
+    ] = 3
+
+
+class Fault(Written, frozen=True, kw_only=True):
+    """What is done to the system once all clients with a step `meet-fault` are at it."""
+
+    kind: FaultKind
+    group: Annotated[str, Limits(help="whose clients a shim-kill kills")] = ""
+
+
 class Leave(Written, frozen=True, kw_only=True):
     """Close the connection abruptly. Last step. Write {}."""
 
@@ -206,6 +228,7 @@ class Step(Written, frozen=True, kw_only=True):
     flood: Flood | UnsetType = UNSET
     wait_for: WaitFor | UnsetType = UNSET
     containers: Containers | UnsetType = UNSET
+    meet_fault: MeetFault | UnsetType = UNSET
     leave: Leave | UnsetType = UNSET
     connect: Connect | UnsetType = UNSET
     messages: Messages | UnsetType = UNSET
@@ -231,6 +254,9 @@ class Group(Written, frozen=True, kw_only=True):
         Initiated | dict[Where, Initiated],
         Limits(help="host: each client dials the agent; guest: the agent dials a port that the client holds"),
     ] = Initiated.HOST
+    elsewhere: Annotated[
+        bool, Limits(help="true: talks to another pod, beside the one that the fault is done to")
+    ] = False
 
 
 class Range(Written, frozen=True, kw_only=True):
@@ -253,7 +279,11 @@ class Slowdown(Written, frozen=True, kw_only=True):
     max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
 
 
-FactValues: TypeAlias = dict[FactName, str]
+FactValue: TypeAlias = Annotated[
+    str | Annotated[tuple[str, ...], Limits(least=1)],
+    Limits(name="FactValue", help="what must be reported, or a list of which it must be one"),
+]
+FactValues: TypeAlias = dict[FactName, FactValue]
 
 
 class File(Written, frozen=True, kw_only=True):
@@ -280,6 +310,7 @@ class File(Written, frozen=True, kw_only=True):
     drain: Annotated[
         bool, Limits(help="let the holding clients leave one by one, so that those who waited are served")
     ] = False
+    fault: Annotated[Fault | UnsetType, Limits(help="what is done to the system meanwhile")] = UNSET
     clients: Annotated[
         Clients | dict[Name, Group],
         Limits(help="a number of clients that do `workload`, or groups by name"),

@@ -21,6 +21,7 @@ from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod, record
 from harness.run.coordinator import PlanOverdue, run_plan
+from harness.run.faults import PodFault, control_link, copying
 
 _PLAN_SECONDS = 60.0
 """For what takes a few seconds on a desktop core; multiplied by the host's slowness."""
@@ -38,6 +39,7 @@ class ScenarioItem(pytest.Item):
         self._stack = contextlib.AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
+        self._beside: pod.Pod | None = None
         self._queued = 0.0
 
     @property
@@ -57,11 +59,16 @@ class ScenarioItem(pytest.Item):
             self._queued = self._stack.enter_context(admission.admitted(admission.places()))
             measure()  # a host's speed changes with what else it does
             boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
+            link = self.plan.link
+            links = [link, control_link(link)] if self.plan.fault else [link]
             self._pod = self._runner.run(
                 self._stack.enter_async_context(
-                    boot(place, [self.plan.link], self._folder, seqpacket=self.plan.seqpacket)
+                    boot(place, links, self._folder, seqpacket=self.plan.seqpacket)
                 )
             )
+            if any(group.elsewhere for group in self.plan.groups):
+                beside = pod.cloned(place, [link], self._folder / "beside")
+                self._beside = self._runner.run(self._stack.enter_async_context(beside))
         except HostUnfit as error:
             if self.config.option.vsock_strict:
                 raise
@@ -79,13 +86,17 @@ class ScenarioItem(pytest.Item):
     async def _judged(self, running: pod.Pod, bench: Bench) -> None:
         overdue: PlanOverdue | None = None
         try:
-            trace = await run_plan(
-                self.plan,
-                running.endpoint(self.plan.link),
-                deadline=Deadline(_PLAN_SECONDS * slowness()),
-                slowness=slowness(),
-                nursery=bench.nursery,
-            )
+            copy = copying(bench.place, self._folder) if self.plan.fault else None
+            async with PodFault.prepared(self.plan, running, slowness(), copy) as fault:
+                trace = await run_plan(
+                    self.plan,
+                    running.endpoint(self.plan.link),
+                    deadline=Deadline(_PLAN_SECONDS * slowness()),
+                    slowness=slowness(),
+                    nursery=bench.nursery,
+                    deed=fault,
+                    elsewhere=self._beside.endpoint(self.plan.link) if self._beside else None,
+                )
         except PlanOverdue as error:
             overdue, trace = error, error.trace
         verdict = judge(self.plan, trace)
@@ -94,6 +105,8 @@ class ScenarioItem(pytest.Item):
         record.write(self._folder, self.plan, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()
+        if self._beside is not None:
+            await self._beside.check()
         if overdue is not None:
             raise overdue
         if not verdict.passed:

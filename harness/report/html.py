@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from harness.report import deaths
 from harness.report.drawing import definitions
 from harness.report.latency import latency
 from harness.report.markup import Markup, document, el, join
@@ -23,7 +24,16 @@ from harness.report.words import SIGNS, worst
 
 NAME = "report.html"
 
-SECTIONS: tuple[Maker, ...] = (attention, matrix, scenarios, latency, times, others, evidence)
+SECTIONS: tuple[Maker, ...] = (
+    attention,
+    matrix,
+    deaths.section,
+    scenarios,
+    latency,
+    times,
+    others,
+    evidence,
+)
 
 
 def page(results: Results) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.claims import Claim
+from harness.report.deaths import COLUMNS, DIED, corrected, deaths, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, verdict, warnings
@@ -44,6 +45,7 @@ def markdown(results: Results) -> str:
     lines += [f"{name}: {code(said)}  " for name, said in known]
     lines += [f"**{code(line)}**  " for line in warnings(results)]
     lines += ["", *_table(results), *_unpassed(results), *_latency(results)]
+    lines += ["", *_deaths(results)]
     lines += ["", "More: `report.html` in the results folder."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
@@ -121,6 +123,23 @@ def _unpassed(results: Results) -> Iterator[str]:
         yield from (f"- {_SIGNS[outcome]} {line}" for line in told[:MOST])
         if told[MOST:]:
             yield f"- {_SIGNS[outcome]} and {len(told) - MOST} more"
+
+
+def _deaths(results: Results) -> Iterator[str]:
+    """The death matrix, a row for each client; what ends said stands in code."""
+    found = deaths(results)
+    if not found:
+        return
+    yield from ("### What dies, and what each end sees", "")
+    yield from (*(f"- {code(line)}" for line in corrected(found)), "")
+    head = ("what died", "link", *COLUMNS, "what else was disturbed")
+    yield from (_row(*head), _row(*["---"] * len(head)))
+    for death in found:
+        for place, one in enumerate(death.met):
+            said = (who(one), *one.cells[1:], *([death.others] if place == 0 else []))
+            cells = [code(text).replace("|", "\\|") for text in said]
+            mark = "" if one.fits else "≠ "
+            yield _row(f"{mark}{DIED[death.kind]}", death.item.subject.link, *cells, *([""] if place else []))
 
 
 def _name(case: Case) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from harness.model.expect import ENDS, Bounds, Word
+from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
 from harness.model.plan import GroupPlan, Plan, Schedule
 from harness.model.steps import Step
 from harness.model.verdict import Tally, Verdict
@@ -84,7 +84,7 @@ def expected(plan: Plan | None, verdict: Verdict) -> str:
     """What the scenario states of this link; facts and slowdowns last."""
     facts = plan.expect.facts if plan else {}
     slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
-    told = (f"{name} {value}" for group in facts.values() for name, value in group.items())
+    told = (f"{name} {in_words(value)}" for group in facts.values() for name, value in group.items())
     return "; ".join([verdict.expected, *([", ".join(told)] if facts else []), *slow])
 
 
@@ -131,7 +131,7 @@ def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Count]:
         told = [end.facts for end in verdict.ends if end.client.rpartition("/")[0] == group]
         for name, value in facts.items():
             values = dict.fromkeys(found[name] for found in told if name in found)
-            fits = list(values) == [value]
+            fits = bool(values) and all(is_wanted(seen, value) for seen in values)
             yield Count(f"{name} {' and '.join(values) or 'not reported'}", fits)
 
 

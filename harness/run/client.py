@@ -27,13 +27,14 @@ from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.model.plan import Initiated
-from harness.model.steps import AskAndLeave, Flood, Leave, Ping, Step, StopReading
+from harness.model.steps import AskAndLeave, Flood, Leave, MeetFault, Ping, Step, StopReading
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.control import Begin, Role
 from harness.run.dialled import dialled
+from harness.run.meet import Encounter
 from harness.run.raw import Detail, Raw, Wrong
-from harness.run.steps import Steps, Value
+from harness.run.steps import Steps, Value, seed_for
 from harness.run.tap import Tap
 
 PROGRESS_EVERY = 256 * 1024
@@ -111,6 +112,7 @@ class _Client:
         self._tap: Tap | None = None
         self._told = 0  # bytes moved when PROGRESS was last told
         self._start = (0, 0)  # bytes sent and received when the step began
+        self._cut = False  # a fault took the connection
 
     def run(self) -> None:
         """All of it."""
@@ -175,7 +177,7 @@ class _Client:
         if self._begin.leave or isinstance(last, Leave | AskAndLeave):
             self._leave()
         if not isinstance(last, Flood):
-            pings = self._begin.role is Role.ALONE and not isinstance(last, StopReading)
+            pings = self._begin.role is Role.ALONE and not isinstance(last, StopReading) and not self._cut
             self._tell(What.HOLDING, pings=pings)
         self._hold(steps)
 
@@ -207,7 +209,10 @@ class _Client:
         if isinstance(step, Flood):
             self._flood(steps, step)
             return
-        detail = self._guarded(lambda: steps.do(self._step, step, self._fact, self._wait_for_go))
+        if isinstance(step, MeetFault):
+            detail = self._guarded(lambda: self._meet(step))
+        else:
+            detail = self._guarded(lambda: steps.do(self._step, step, self._fact, self._wait_for_go))
         if isinstance(step, AskAndLeave):
             self._until_read()
         else:
@@ -233,6 +238,16 @@ class _Client:
         assert self._tap is not None
         sent, received = self._tap.sent - self._start[0], self._tap.received - self._start[1]
         self._tell(What.PROGRESS, sent=sent, received=received, through=True)
+
+    def _meet(self, step: MeetFault) -> Detail:
+        assert self._tap is not None
+        seed = seed_for(self._begin.scenario, self._begin.client, self._step)
+        slowness = self._begin.slowness
+        met = Encounter(step, self._tap, self._begin.endpoint, self._pipe, seed=seed, slowness=slowness)
+        try:
+            return met.through(self._begin.client, self._tell)
+        finally:
+            self._cut = not met.alive
 
     def _until_read(self) -> None:
         """Wait until what was asked has been read: QEMU drops what it has not read when a client leaves.

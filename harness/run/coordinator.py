@@ -15,6 +15,7 @@ from harness.model.plan import Plan, Schedule
 from harness.model.steps import Moment
 from harness.model.trace import Event, What
 from harness.run import control
+from harness.run.meeting import Deed, Meeting
 from harness.run.nursery import Nursery
 from harness.run.patience import Patience
 from harness.run.peer import NEEDS_CONNECTION, NEEDS_GROUP, Peer, Stage
@@ -40,6 +41,8 @@ async def run_plan(
     slowness: float,
     on_event: Callable[[Event], None] | None = None,
     nursery: Nursery | None = None,
+    deed: Deed | None = None,
+    elsewhere: Endpoint | None = None,
 ) -> Trace:
     """Run every client of `plan` against `endpoint` and return what they saw, in order of time.
 
@@ -49,6 +52,9 @@ async def run_plan(
     :param slowness: how many times slower than a plain machine this one is; stretches all patience.
     :param on_event: is called with each event as it arrives; those of two clients may come out of order.
     :param nursery: forks the clients; without one, a nursery of this run's own is made.
+    :param deed: does the plan's fault, which without one does not come.
+    :param elsewhere: where the groups' clients connect that are not for `endpoint`.
+    :raise HarnessError: what `deed` raises.
     :raise PlanOverdue: at the deadline; carries the trace.
     :raise InfrastructureError: when clients can't be forked, or not be killed.
     """
@@ -57,7 +63,9 @@ async def run_plan(
             nursery = stack.enter_context(Nursery())
         roster = Roster(plan, on_event or (lambda event: None))
         stack.callback(roster.close)
-        coordinator = stack.enter_context(_Coordinator(plan, endpoint, slowness, nursery, roster))
+        coordinator = stack.enter_context(
+            _Coordinator(plan, (endpoint, elsewhere), slowness, nursery, roster, deed)
+        )
         await coordinator.run(deadline)
         return roster.trace
 
@@ -66,10 +74,16 @@ class _Coordinator:
     """Decides what is due. Everything happens in `_turn`, in one thread; the pipes only wake it."""
 
     def __init__(
-        self, plan: Plan, endpoint: Endpoint, slowness: float, nursery: Nursery, roster: Roster
+        self,
+        plan: Plan,
+        endpoints: tuple[Endpoint, Endpoint | None],
+        slowness: float,
+        nursery: Nursery,
+        roster: Roster,
+        deed: Deed | None,
     ) -> None:
         self._plan = plan
-        self._endpoint = endpoint
+        self._endpoint, self._elsewhere = endpoints
         self._slowness = slowness
         self._nursery = nursery
         self._roster = roster
@@ -77,6 +91,7 @@ class _Coordinator:
         self._connections: dict[str, int] = {}  # group → descriptor of the connection it shares
         self._draining = False
         self._wake = asyncio.Event()
+        self._meeting = Meeting(plan, roster, deed, self._wake.set)
 
     def __enter__(self) -> _Coordinator:
         return self
@@ -101,6 +116,7 @@ class _Coordinator:
                 await self._news(deadline)
         finally:
             loop.remove_reader(self._roster)
+            await self._meeting.close()
 
     async def _news(self, deadline: Deadline) -> None:
         """Wait until a pipe has something, or it's time to look at what only time changes."""
@@ -117,6 +133,9 @@ class _Coordinator:
             self._take(peer, report, fd)
         self._start_due()
         self._let_go()
+        if self._meeting.turn():
+            self._patience.news()
+            return False
         unfinished = [peer for peer in self._roster.peers if peer.unfinished]
         if not unfinished:
             return self._wind_up()
@@ -147,6 +166,7 @@ class _Coordinator:
                 if event.what is What.PINGED:
                     self._patience.back(peer.name)
                 self._roster.saw(peer, event)
+                self._meeting.saw(event)
                 if event.what is What.REFUSED and peer.shares:
                     self._refuse_group(peer, event)
             case control.Connection():
@@ -191,7 +211,7 @@ class _Coordinator:
             client=peer.name,
             scenario=self._plan.scenario,
             steps=peer.group.workload,
-            endpoint=self._endpoint,
+            endpoint=(self._elsewhere if peer.group.elsewhere else None) or self._endpoint,
             initiated=peer.group.initiated,
             role=role,
             leave=sequential,

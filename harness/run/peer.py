@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 
 from harness.model.plan import Connection, GroupPlan
-from harness.model.steps import Moment, WaitFor
+from harness.model.steps import MeetFault, Moment, WaitFor
 from harness.model.trace import Event, What
 from harness.run import control
 
@@ -30,6 +30,8 @@ class Stage(Enum):
 
 NEEDS_CONNECTION = "waits for its group's connection"
 NEEDS_GROUP = "waits for its group"
+NEEDS_FAULT = "waits for the fault"
+NEEDS_AFTER = "waits for the fault to be over"
 
 
 class Peer:
@@ -105,7 +107,11 @@ class Peer:
                 step = self.group.workload[event.step]
                 if isinstance(step, WaitFor):
                     self.waits, self.parked = step, f"waits for {step.group}: {step.event}"
-                self.blocked = self.waits is None
+                self.blocked = self.waits is None and not isinstance(step, MeetFault)
+            case What.READY:
+                self.parked = NEEDS_FAULT
+            case What.NOTICED:
+                self.parked = NEEDS_AFTER
             case What.PROGRESS:
                 self.answered = self.answered or bool(event.detail.get("received"))
             case What.ANSWERED:
@@ -124,10 +130,10 @@ class Peer:
         self.pipe = pipe
         self.stage = Stage.WORKING
 
-    def go(self) -> None:
+    def go(self, order: control.Go | None = None) -> None:
         """Tell it that what it is parked for is there."""
         self.parked = ""
-        self.tell(control.Go())
+        self.tell(order or control.Go())
 
     def hand(self, connection: int) -> None:
         """Give it its group's connection."""

@@ -85,6 +85,12 @@ class Roster:
         at = time.monotonic()
         self.saw(peer, Event(at=at, client=peer.name, what=what, step=peer.step, op=peer.op, detail=detail))
 
+    def learned(self, peer: Peer, **facts: str) -> None:
+        """Take facts about a client into the trace that others know, also after its end."""
+        event = Event(at=time.monotonic(), client=peer.name, what=What.FACT, detail=dict(facts))
+        self._events.append(event)
+        self._on_event(event)
+
     def gone(self, peer: Peer) -> None:
         """Its process is no more. If it had not told its end before, it ended by itself: LOST."""
         if not peer.over:

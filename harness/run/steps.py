@@ -18,6 +18,7 @@ from harness.model.steps import (
     Finish,
     Flood,
     Leave,
+    MeetFault,
     Messages,
     OpenDevice,
     Ping,
@@ -101,7 +102,7 @@ class Steps:
             case WaitFor():
                 wait()
                 return {}
-            case Leave() | Flood():
+            case Leave() | Flood() | MeetFault():  # done by the client itself
                 return {}
             case Connect() | Messages() | Shutdown():
                 return self._raw.do(seed, step)

@@ -70,7 +70,8 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     `incoming`: wait for a saved machine instead of booting (`harness.vm.template`). Kernel and initramfs
     are in its memory by then: reading them again would double the time that QEMU takes to start.
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
-    ``/dev/vhost-vsock`` that holds `cid`. `vhost_user` takes their place where the vsock device is a process.
+    ``/dev/vhost-vsock`` that holds `cid`; with hotplug, of a device that was plugged in when the machine was
+    saved. `vhost_user` takes their place where the vsock device is a process.
     """
 
     qmp_fd: int
@@ -200,7 +201,8 @@ def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:
         case Vsock.NONE:
             return []
         case Vsock.HOTPLUG:
-            return ["-device", f"pcie-root-port,id={HOTPLUG_BUS},chassis=1,slot=1"]
+            port = ["-device", f"pcie-root-port,id={HOTPLUG_BUS},chassis=1,slot=1"]
+            return port if wiring.cid is None else [*port, *_vsock_device(spec, wiring, bus=HOTPLUG_BUS)]
         case Vsock.COLD if wiring.vhost_user:
             chardev = _options("socket", id=VHOST_USER_ID, path=wiring.vhost_user.socket)
             device = _options("vhost-user-vsock-pci", id=VSOCK_ID, chardev=VHOST_USER_ID)
@@ -211,9 +213,13 @@ def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:
                     f"machine {spec.name}: vsock is cold but no CID lease was given",
                     hint="pass lease=, or make the spec's vsock hotplug or none",
                 )
-            wanted = {"id": VSOCK_ID, "guest-cid": wiring.cid, "vhostfd": wiring.vhost_fd}
-            off = {} if spec.seqpacket else SEQPACKET_OFF
-            return ["-device", _options("vhost-vsock-pci", **wanted, **off)]
+            return _vsock_device(spec, wiring)
+
+
+def _vsock_device(spec: MachineSpec, wiring: Wiring, **place: str) -> list[str]:
+    wanted = {"id": VSOCK_ID, **place, "guest-cid": wiring.cid, "vhostfd": wiring.vhost_fd}
+    off = {} if spec.seqpacket else SEQPACKET_OFF
+    return ["-device", _options("vhost-vsock-pci", **wanted, **off)]
 
 
 def _drives(drives: tuple[Drive, ...]) -> list[str]:

@@ -51,6 +51,7 @@ class Machine:
         self._died: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._shutdown_reason: str | None = None
         self._end_expected = False
+        self._crash_expected = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -72,8 +73,8 @@ class Machine:
         on where that machine was saved, instead of booting.
 
         `log_folder`, made if missing and this machine's own, gets ``qemu.cmdline``, ``qemu.stderr``,
-        ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device; QEMU then holds it
-        alone. A device that is a process has to listen already.
+        ``qmp.jsonl`` and ``console.log``. `lease` is for a cold vsock device, or for one that was plugged in
+        when the machine was saved; QEMU then holds it alone. A device that is a process listens already.
         Start machines from the main thread: QEMU dies with the thread that started it (prctl(2)).
 
         Leaving goes by `quit`. An exception that comes through gets notes about a guest crash, an unasked
@@ -82,7 +83,7 @@ class Machine:
         :raise QemuDidNotStart: QEMU exited or was silent until `deadline`.
         :raise GuestCrashed, SystemFailure, QemuDied, QemuKilled: on leaving, see `check` and `quit`.
         """
-        if lease is not None and spec.vsock is not Vsock.COLD:
+        if lease is not None and spec.vsock is not Vsock.COLD and incoming is None:
             raise UsageError(f"machine {spec.name}: a lease at start, but vsock is {spec.vsock}, not cold")
         async with contextlib.AsyncExitStack() as stack:
             logs = Logs(log_folder)
@@ -118,9 +119,13 @@ class Machine:
         """
         return asyncio.shield(self._died)
 
-    def allow_end(self) -> None:
-        """From now on this VM may end without `check` and leaving taking it for a failure."""
+    def allow_end(self, *, crash: bool = False) -> None:
+        """From now on this VM may end without `check` and leaving taking it for a failure.
+
+        :param crash: its kernel may crash, too.
+        """
         self._end_expected = True
+        self._crash_expected = crash
 
     def check(self) -> None:
         """Raise if something went wrong with this VM so far; look here before blaming a client's error.
@@ -129,7 +134,8 @@ class Machine:
         :raise SystemFailure: the guest reset itself or powered off, unasked.
         :raise QemuDied: QEMU ended unasked, or its accelerator gave up.
         """
-        self.console.check()
+        if not self._crash_expected:
+            self.console.check()
         if self._died.done() and not self._end_expected:
             end = self._died.result()
             raise end.error(self._spec.name, stderr=self._logs.qemu_said(), console=self.console.tail())

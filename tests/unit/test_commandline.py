@@ -106,6 +106,14 @@ def test_port_names_differ_and_the_agent_knows_the_port() -> None:
     assert PORT_NAMES[Link.SERIAL_PROXY] == ports.PROXY_PORT_NAME
 
 
+def test_a_device_that_was_plugged_in_is_there_from_the_start_of_a_restored_copy() -> None:
+    wiring = Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS, cid=4711, vhost_fd=14, incoming=True)
+    argv = build(HOTPLUG, Qemu(), wiring)
+    port, device = (argv.index(arg) for arg in argv if "hotplug0" in arg)
+    assert argv[device] == "vhost-vsock-pci,id=vsock0,bus=hotplug0,guest-cid=4711,vhostfd=14"
+    assert port < device
+
+
 def test_cold_vsock_needs_a_lease() -> None:
     with pytest.raises(UsageError, match="no CID lease"):
         build(COLD, Qemu(), Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS))

@@ -23,6 +23,7 @@ from tests.unit.traces import (
     Telling,
     everybody_served,
     loaded,
+    met,
     one_at_a_time,
     plan,
     right,
@@ -34,6 +35,13 @@ ALL = [
 ]
 
 System = Callable[[Plan], list[Event]]
+
+FACTS = [
+    (scenario, link, group, name)
+    for scenario, link in ALL
+    for group, wanted in plan(scenario, link).expect.facts.items()
+    for name in wanted
+]
 
 
 @pytest.mark.parametrize(("scenario", "link"), ALL)
@@ -107,6 +115,29 @@ def outliving(on_link: Plan) -> list[Event]:
     """cont1 goes on without its shim."""
     telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
     return telling.wrong("shim-2/0", 2, "1 containers running", "2").leaves("shim-2/0").events
+
+
+def hit(**facts: str) -> System:
+    """The fault does something else to who is idle."""
+    return lambda on_link: changed(met(on_link), "idle/0", facts)
+
+
+def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Event]:
+    def one(event: Event) -> Event:
+        if event.client != client or event.what is not What.FACT:
+            return event
+        detail = {name: facts.get(name, value) for name, value in event.detail.items()}
+        return msgspec.structs.replace(event, detail=detail)
+
+    return [one(event) for event in events]
+
+
+def surviving(on_link: Plan) -> list[Event]:
+    """The killed shim's container goes on."""
+    events = without(met(on_link), "idle/0", What.ANSWERED, What.HOLDING, What.ENDED)
+    telling = Telling(on_link)
+    telling.events = events
+    return telling.wrong("idle/0", 3, "1 containers running", "2").leaves("idle/0").events
 
 
 def serving(count: int) -> System:
@@ -213,6 +244,18 @@ RED: list[tuple[str, str, System, str]] = [
         seeing("dialled/0", 1, "agents-write EPIPE", "written"),
         "dialled/0 read wrong data in step 2 (shutdown): expected agents-write EPIPE, seen written",
     ),
+    ("reliability-qemu-killed", "vsock", hit(sees="nothing"), "idle/0 is nothing, expected ECONNRESET"),
+    ("reliability-qemu-quit", "vsock", hit(sees="eof"), "idle/0 is eof, expected ECONNRESET"),
+    ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
+    ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
+    ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
+    ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
+    ("reliability-unbound", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
+    ("reliability-restored", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
+    ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
+    ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
+    ("reliability-shim-killed", "vsock", surviving, "expected 1 containers running, seen 2"),
+    ("reliability-shim-killed", "serial-proxy", hit(sees="eof"), "sees of idle/0 is eof"),
     ("pod-diagram-one-leaves", "serial-proxy", outliving, "expected 1 containers running, seen 2"),
     ("pod-diagram-one-leaves", "hybrid-vsock", outliving, "expected 1 containers running, seen 2"),
 ]
@@ -225,6 +268,14 @@ def test_a_misbehaving_system_fails(scenario: str, link: str, system: System, sa
     assert not verdict.passed
     assert verdict.difference.startswith(f"{link}: ")
     assert says in "\n".join(verdict.differences)
+
+
+@pytest.mark.parametrize(("scenario", "link", "group", "name"), FACTS)
+def test_each_fact_goes_red(scenario: str, link: str, group: str, name: str) -> None:
+    on_link = plan(scenario, link)
+    for client in (client for client in on_link.clients if client.startswith(f"{group}/")):
+        verdict = judge(on_link, changed(right(on_link), client, {name: "EXDEV"}))
+        assert verdict.difference.startswith(f"{link}: fact {name} of {client} is EXDEV, expected ")
 
 
 def test_each_scenario_goes_red_on_each_of_its_links() -> None:

@@ -10,11 +10,14 @@ from tests.unit.mistakes import FLAT, GROUPS, mistakes
 
 STEPS = (
     "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
-    "wait-for, containers, leave, connect, messages, shutdown"
+    "wait-for, containers, meet-fault, leave, connect, messages, shutdown"
 )
 WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
 KEYS = f"{WORDS}, facts, slowdown"
-FILE_KEYS = "title, claim, about, links, long, boot, seqpacket, schedule, drain, clients, workload, expect"
+FACTS = "second-open, sees, next-send, then, reconnect, guest"
+FILE_KEYS = (
+    "title, claim, about, links, long, boot, seqpacket, schedule, drain, fault, clients, workload, expect"
+)
 
 
 FORM = [
@@ -190,7 +193,7 @@ SENSE = [
     (
         "{served: 8}",
         "{served: 8, facts: {client: {second-opn: x}}}",
-        "8:39: unknown fact 'second-opn'; allowed: second-open; did you mean 'second-open'?",
+        f"8:39: unknown fact 'second-opn'; allowed: {FACTS}; did you mean 'second-open'?",
     ),
     (
         "{served: 8}",
@@ -369,3 +372,71 @@ def test_a_serial_port_has_no_sockets(tmp_path: Path, step: str) -> None:
     op = step.split(":")[0]
     what = f"'{op}' cannot be done over link 'virtio-serial': a serial port has no sockets"
     assert mistakes(tmp_path, FLAT.replace("echo: {bytes: 1MiB}", step)) == [f"6:5: {what}"]
+
+
+FAULT = """\
+title: T
+claim: reliability
+links: [vsock]
+fault: {kind: shim-kill, group: one}
+clients:
+  one: {workload: [meet-fault: {while: receiving}]}
+  two:
+    workload:
+      - meet-fault: {while: idle, within: 1}
+expect:
+  vsock: {one: {lost: 1}, two: {served: 1}, facts: {two: {sees: nothing}}}
+"""
+
+FAULTS = [
+    ("shim-kill", "shim-kil", "4:15: unknown fault 'shim-kil'; allowed: {kinds}; did you mean 'shim-kill'?"),
+    (", group: one", "", "4:8: shim-kill needs 'group': whose clients are killed; allowed: one, two"),
+    (
+        "group: one",
+        "group: on",
+        "4:33: unknown group with 'meet-fault' 'on'; allowed: one, two; did you mean 'one'?",
+    ),
+    ("shim-kill", "pause", "4:22: pause is done to no group"),
+    (
+        "while: idle",
+        "while: idl",
+        "9:29: unknown activity 'idl'; allowed: idle, sending, receiving, connecting; did you mean 'idle'?",
+    ),
+    ("within: 1", "within: 0", "9:43: within must be at least 1, not 0"),
+    (
+        "within: 1}",
+        "within: 1}\n      - meet-fault: {while: sending}",
+        "10:9: a second 'meet-fault': the fault comes once",
+    ),
+    ("sees: nothing", "sees: [nothing, 5]", "11:75: an item of {of} must be text, not the number 5{quotes}"),
+    ("sees: nothing", "second-open: EBUSY", "11:58: {lacks} the fact 'second-open'; 'open-device' does"),
+    ("  two:\n", "  two:\n    connection: shared\n", "8:5: who meets a fault has its own connection"),
+    ("title: T", "title: T\nschedule: sequential", "5:1: {sequential}"),
+]
+TOLD = {
+    "kinds": "qemu-kill, qemu-quit, guest-panic, guest-reset, pause, agent-kill, shim-kill, "
+    "proxy-kill, unplug, unbind, restore",
+    "of": "facts of expect of vsock of two of sees",
+    "quotes": ": put it in quotes",
+    "lacks": "no step of group 'two' gives",
+    "sequential": "a fault needs clients that work at once: not sequential",
+}
+
+
+@pytest.mark.parametrize(("old", "new", "says"), FAULTS, ids=[new[:30] for _, new, _ in FAULTS])
+def test_one_mistake_with_a_fault(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in FAULT
+    assert mistakes(tmp_path, FAULT.replace(old, new, 1)) == [says.format(**TOLD)]
+
+
+def test_a_fault_and_those_who_meet_it_belong_together(tmp_path: Path) -> None:
+    without = FAULT.replace("fault: {kind: shim-kill, group: one}\n", "", 1)
+    assert mistakes(tmp_path, without) == [
+        "5:19: 'meet-fault' without a 'fault' in the scenario",
+        "8:7: 'meet-fault' without a 'fault' in the scenario",
+    ]
+    assert mistakes(tmp_path, FLAT.replace("clients:", "fault: {kind: pause}\nclients:", 1)) == [
+        "4:1: nobody meets the fault: no group has the step 'meet-fault'"
+    ]
+    beside = GROUPS.replace("    count: 2", "    elsewhere: true\n    count: 2", 1)
+    assert mistakes(tmp_path, beside) == ["8:5: 'elsewhere' is for scenarios with a 'fault'"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.model.fault import FaultKind, While
 from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.scenario import Scenario, load
@@ -19,6 +20,7 @@ from harness.model.steps import (
     Finish,
     Flood,
     Leave,
+    MeetFault,
     Messages,
     OpenDevice,
     Ping,
@@ -53,6 +55,61 @@ def loaded(scenario: str) -> Scenario:
 def plan(scenario: str, link: str) -> Plan:
     """The plan of one of our scenario files."""
     return loaded(scenario).for_link(Link(link))
+
+
+Seen = tuple[str, str, str, str]
+
+GUEST = {
+    FaultKind.PAUSE: "nothing",
+    FaultKind.SHIM_KILL: "nothing",
+    FaultKind.PROXY_KILL: "eof",
+    FaultKind.UNPLUG: "ECONNRESET",
+    FaultKind.UNBIND: "ECONNRESET",
+    FaultKind.RESTORE: "ECONNRESET",
+}
+"""How the guest's end ended, where there is an agent to ask."""
+
+
+def _met(idle: Seen, sending: Seen, receiving: Seen, connecting: tuple[str, str]) -> dict[While, Seen]:
+    connects = (connecting[0], "", "", connecting[1])
+    return dict(zip(While, (idle, sending, receiving, connects), strict=True))
+
+
+_CUT = ("ECONNRESET", "EPIPE", "gone", "ENODEV")
+_MOVED = ("ECONNRESET", "EPIPE", "gone", "served")
+_MUTE = ("nothing", "ok", "served", "served")
+_DEAD = ("nothing", "ok", "silent", "ETIMEDOUT")
+_FORGOTTEN = ("nothing", "ok", "eof", "served")
+_CLOSED = ("eof", "EPIPE", "gone", "ECONNRESET")
+_UNPROXIED = ("eof", "EPIPE", "gone", "ECONNREFUSED")
+
+
+def _blocked(seen: Seen) -> Seen:
+    """Of a sender that nobody reads from any more."""
+    return (seen[0], "blocked", "silent" if seen[2] == "eof" else seen[2], seen[3])
+
+
+def _refused(seen: Seen) -> Seen:
+    """Of a sender whose reader has closed."""
+    return ("EPIPE", *seen[1:])
+
+
+MET = {
+    FaultKind.QEMU_KILL: _met(_CUT, _CUT, _CUT, ("ENODEV", "ENODEV")),
+    FaultKind.QEMU_QUIT: _met(_CUT, _CUT, _CUT, ("ENODEV", "ENODEV")),
+    FaultKind.GUEST_PANIC: _met(_DEAD, _blocked(_DEAD), _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
+    FaultKind.GUEST_RESET: _met(_FORGOTTEN, _blocked(_FORGOTTEN), _FORGOTTEN, ("ETIMEDOUT", "served")),
+    FaultKind.PAUSE: _met(_MUTE, _blocked(_MUTE), _MUTE, ("ETIMEDOUT", "served")),
+    FaultKind.AGENT_KILL: _met(_CLOSED, _refused(_CLOSED), _CLOSED, ("ECONNRESET", "ECONNRESET")),
+    FaultKind.SHIM_KILL: _met(_MUTE, _MUTE, _MUTE, ("nothing", "served")),
+    FaultKind.PROXY_KILL: _met(
+        _UNPROXIED, _refused(_UNPROXIED), _UNPROXIED, ("ECONNREFUSED", "ECONNREFUSED")
+    ),
+    FaultKind.UNPLUG: _met(_MOVED, _MOVED, _MOVED, ("ENODEV", "served")),
+    FaultKind.UNBIND: _met(_FORGOTTEN, _blocked(_FORGOTTEN), _FORGOTTEN, ("ETIMEDOUT", "served")),
+    FaultKind.RESTORE: _met(_MOVED, _MOVED, _MOVED, ("ENODEV", "served")),
+}
+"""What clients of vsock see of each fault: at once, at the next send, later, of a new connection."""
 
 
 class Telling:
@@ -93,6 +150,8 @@ class Telling:
         self.say(client, What.ASKED, index, step.op)
         if isinstance(step, OpenDevice):
             self.say(client, What.FACT, index, step.op, **{"second-open": self._second_open})
+        if isinstance(step, MeetFault):
+            self.meets(client, index, step)
         if not isinstance(step, AskAndLeave):
             self.say(client, What.ANSWERED, index, step.op, **compared(step))
         if isinstance(step, Ping):
@@ -106,6 +165,29 @@ class Telling:
                 moved = 1 << 20
                 self.say(client, What.PROGRESS, len(steps) - 1, "flood", sent=moved, received=moved, **more)
         return self
+
+    def meets(self, client: str, index: int, step: MeetFault) -> None:
+        """As `MET` says; of a client of another pod, nothing at all."""
+        assert self.plan.fault
+        elsewhere = any(group.elsewhere and client in group.clients for group in self.plan.groups)
+        sees, following, then, reconnect = (
+            MET[FaultKind.SHIM_KILL] if elsewhere else MET[self.plan.fault.kind]
+        )[step.doing]
+        own = {} if step.doing is While.CONNECTING else {"next-send": following}
+        self.say(client, What.READY, index, step.op, doing=step.doing)
+        self.say(client, What.FACT, index, step.op, **{"sees": sees, **own})
+        self.say(client, What.NOTICED, index, step.op, doing=step.doing, sees=sees, seconds=0.025)
+        own = {} if step.doing is While.CONNECTING else {"then": then}
+        self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
+        if self.plan.fault.kind in GUEST and not elsewhere:
+            self.say(client, What.FACT, guest=GUEST[self.plan.fault.kind])
+
+    def dies(self, client: str) -> Telling:
+        """It is killed by the fault."""
+        steps = self._steps[client]
+        self.works(client, len(steps) - 1)
+        self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing="receiving")
+        return self.say(client, What.LOST, process="killed by SIGKILL").say(client, What.FACT, guest="eof")
 
     def asks(self, client: str, step: int = 0) -> Telling:
         return self.say(client, What.ASKED, step, self._steps[client][step].op)
@@ -192,8 +274,21 @@ def torn(plan: Plan) -> list[Event]:
     return telling.asks(other, 1).ended(other, doing="echo").events
 
 
+def met(plan: Plan) -> list[Event]:
+    """The fault comes, and does to each client what it does."""
+    assert plan.fault
+    victims = [client for client in plan.clients if client.startswith(f"{plan.fault.group}/")]
+    others = [client for client in plan.clients if client not in victims]
+    telling = Telling(plan).connects(*plan.clients)
+    for client in plan.clients:
+        telling.dies(client) if client in victims else telling.works(client)
+    return telling.ended(*others).events
+
+
 def right(plan: Plan) -> list[Event]:
     """What each of our scenarios leaves where the system is as it should be."""
+    if plan.fault:
+        return met(plan)
     if plan.link.is_vsock or plan.link.is_proxied:
         return everybody_served(plan)
     special = {"serial-stale-reply": stale, "serial-two-writers": torn}

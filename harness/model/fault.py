@@ -1,0 +1,51 @@
+"""Faults: what is done to the system while clients are in the middle of something."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from harness.model.link import Link
+
+
+class FaultKind(StrEnum):
+    """What is done."""
+
+    QEMU_KILL = "qemu-kill"  # SIGKILL
+    QEMU_QUIT = "qemu-quit"  # QMP quit
+    GUEST_PANIC = "guest-panic"  # its kernel panics and stays so; QEMU runs on
+    GUEST_RESET = "guest-reset"  # QMP system_reset; the guest boots again if it was booted cold
+    PAUSE = "pause"  # QMP stop; cont once the clients have looked
+    AGENT_KILL = "agent-kill"  # SIGKILL to the agent, in the guest
+    SHIM_KILL = "shim-kill"  # SIGKILL to the clients of one group
+    PROXY_KILL = "proxy-kill"  # SIGKILL to the multiplexing proxy on the host
+    UNPLUG = "unplug"  # QMP device_del of the vsock device; another one, with another CID, is plugged in then
+    UNBIND = "unbind"  # the guest's driver lets go of the vsock device; and takes it again
+    RESTORE = "restore"  # the VM is saved and ends; a copy goes on with another CID
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links on which it can be done."""
+        match self:
+            case FaultKind.PROXY_KILL:
+                return (Link.SERIAL_PROXY,)
+            case FaultKind.UNPLUG | FaultKind.UNBIND | FaultKind.RESTORE:
+                return (Link.VSOCK,)
+        return tuple(Link)
+
+
+class While(StrEnum):
+    """What a client is in the middle of when the fault comes."""
+
+    IDLE = "idle"  # has a connection, waits for anything to come
+    SENDING = "sending"  # sends without a pause
+    RECEIVING = "receiving"  # reads what the agent sends without a pause
+    CONNECTING = "connecting"  # makes one connection after the other
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done once every client with a step `meet-fault` is at it. `group`: whom a shim-kill kills."""
+
+    kind: FaultKind
+    group: str = ""

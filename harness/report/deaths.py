@@ -1,0 +1,250 @@
+"""The death matrix: what died × what each end was doing × what each end saw, from the run's traces alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from harness.model.claims import Claim
+from harness.model.expect import is_wanted
+from harness.model.fault import FaultKind, While
+from harness.model.plan import GroupPlan
+from harness.model.steps import Containers, MeetFault
+from harness.model.trace import What
+from harness.report.markup import Markup, el
+from harness.report.results import CaseOutcome, Item, Results
+from harness.report.scenarios import anchor
+from harness.report.section import Section, badge
+from harness.report.words import seconds
+
+DIED = {
+    FaultKind.QEMU_KILL: "QEMU killed",
+    FaultKind.QEMU_QUIT: "QEMU told to quit",
+    FaultKind.GUEST_PANIC: "guest kernel panicked",
+    FaultKind.GUEST_RESET: "guest reset",
+    FaultKind.PAUSE: "VM stopped for a while",
+    FaultKind.AGENT_KILL: "agent killed",
+    FaultKind.SHIM_KILL: "shim killed",
+    FaultKind.PROXY_KILL: "proxy killed",
+    FaultKind.UNPLUG: "vsock device unplugged",
+    FaultKind.UNBIND: "guest's driver unbound",
+    FaultKind.RESTORE: "VM moved to a restored copy",
+}
+"""Each fault in words."""
+
+VM_DIES = frozenset(
+    {
+        FaultKind.QEMU_KILL,
+        FaultKind.QEMU_QUIT,
+        FaultKind.GUEST_PANIC,
+        FaultKind.GUEST_RESET,
+        FaultKind.RESTORE,
+    }
+)
+"""Faults after which the VM, as it was, is no more."""
+
+COLUMNS = ("host end was", "host end saw", "next send", "connection then", "a new one", "guest end saw")
+
+_ALIVE = "nothing"
+_NONE = "–"
+
+
+class Met(msgspec.Struct, frozen=True, kw_only=True):
+    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing."""
+
+    client: str
+    victim: bool
+    elsewhere: bool
+    sees: str
+    seconds: float | None
+    undisturbed: bool
+    cells: tuple[str, ...]
+    fits: bool
+
+
+class Death(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault on one link. `others`: what else was disturbed, in words."""
+
+    item: Item
+    kind: FaultKind
+    kernel: str
+    met: tuple[Met, ...]
+    others: str
+
+    @property
+    def hit(self) -> tuple[Met, ...]:
+        """Those on whose own connection the fault was to show."""
+        return tuple(one for one in self.met if not one.victim and not bystander(self.kind, one))
+
+
+def bystander(kind: FaultKind, one: Met) -> bool:
+    """Whether the fault should not have shown to this client at all."""
+    return one.elsewhere or (kind is FaultKind.SHIM_KILL and not one.victim)
+
+
+def deaths(results: Results) -> tuple[Death, ...]:
+    """Every fault that the run did, in the order of `FaultKind`."""
+    found = [death for item in results.items if (death := _death(item))]
+    order = list(FaultKind)
+    return tuple(sorted(found, key=lambda death: order.index(death.kind)))
+
+
+def corrected(found: Iterable[Death]) -> Iterator[str]:
+    """The claim as it holds by what was seen: a sentence or more for each host kernel."""
+    found = tuple(found)
+    for kernel in dict.fromkeys(death.kernel for death in found):
+        here = [death for death in found if death.kernel == kernel and death.hit]
+        cut = [death for death in here if all(one.sees != _ALIVE for one in death.hit)]
+        mute = [death for death in here if all(one.sees == _ALIVE for one in death.hit if _has_one(one))]
+        said = [_told(death) for death in cut if death.kind in VM_DIES]
+        if said:
+            yield f"Linux {kernel}: the VM's end is told to the host's ends: {'; '.join(said)}."
+        if silent := [_told(death) for death in mute if death.kind in VM_DIES]:
+            yield (
+                f"Linux {kernel}: the VM's end is not told, and connections look alive: {'; '.join(silent)}."
+            )
+        if more := [_told(death) for death in cut if death.kind not in VM_DIES]:
+            yield f"Linux {kernel}: lost as well, though VM and shim live: {'; '.join(more)}."
+        if kept := [_told(death) for death in mute if death.kind not in VM_DIES]:
+            yield f"Linux {kernel}: not lost, and nothing is told: {'; '.join(kept)}."
+
+
+def section(results: Results) -> Section | None:
+    """The matrix, and above it the claim as corrected."""
+    found = deaths(results)
+    if not found:
+        return None
+    names = ("what died", *COLUMNS, "what else was disturbed")
+    head = el("tr", *(el("th", name, scope="col") for name in names))
+    rows = [row for death in found for row in _rows(death)]
+    table = el("table", el("thead", head), el("tbody", *rows), class_="deaths")
+    said = el("p", "The page says: ", Claim.RELIABILITY.sentence, ". Seen in this run:", class_="sentence")
+    lines = el("ul", *(el("li", line) for line in corrected(found)))
+    wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
+    return Section("deaths", "What dies, and what each end sees", el("div", said, lines, wide))
+
+
+def _has_one(one: Met) -> bool:
+    """Whether it has a connection that can look alive: one that only connects has not."""
+    return one.cells[0] != While.CONNECTING
+
+
+def _told(death: Death) -> str:
+    """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
+    cut = [one for one in death.hit if _has_one(one) and one.sees != _ALIVE]
+    fresh = [one for one in death.hit if not _has_one(one) and one.sees != _ALIVE]
+    where = f"{DIED[death.kind]} ({death.item.subject.link})"
+    saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
+    if cut:
+        return f"{where}: {saw} within {seconds(max(one.seconds or 0 for one in cut))}"
+    return f"{where}: new ones get {saw}" if fresh else where
+
+
+def _rows(death: Death) -> Iterator[Markup]:
+    height = len(death.met) or 1
+    what = el(
+        "th",
+        el("a", DIED[death.kind], href=f"#{anchor(death.item.subject)}"),
+        f" {death.item.subject.link}, Linux {death.kernel} ",
+        badge(death.item.outcome),
+        scope="rowgroup",
+        rowspan=height,
+    )
+    others = el("td", death.others, rowspan=height)
+    for place, one in enumerate(death.met):
+        sign = () if one.fits else (el("b", "≠ ", aria_hidden="true"),)
+        rest = one.cells[1:]
+        cells = [el("td", *sign, who(one)), *(el("td", cell) for cell in rest)]
+        yield el("tr", what if place == 0 else None, *cells, others if place == 0 else None)
+    if not death.met:
+        yield el("tr", what, el("td", death.item.outcome, colspan=len(COLUMNS)), others)
+
+
+def who(one: Met) -> str:
+    """What its host end was doing, and if it is no ordinary one."""
+    doing = one.cells[0]
+    if one.victim:
+        return f"{doing}, and is the one killed"
+    return f"{doing}, to another VM" if one.elsewhere else doing
+
+
+def _death(item: Item) -> Death | None:
+    plan = item.plan
+    if plan is None or plan.fault is None or item.outcome is CaseOutcome.NOT_RUN:
+        return None
+    met = tuple(
+        _met(item, group, client, step)
+        for group in plan.groups
+        for step in group.workload
+        if isinstance(step, MeetFault)
+        for client in group.clients
+    )
+    told = tuple(one for one in met if one.seconds is not None or one.victim)
+    return Death(
+        item=item,
+        kind=plan.fault.kind,
+        kernel=item.facts.host_kernel if item.facts else "unknown",
+        met=told,
+        others=_others(item, plan.fault.kind, told),
+    )
+
+
+def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
+    assert item.plan is not None
+    assert item.plan.fault is not None
+    own = [event for event in item.trace if event.client == client]
+    facts = {
+        name: str(value) for event in own if event.what is What.FACT for name, value in event.detail.items()
+    }
+    noticed = next((event.detail for event in own if event.what is What.NOTICED), None)
+    after = float(noticed.get("seconds") or 0) if noticed else None
+    sees = facts.get("sees", _NONE)
+    when = "" if after is None else f" in {seconds(after)}" if sees == _ALIVE else f" after {seconds(after)}"
+    wanted = item.plan.expect.facts.get(group.name, {})
+    connects = step.doing is While.CONNECTING
+    return Met(
+        client=client,
+        victim=item.plan.fault.group == group.name,
+        elsewhere=group.elsewhere,
+        sees=sees,
+        seconds=after,
+        undisturbed=sees == _ALIVE
+        and all(facts.get(name) == "served" for name in ("reconnect", *(() if connects else ("then",)))),
+        cells=(
+            step.doing.value,
+            sees + when,
+            *(facts.get(name, _NONE) for name in ("next-send", "then", "reconnect", "guest")),
+        ),
+        fits=all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
+    )
+
+
+def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:
+    """What was disturbed of those who had nothing to do with it, and what became of containers."""
+    beside = [one for one in met if bystander(kind, one)]
+    hurt = [f"{one.client}: {one.cells[1]}, then {one.cells[3]}" for one in beside if not one.undisturbed]
+    where = "another VM" if all(one.elsewhere for one in beside) else "the same VM"
+    said = [] if beside else ["nobody looked"]
+    if beside:
+        said = hurt or [f"nothing ({len(beside)} client{'s' if len(beside) > 1 else ''} of {where})"]
+    if (gone := _containers(item)) is not None:
+        said.append(f"the dead shim's container is gone within {seconds(gone)}")
+    return "; ".join(said)
+
+
+def _containers(item: Item) -> float | None:
+    """Seconds from the fault to when another client saw the victim's containers gone; None if none looked."""
+    assert item.plan is not None
+    assert item.plan.fault is not None
+    if item.plan.fault.kind is not FaultKind.SHIM_KILL:
+        return None
+    noticed = [event for event in item.trace if event.what is What.NOTICED]
+    counts = [
+        event
+        for event in item.trace
+        if event.what is What.ANSWERED and event.op == Containers.op and noticed and event.at > noticed[0].at
+    ]
+    if not counts:
+        return None
+    return counts[0].at - (noticed[0].at - float(noticed[0].detail.get("seconds") or 0))

@@ -1,0 +1,244 @@
+"""Doing a fault to a pod: by its process, its monitor, or a command in its guest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from harness.guest.client import AgentClient
+from harness.guest.container import Container
+from harness.host.cid import CidLease
+from harness.host.runfolder import RunFolder
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.errors import DeadlinePassed, HarnessError
+from harness.model.fault import Fault, FaultKind
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Boot, Plan
+from harness.model.spec import MachineSpec, Qemu
+from harness.run import templates
+from harness.run.meeting import After
+from harness.run.place import Place
+from harness.run.pod import Pod
+from harness.vm import template
+from harness.vm.machine import Machine
+
+_DRIVER = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport"
+
+IN_GUEST = {
+    # $PPID is the agent's own process: it starts containers itself
+    FaultKind.AGENT_KILL: "kill -9 $PPID",
+    # kernel.panic=0: it stays as it is instead of rebooting
+    FaultKind.GUEST_PANIC: "echo 0 > /proc/sys/kernel/panic; echo c > /proc/sysrq-trigger",
+    FaultKind.UNBIND: f"echo $device > {_DRIVER}/unbind; read line; echo $device > {_DRIVER}/bind; read line",
+}
+"""What a command in the guest does. It is started before the fault and waits for a line, to be quick then."""
+
+_ARMED = f"cd {_DRIVER}; device=$(echo virtio*); read line; "
+
+_DEAD = frozenset({FaultKind.QEMU_KILL, FaultKind.QEMU_QUIT, FaultKind.GUEST_PANIC, FaultKind.AGENT_KILL})
+"""After these there is no agent to ask."""
+
+_COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
+"""After these the agent is reached again when its guest has got as far."""
+
+_ANSWERS = 3.0
+"""Seconds of a plain machine for an answer of the agent."""
+
+_BOOTS = 60.0
+"""Seconds of a plain machine for a guest that was reset to boot again."""
+
+
+class Copying(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restored copy of a VM is made from: `state` is the file in which it is saved."""
+
+    spec: MachineSpec
+    qemu: Qemu
+    folder: RunFolder
+    log_folder: Path
+    state: Path
+
+
+def copying(place: Place, log_folder: Path) -> Copying:
+    """For a clone of this place's template; the copy's logs go into a folder of their own in `log_folder`."""
+    name = f"copy-{next(_numbers)}"
+    return Copying(
+        spec=templates.spec(place),
+        qemu=place.qemu,
+        folder=place.folder,
+        log_folder=log_folder / name,
+        state=place.folder.path / f"{name}.state",
+    )
+
+
+_numbers = itertools.count(1)
+
+
+def control_link(link: Link) -> Link:
+    """The link by which a fault's own words reach the agent: another than the clients'."""
+    return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
+
+
+class PodFault:
+    """The fault of `plan` for its pod, from `prepared`; a `harness.run.meeting.Deed`."""
+
+    def __init__(self, plan: Plan, fault: Fault, pod: Pod, slowness: float, copying: Copying | None) -> None:
+        self.machine = pod.machine
+        """The pod's VM; after a restore its copy."""
+        self._plan = plan
+        self._kind = fault.kind
+        self._proxy = pod.proxy
+        self._copying = copying
+        self._slowness = slowness
+        self._victims = {
+            client for group in plan.groups if group.name == fault.group for client in group.clients
+        }
+        self._armed: Container | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._doing: Mapping[FaultKind, Callable[[], Awaitable[object]]] = {
+            FaultKind.QEMU_KILL: self.machine.kill,
+            FaultKind.QEMU_QUIT: self.machine.quit,
+            FaultKind.GUEST_RESET: self._reset,
+            FaultKind.PAUSE: partial(self.machine.monitor.execute, "stop"),
+            FaultKind.PROXY_KILL: self._kill_proxy,
+            FaultKind.UNPLUG: lambda: self.machine.unplug_vsock(self._soon()),
+            FaultKind.RESTORE: self.machine.quit,
+            **dict.fromkeys(IN_GUEST, self._trigger),
+        }
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def prepared(
+        cls, plan: Plan, pod: Pod, slowness: float, copying: Copying | None = None
+    ) -> AsyncIterator[PodFault | None]:
+        """The plan's fault, ready to be done at once; None if it has none.
+
+        :param copying: what a restore needs.
+        :raise HarnessError: the agent does not answer; or, on leaving, what is wrong with a restored copy.
+        """
+        if plan.fault is None:
+            yield None
+            return
+        fault = cls(plan, plan.fault, pod, slowness, copying)
+        async with fault._stack:
+            if plan.fault.kind in IN_GUEST:
+                await asyncio.to_thread(fault._start, _ARMED + IN_GUEST[plan.fault.kind])
+            yield fault
+
+    async def do(self, kill: Callable[[], None]) -> float:
+        """See `harness.run.meeting.Deed`. Of a restore it is the end of the VM, after it was saved."""
+        self.machine.allow_end(crash=self._kind is FaultKind.GUEST_PANIC)
+        if self._kind is FaultKind.RESTORE and self._copying:
+            await template.save(self.machine.monitor, self._copying.state, self._later())
+        at = time.monotonic()
+        if self._kind is FaultKind.SHIM_KILL:
+            kill()
+        else:
+            await self._doing[self._kind]()
+        return at
+
+    async def undo(self) -> After:
+        """See `harness.run.meeting.Deed`."""
+        moved = False
+        match self._kind:
+            case FaultKind.PAUSE:
+                await self.machine.monitor.execute("cont")
+            case FaultKind.UNBIND:
+                await self._trigger()
+            case FaultKind.UNPLUG:
+                lease = self._stack.enter_context(CidLease.claim())
+                await self.machine.plug_vsock(lease, self._soon())
+                moved = True
+            case FaultKind.RESTORE:
+                await self._restore()
+                moved = True
+            case FaultKind.GUEST_RESET if self._plan.boot is not Boot.COLD:
+                return After()
+            case kind if kind in _DEAD:
+                return After()
+        endpoint = self.machine.endpoint(self._plan.link) if moved else None
+        if self._kind in _COMES_BACK:
+            await asyncio.to_thread(self._answering, self.machine.endpoint(self._plan.link))
+        if (
+            self._kind is FaultKind.GUEST_RESET
+        ):  # another agent, which knows nothing of the connections before
+            return After()
+        return After(endpoint=endpoint, ended=await asyncio.to_thread(self._ended))
+
+    async def _reset(self) -> None:
+        # a machine of ours ends at a reset, so that one that nobody asked for is seen
+        await self.machine.monitor.execute("set-action", {"reboot": "reset"})
+        await self.machine.monitor.execute("system_reset")
+
+    async def _kill_proxy(self) -> None:
+        assert self._proxy is not None
+        self._proxy.allow_end()
+        os.kill(self._proxy.pid, signal.SIGKILL)
+        await self._proxy.ended()
+
+    async def _restore(self) -> None:
+        """Let a copy go on, with its vsock device at a CID of its own."""
+        assert self._copying is not None
+        lease = self._stack.enter_context(CidLease.claim())
+        copy = Machine.start(
+            self._copying.spec,
+            self._copying.qemu,
+            self._copying.folder,
+            log_folder=self._copying.log_folder,
+            deadline=self._later(),
+            lease=lease,
+            incoming=self._copying.state,
+        )
+        self.machine = await self._stack.enter_async_context(copy)
+        self._copying.state.unlink()
+
+    async def _trigger(self) -> None:
+        assert self._armed is not None
+        await asyncio.to_thread(self._armed.write_stdin, b"\n", deadline=self._soon())
+
+    def _start(self, script: str) -> None:
+        sock = connect(self.machine.endpoint(control_link(self._plan.link)))
+        client = self._stack.enter_context(AgentClient(sock))
+        self._armed = client.start(["sh", "-c", script], deadline=self._soon())
+
+    def _answering(self, endpoint: Endpoint) -> None:
+        """Return once the agent answers there: nothing tells when a guest has found its device."""
+
+        def ask() -> bool:
+            with contextlib.suppress(OSError, HarnessError):
+                with AgentClient(connect(endpoint)) as client:
+                    return bool(client.hello(deadline=self._soon()))
+            return False
+
+        until(ask, self._later(), f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
+
+    def _ended(self) -> Mapping[str, str]:
+        """How connections ended, as the agent says; once it knows of those whose clients were killed."""
+        seen: dict[str, str] = {}
+        endpoint = self.machine.endpoint(control_link(self._plan.link))
+
+        def ask() -> bool:
+            with contextlib.suppress(OSError, HarnessError):
+                with AgentClient(connect(endpoint)) as client:
+                    seen.update(client.facts(deadline=self._soon()).ended)
+                    return seen.keys() >= self._victims
+            return False
+
+        with contextlib.suppress(DeadlinePassed):
+            until(ask, Deadline(3 * _ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
+        return seen
+
+    def _soon(self) -> Deadline:
+        return Deadline(_ANSWERS * self._slowness)
+
+    def _later(self) -> Deadline:
+        return Deadline(_BOOTS * self._slowness)

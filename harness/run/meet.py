@@ -1,0 +1,313 @@
+"""A client in its step `meet-fault`: in the middle of something, it sees what the fault does to that.
+
+It talks to its socket directly: each errno is to be that of the one call that gave it, and a sender that also
+read would see its reads' errors.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from harness.agent.seeded import Seeded, stream
+from harness.agent.wire import Frame, Kind, encode
+from harness.guest.errors import ConnectionLost, compare
+from harness.link.connect import connect
+from harness.model.fault import While
+from harness.model.link import Endpoint
+from harness.model.steps import MeetFault
+from harness.model.trace import What
+from harness.run import control
+from harness.run.line import Ended, Line, name
+
+NOTHING, GONE, SERVED, SILENT, BLOCKED, OK = "nothing", "gone", "served", "silent", "blocked", "ok"
+"""What facts say beside errnos' names and ``eof``."""
+
+PIECE = 1 << 20
+"""Bytes of one request of those that send or receive without a pause."""
+
+CHUNK = 64 * 1024
+
+ANSWER_TAKES = (3.0, 0.5)
+"""Seconds for a round trip, at least, and for each time that this machine is slower than a plain one."""
+
+BETWEEN = 0.03
+"""Seconds of a plain machine between two connections of one that connects again and again: each is taken from
+the agent's backlog before the next, or those of others would wait behind them."""
+
+_FIRST, _WORK, _NEXT, _LAST = range((1 << 31) + 1, (1 << 31) + 5)  # an `AgentClient` begins below
+
+
+class _Activity(Protocol):
+    """What a client is in the middle of. `events` is what `move` waits for, which tells if anything moved."""
+
+    events: int
+
+    def __init__(self, line: Line, seed: int) -> None: ...
+
+    def start(self) -> None:
+        """Begin it."""
+
+    def move(self) -> bool:
+        """Go on with it."""
+
+
+class _Idle:
+    """Waits for anything; only the end can come."""
+
+    events = select.POLLIN | select.POLLRDHUP
+
+    def __init__(self, line: Line, seed: int) -> None:
+        self._line = line
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    def move(self) -> bool:
+        for _ in self._line.frames():
+            pass
+        return True
+
+
+class _Sending:
+    """Sends request after request, and reads none of the answers, which are short."""
+
+    events = select.POLLOUT
+
+    def __init__(self, line: Line, seed: int) -> None:
+        self._line = line
+        head = Frame(Kind.SINK, _WORK, json.dumps({"seed": seed, "bytes": PIECE}).encode())
+        pieces = (Frame(Kind.DATA, _WORK, bytes(piece)) for piece in stream(seed, PIECE, CHUNK))
+        self._whole = b"".join(encode(frame) for frame in (head, *pieces))
+
+    def start(self) -> None:
+        self._line.write(self._whole)
+
+    def move(self) -> bool:
+        moved = self._line.flush()
+        if not self._line.writing:
+            self._line.write(self._whole)
+        return moved
+
+
+class _Receiving:
+    """Asks again and again, compares what comes."""
+
+    events = select.POLLIN | select.POLLRDHUP
+
+    def __init__(self, line: Line, seed: int) -> None:
+        self._line = line
+        wish = {"seed": seed, "bytes": PIECE, "chunk": CHUNK}
+        self._ask = encode(Frame(Kind.SOURCE, _WORK, json.dumps(wish).encode()))
+        self._data = Seeded(seed, PIECE)
+        self._came = 0
+
+    def start(self) -> None:
+        self._line.write(self._ask)
+        self._line.flush()
+
+    def move(self) -> bool:
+        before = self._came
+        for frame in self._line.frames():
+            if frame.kind == Kind.DONE:
+                self._came = 0
+                self.start()
+            elif frame.kind == Kind.DATA:
+                if not self._data.holds(self._came, frame.payload):
+                    piece = self._data.piece(self._came, len(frame.payload))
+                    compare("meet-fault", self._came, piece, frame.payload)
+                self._came += len(frame.payload)
+        return self._came != before
+
+
+_ACTIVITIES: dict[While, type[_Activity]] = {
+    While.IDLE: _Idle,
+    While.SENDING: _Sending,
+    While.RECEIVING: _Receiving,
+}
+
+
+class Encounter:
+    """One client's meeting with the fault, over `sock`; the coordinator is at the other end of `pipe`.
+
+    `through` is all of it, in the order of what follows.
+    """
+
+    def __init__(
+        self,
+        step: MeetFault,
+        sock: socket.socket,
+        endpoint: Endpoint,
+        pipe: socket.socket,
+        *,
+        seed: int,
+        slowness: float,
+    ) -> None:
+        self.ended = False
+        """Whether the connection is no more."""
+        self._step = step
+        self._line = Line(sock)
+        self._activity = _ACTIVITIES.get(step.doing, _Idle)(self._line, seed)
+        self._endpoint = endpoint
+        self._pipe = pipe
+        self._fault_at: float | None = None
+        least, each = ANSWER_TAKES
+        self._patience = max(least, each * slowness)
+        self._between = BETWEEN * slowness
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is known to be of use still."""
+        return not self.ended and self._step.doing is not While.CONNECTING
+
+    def through(self, label: str, tell: Callable[..., None]) -> dict[str, str | float]:
+        """All of it; what was seen and when.
+
+        :param tell: is told READY, NOTICED and facts, as ``tell(what, name=value, …)``.
+        :raise ConnectionLost: the connection ended before the fault.
+        """
+        doing = self._step.doing
+        connecting = doing is While.CONNECTING
+        self.begin(label)
+        tell(What.READY, doing=doing.value)
+        sees, seconds = self.notice()
+        tell(What.FACT, sees=sees, **({} if connecting else {"next-send": self.next_send()}))
+        seconds = round(seconds, 4)
+        tell(What.NOTICED, doing=doing.value, sees=sees, seconds=seconds)
+        self.over()
+        facts = {} if connecting else {"then": self.then()}
+        link = self._endpoint.link
+        if not link.is_serial_port or link.is_proxied or self.ended:
+            facts["reconnect"] = self.reconnect()
+        tell(What.FACT, **facts)
+        return {"sees": sees, "seconds": seconds}
+
+    def begin(self, label: str) -> None:
+        """Be known to the agent by `label`, and do what there is to do until it goes well.
+
+        :raise ConnectionLost: it does not.
+        """
+        try:
+            self._line.write(encode(Frame(Kind.HELLO, _FIRST, json.dumps({"label": label}).encode())))
+            if not self._line.until(_FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
+                raise ConnectionLost("silent", "meet-fault: no answer before the fault")
+            if self._step.doing is While.CONNECTING:
+                connect(self._endpoint).close()
+                return
+            self._activity.start()
+            poll = select.poll()
+            poll.register(self._line.sock, self._activity.events)
+            while self._step.doing is not While.IDLE:
+                poll.poll()
+                if self._activity.move():
+                    return
+        except Ended as end:
+            raise _too_early(end.why) from end
+        except OSError as error:
+            raise ConnectionLost(name(error), f"meet-fault: connect() before the fault: {error}") from error
+
+    def notice(self) -> tuple[str, float]:
+        """Go on until the fault shows, or for `within` seconds after it: what was seen, and seconds after it.
+
+        :raise ConnectionLost: the connection ended before the fault.
+        """
+        connecting = self._step.doing is While.CONNECTING
+        seen, at = self._refused() if connecting else self._ended()
+        fault_at = self._wait()
+        if at < fault_at:
+            raise _too_early(seen)
+        return seen, at - fault_at
+
+    def next_send(self) -> str:
+        """What one more send() gives: ``ok``, ``blocked`` or the errno's name."""
+        try:
+            if not self._line.writing:
+                self._line.write(_ping(_NEXT))
+            return OK if self._line.flush() else BLOCKED
+        except Ended as end:
+            self.ended = True
+            return end.why
+
+    def over(self) -> None:
+        """Wait until the fault is over as far as it ever is."""
+        order, _ = control.receive_order(self._pipe)
+        if isinstance(order, control.Go):
+            self._endpoint = order.endpoint or self._endpoint
+
+    def then(self) -> str:
+        """What became of the connection: ``served`` again, ``silent``, ``gone``, or how it ends only now."""
+        if self.ended:
+            return GONE
+        said = self._round_trip(self._line)
+        self.ended = said != SERVED
+        return said
+
+    def reconnect(self) -> str:
+        """What a new connection gets: ``served``, ``silent``, or the errno's name or ``eof``."""
+        try:
+            with connect(self._endpoint) as sock:
+                return self._round_trip(Line(sock))
+        except OSError as error:
+            return name(error)
+
+    def _round_trip(self, line: Line) -> str:
+        end = time.monotonic() + self._patience
+        try:
+            line.write(_ping(_LAST))  # after what was begun before
+            return SERVED if line.until(_LAST, Kind.DATA, end) else SILENT
+        except Ended as ended:
+            return ended.why
+
+    def _ended(self) -> tuple[str, float]:
+        """Be at it until the connection ends, or `within` seconds after the fault."""
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        poll.register(self._line.sock, self._activity.events)
+        until: float | None = None
+        while until is None or time.monotonic() < until:
+            ready = dict(poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000))
+            if self._line.sock.fileno() in ready:
+                try:
+                    self._activity.move()
+                except Ended as end:
+                    self.ended = True
+                    return end.why, end.at
+            if self._pipe.fileno() in ready:
+                until = self._wait() + self._step.within
+                poll.unregister(self._pipe)
+        return NOTHING, until
+
+    def _refused(self) -> tuple[str, float]:
+        """Connect again and again, until that fails after the fault, or `within` seconds after."""
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        failed: list[tuple[str, float]] = []
+        while True:
+            try:
+                connect(self._endpoint).close()
+            except OSError as error:
+                failed.append((name(error), time.monotonic()))
+            if self._fault_at is not None or poll.poll(self._between * 1000):
+                fault_at = self._wait()
+                late = next(((why, at) for why, at in failed if at >= fault_at), None)
+                if late or time.monotonic() >= fault_at + self._step.within:
+                    return late or (NOTHING, fault_at + self._step.within)
+
+    def _wait(self) -> float:
+        """When the fault was done; waits for the coordinator's word if that has not come."""
+        if self._fault_at is None:
+            order, _ = control.receive_order(self._pipe)
+            self._fault_at = order.at if isinstance(order, control.Go) else 0.0
+        return self._fault_at
+
+
+def _ping(request: int) -> bytes:
+    return encode(Frame(Kind.ECHO, request, b"meet\r\n\0\xff"))
+
+
+def _too_early(why: str) -> ConnectionLost:
+    return ConnectionLost(why, f"meet-fault: the connection ended before the fault ({why})")

@@ -1,0 +1,128 @@
+"""The coordinator's part in a fault: gather who meets it, have it done, let them look, have it undone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import msgspec
+
+from harness.model.link import Endpoint
+from harness.model.plan import Plan
+from harness.model.steps import MeetFault
+from harness.model.trace import Event, What
+from harness.run import control
+from harness.run.meet import NOTHING
+from harness.run.peer import Peer
+from harness.run.roster import Roster
+
+
+class After(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there after a fault: where the agent is now (None: where it was), and how the connections of
+    clients ended as the guest saw it, by client (None: there is no guest to ask)."""
+
+    endpoint: Endpoint | None = None
+    ended: Mapping[str, str] | None = None
+
+
+class Deed(Protocol):
+    """The fault of one run."""
+
+    async def do(self, kill: Callable[[], None]) -> float:
+        """Do it; the time just before (CLOCK_MONOTONIC). `kill` kills the clients of its group."""
+
+    async def undo(self) -> After:
+        """Undo what can be undone, once the clients have seen what there is to see."""
+
+
+class _Stage(Enum):
+    GATHERING = auto()
+    DOING = auto()
+    WATCHING = auto()
+    UNDOING = auto()
+    OVER = auto()
+
+
+_NEXT = {
+    _Stage.GATHERING: (What.READY, _Stage.DOING),
+    _Stage.WATCHING: (What.NOTICED, _Stage.UNDOING),
+}
+"""What every client must have told before the next stage."""
+
+
+class Meeting:
+    """Of the clients of `plan` whose workload has a step `meet-fault`. `wake` is called at news."""
+
+    def __init__(self, plan: Plan, roster: Roster, deed: Deed | None, wake: Callable[[], None]) -> None:
+        self._fault = plan.fault
+        self._roster = roster
+        self._deed = deed
+        self._wake = wake
+        self._stage = _Stage.GATHERING if plan.fault and deed else _Stage.OVER
+        self._told: dict[What, set[str]] = {What.READY: set(), What.NOTICED: set()}
+        self._task: asyncio.Task[Any] | None = None
+
+    def saw(self, event: Event) -> None:
+        """Take note of what a client told."""
+        if event.what in self._told:
+            self._told[event.what].add(event.client)
+
+    def turn(self) -> bool:
+        """Do what is due. Whether clients wait for something that is being done.
+
+        :raise HarnessError: what went wrong with that.
+        """
+        if self._stage in _NEXT:
+            told, following = _NEXT[self._stage]
+            there = self._there()
+            if there and all(peer.name in self._told[told] for peer in there):
+                self._stage = following
+                assert self._deed is not None
+                doing = self._deed.do(self._kill) if following is _Stage.DOING else self._deed.undo()
+                self._task = asyncio.create_task(doing)
+                self._task.add_done_callback(lambda task: self._wake())
+        if self._task is not None and self._task.done():
+            self._done(self._task.result())
+        return self._task is not None
+
+    async def close(self) -> None:
+        """Stop what is being done."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+
+    def _done(self, result: Any) -> None:
+        self._task = None
+        if self._stage is _Stage.DOING:
+            self._stage = _Stage.WATCHING
+            order = control.Go(at=result)
+        else:
+            self._stage = _Stage.OVER
+            order = control.Go(endpoint=result.endpoint)
+            for peer in self._meeting() if result.ended is not None else ():
+                if not peer.group.elsewhere:
+                    self._roster.learned(peer, guest=result.ended.get(peer.name, NOTHING))
+        for peer in self._there():
+            peer.go(msgspec.structs.replace(order, endpoint=None) if peer.group.elsewhere else order)
+
+    def _meeting(self) -> list[Peer]:
+        """All whose workload has the step."""
+        return [
+            peer
+            for peer in self._roster.peers
+            if any(isinstance(step, MeetFault) for step in peer.group.workload)
+        ]
+
+    def _there(self) -> list[Peer]:
+        """Those of them who are not at their end."""
+        return [peer for peer in self._meeting() if not peer.over]
+
+    def _kill(self) -> None:
+        assert self._fault is not None
+        for peer in self._roster.peers:
+            if peer.group.name == self._fault.group:
+                peer.kill()

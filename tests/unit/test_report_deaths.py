@@ -1,0 +1,139 @@
+"""The death matrix: rows from the run's own traces, what differs is marked, the claim is stated anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.model.trace import Event, What
+from harness.report import deaths, html, markdown
+from harness.report.results import CaseOutcome, Results
+from tests.unit import runs
+from tests.unit.test_report_html import Page
+from tests.unit.traces import Telling, plan, right, without
+
+KILLED, SHIM, AGENT, PAUSED = (
+    "reliability-qemu-killed",
+    "reliability-shim-killed",
+    "reliability-agent-killed",
+    "reliability-paused",
+)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """QEMU killed and something amiss, a shim killed on two links, an agent killed, a VM paused."""
+    cases = [
+        runs.evidence(tmp_path, plan(KILLED, "vsock"), blind(right(plan(KILLED, "vsock")))),
+        runs.evidence(tmp_path, plan(SHIM, "vsock"), right(plan(SHIM, "vsock"))),
+        runs.evidence(tmp_path, plan(SHIM, "serial-proxy"), right(plan(SHIM, "serial-proxy"))),
+        runs.evidence(tmp_path, plan(AGENT, "vsock"), right(plan(AGENT, "vsock"))),
+        runs.evidence(tmp_path, plan(PAUSED, "vsock"), right(plan(PAUSED, "vsock"))),
+    ]
+    return runs.write(tmp_path, cases, (KILLED,))
+
+
+def blind(events: list[Event]) -> list[Event]:
+    """The receiving client notices nothing, and the client of another VM is cut off."""
+    changes = {"receiving/0": {"sees": "nothing"}, "beside/0": {"sees": "eof", "then": "gone"}}
+
+    def one(event: Event) -> Event:
+        change = changes.get(event.client, {}) if event.what in (What.FACT, What.NOTICED) else {}
+        return msgspec.structs.replace(
+            event, detail={name: change.get(name, value) for name, value in event.detail.items()}
+        )
+
+    return [one(event) for event in events]
+
+
+def rows(results: Results, scenario: str, link: str = "vsock") -> dict[str, tuple[str, ...]]:
+    """Cells by client."""
+    (death,) = [
+        death
+        for death in deaths.deaths(results)
+        if (death.item.subject.scenario, death.item.subject.link) == (scenario, link)
+    ]
+    return {one.client: one.cells for one in death.met} | {"others": (death.others,)}
+
+
+def test_a_row_for_each_end_with_errno_and_time(results: Results) -> None:
+    seen = rows(results, KILLED)
+    assert seen["idle/0"] == ("idle", "ECONNRESET after 0.03 s", "EPIPE", "gone", "ENODEV", "–")
+    assert seen["receiving/0"][1] == "nothing in 0.03 s"
+    assert seen["connecting/0"] == ("connecting", "ENODEV after 0.03 s", "–", "–", "ENODEV", "–")
+
+
+def test_what_is_not_as_expected_is_marked(results: Results) -> None:
+    killed = deaths.deaths(results)[0]
+    assert [one.client for one in killed.met if not one.fits] == ["receiving/0", "beside/0"]
+    assert killed.item.outcome is CaseOutcome.FAILED
+    assert all(one.fits for death in deaths.deaths(results)[1:] for one in death.met)
+
+
+def test_what_else_was_disturbed(results: Results) -> None:
+    assert rows(results, KILLED)["others"] == ("beside/0: eof after 0.03 s, then gone",)
+    assert rows(results, AGENT)["others"] == ("nothing (1 client of another VM)",)
+    (told,) = rows(results, SHIM)["others"]
+    assert told.startswith("nothing (4 clients of the same VM); the dead shim's container is gone within ")
+    assert rows(results, PAUSED)["others"] == ("nobody looked",)
+    assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof")
+
+
+def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    on_link = plan(SHIM, "vsock")
+    unseen = without(right(on_link), "idle/0", What.ANSWERED, What.HOLDING)
+    cases = [runs.evidence(tmp_path, on_link, unseen)]
+    assert rows(runs.write(tmp_path, cases), SHIM)["others"] == ("nothing (4 clients of the same VM)",)
+
+
+def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
+    kernel = results.items[0].facts.host_kernel if results.items[0].facts else ""
+    killed, paused = deaths.corrected(deaths.deaths(results))
+    assert killed == (
+        f"Linux {kernel}: lost as well, though VM and shim live: "
+        "agent killed (vsock): eof, EPIPE within 0.03 s."
+    )
+    assert paused == (
+        f"Linux {kernel}: not lost, and nothing is told: "
+        "VM stopped for a while (vsock): new ones get ETIMEDOUT."
+    )
+
+
+def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
+    page = Page(html.page(results))
+    assert "deaths-title" in page.sections
+    assert "≠ receiving" in page.text
+    assert "receiving, and is the one killed" in page.text
+    text = markdown.markdown(results)
+    assert "| ≠ QEMU killed | vsock | `receiving` | `nothing in 0.03 s` |" in text
+    assert "| shim killed | serial-proxy | `idle` |" in text
+    lines = [line for line in text.splitlines() if line.startswith(("| QEMU", "| ≠ QEMU", "| shim"))]
+    assert {line.count(" | ") for line in lines} == {8}
+    assert [line for line in lines if "nothing (4 clients" in line] == [
+        line for line in lines if "`receiving, and is the one killed`" in line
+    ]
+
+
+def test_what_a_guest_says_of_its_end_stays_text(tmp_path: Path) -> None:
+    on_link = plan(SHIM, "vsock")
+    telling = Telling(on_link)
+    telling.events = right(on_link)
+    telling.say("victim/0", What.FACT, guest=runs.HOSTILE)
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, telling.events)])
+    assert "<img" not in html.page(results)
+    row = next(line for line in markdown.markdown(results).splitlines() if "is the one killed" in line)
+    assert row.replace("\\|", "").count("|") == 10
+
+
+def test_without_a_fault_there_is_no_matrix(tmp_path: Path) -> None:
+    results = runs.mixed(tmp_path)
+    assert deaths.section(results) is None
+    assert "What dies" not in markdown.markdown(results)
+
+
+def test_a_fault_that_left_no_trace_has_its_row(tmp_path: Path) -> None:
+    on_link = plan(KILLED, "vsock")
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, [])])
+    assert "QEMU killed" in html.page(results)

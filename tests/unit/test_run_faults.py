@@ -1,0 +1,221 @@
+"""Clients that meet a fault, and what they tell of it: against a real agent that is killed or stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.guest.client import AgentClient
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.errors import SystemFailure
+from harness.model.fault import Fault, FaultKind, While
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Plan
+from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
+from harness.model.trace import What
+from harness.run.meeting import After
+from harness.run.nursery import Nursery
+from harness.run.roster import Trace
+from tests.unit.agents import HARNESS
+from tests.unit.running import endpoint, group, only, plan, run
+
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
+DOINGS = tuple(While)
+
+
+class Agent:
+    """One on a Unix socket, which tests may treat as they like."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "s"
+        argv = [sys.executable, "-I", "-B", "-c", _START, str(HARNESS), "--unix", str(self.path)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline()
+
+    def ended(self) -> dict[str, str]:
+        with AgentClient(connect(endpoint(self.path))) as client:
+            return client.facts(deadline=Deadline(20)).ended
+
+
+class Fake:
+    """A deed that does something of the test's."""
+
+    def __init__(
+        self,
+        do: Callable[[], object] = lambda: None,
+        undo: Callable[[], object] = lambda: None,
+        after: Callable[[], After] = After,
+    ) -> None:
+        self.did: list[str] = []
+        self._do, self._undo, self._after = do, undo, after
+
+    async def do(self, kill: Callable[[], None]) -> float:
+        self.did.append("do")
+        at = time.monotonic()
+        kill()
+        self._do()
+        return at
+
+    async def undo(self) -> After:
+        self.did.append("undo")
+        self._undo()
+        return self._after()
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    agent = Agent(tmp_path)
+    with agent.process:
+        yield agent
+        agent.process.kill()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+def meeting(*doings: While, within: int = 10, kind: FaultKind = FaultKind.AGENT_KILL) -> Plan:
+    """A client for each of `doings`; as on a proxied link, so that all of them connect once more."""
+    groups = [group(doing.value, MeetFault(doing=doing, within=within)) for doing in doings]
+    return msgspec.structs.replace(plan(*groups), fault=Fault(kind=kind), link=Link.SERIAL_PROXY)
+
+
+def meet(what: Plan, path: Path, nursery: Nursery, deed: Fake) -> Trace:
+    return run(what, Endpoint(link=Link.SERIAL_PROXY, path=str(path)), nursery, deed=deed, seconds=60)
+
+
+def facts(trace: Trace, client: str) -> dict[str, object]:
+    told: dict[str, object] = {}
+    for event in trace:
+        if event.client == client and event.what is What.FACT:
+            told |= event.detail
+    return told
+
+
+def test_an_agent_that_dies(agent: Agent, nursery: Nursery) -> None:
+    deed = Fake(agent.process.kill)
+    trace = meet(meeting(*DOINGS), agent.path, nursery, deed)
+    assert deed.did == ["do", "undo"]
+    for doing in DOINGS:
+        told = facts(trace, f"{doing}/0")
+        seen = only(trace, f"{doing}/0", What.NOTICED).detail
+        assert told["sees"] == seen["sees"]
+        assert 0 <= float(seen["seconds"] or 0) < 10
+        assert told["reconnect"] == "ECONNREFUSED"
+        assert told.get("then", "gone") == "gone"
+    assert facts(trace, "idle/0")["sees"] in ("eof", "ECONNRESET")
+    assert facts(trace, "sending/0")["sees"] in ("EPIPE", "ECONNRESET")
+    assert facts(trace, "connecting/0") == {"sees": "ECONNREFUSED", "reconnect": "ECONNREFUSED"}
+
+
+def test_an_agent_that_stands_still_and_goes_on(agent: Agent, nursery: Nursery) -> None:
+    def signalled(number: signal.Signals) -> Callable[[], None]:
+        return lambda: os.kill(agent.process.pid, number)
+
+    deed = Fake(signalled(signal.SIGSTOP), signalled(signal.SIGCONT))
+    doings = (While.IDLE, While.SENDING, While.RECEIVING)
+    trace = meet(meeting(*doings, within=1, kind=FaultKind.PAUSE), agent.path, nursery, deed)
+    for doing in doings:
+        told = facts(trace, f"{doing}/0")
+        assert (told["sees"], told["then"], told["reconnect"]) == ("nothing", "served", "served")
+        assert float(only(trace, f"{doing}/0", What.NOTICED).detail["seconds"] or 0) >= 1
+    assert facts(trace, "idle/0")["next-send"] == "ok"
+    assert facts(trace, "sending/0")["next-send"] in ("blocked", "ok")  # a Unix socket takes a little yet
+
+
+def test_an_agent_that_never_goes_on_is_silent(agent: Agent, nursery: Nursery) -> None:
+    deed = Fake(lambda: os.kill(agent.process.pid, signal.SIGSTOP))
+    trace = meet(meeting(While.IDLE, within=1, kind=FaultKind.PAUSE), agent.path, nursery, deed)
+    assert facts(trace, "idle/0") == {
+        "sees": "nothing",
+        "next-send": "ok",
+        "then": "silent",
+        "reconnect": "silent",
+    }
+
+
+def test_a_killed_client_disturbs_nobody_and_its_container_goes(agent: Agent, nursery: Nursery) -> None:
+    groups = (
+        group(
+            "victim",
+            Start(name="c", argv=("sleep", "1000")),
+            Containers(running=2),
+            MeetFault(doing=While.RECEIVING),
+        ),
+        group(
+            "other",
+            Start(name="c", argv=("cat",)),
+            Containers(running=2),
+            MeetFault(doing=While.IDLE, within=1),
+            Containers(running=1),
+            Finish(name="c", stdin="x", stdout="x", exit=0),
+            Ping(),
+        ),
+    )
+    what = msgspec.structs.replace(plan(*groups), fault=Fault(kind=FaultKind.SHIM_KILL, group="victim"))
+    deed = Fake(after=lambda: After(ended=agent.ended()))
+    trace = meet(what, agent.path, nursery, deed)
+    assert only(trace, "victim/0", What.LOST).detail["process"] == "killed by SIGKILL"
+    assert facts(trace, "victim/0")["guest"] in ("eof", "EPIPE", "ECONNRESET")
+    assert facts(trace, "other/0")["guest"] == "nothing"
+    assert only(trace, "other/0", What.HOLDING)
+
+
+def test_the_agent_is_elsewhere_afterwards(agent: Agent, nursery: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Agent(tmp_path / "other")
+    with other.process:
+        there = Endpoint(link=Link.SERIAL_PROXY, path=str(other.path))
+        deed = Fake(agent.process.kill, after=lambda: After(endpoint=there))
+        trace = meet(meeting(While.IDLE), agent.path, nursery, deed)
+        other.process.kill()
+    assert facts(trace, "idle/0")["reconnect"] == "served"
+
+
+def test_without_a_deed_nobody_is_served(agent: Agent, nursery: Nursery) -> None:
+    trace = run(meeting(While.IDLE), endpoint(agent.path), nursery, slowness=0.05)
+    assert only(trace, "idle/0", What.ENDED).detail == {"doing": "waits for the fault"}
+
+
+def test_a_connection_that_ends_before_the_fault_is_lost(nursery: Nursery, agent: Agent) -> None:
+    """The other client never gets as far as to meet the fault, so it does not come."""
+    groups = (
+        group("idle", MeetFault(doing=While.IDLE)),
+        group("late", Containers(running=7), MeetFault(doing=While.IDLE)),
+    )
+    what = msgspec.structs.replace(plan(*groups), fault=Fault(kind=FaultKind.PAUSE))
+    deed = Fake()
+    trace = run(what, endpoint(agent.path), nursery, deed=deed, slowness=0.05)
+    assert only(trace, "late/0", What.WRONG)
+    assert deed.did == ["do", "undo"]  # of those who are left
+
+
+def test_what_a_deed_raises_comes_through(agent: Agent, nursery: Nursery) -> None:
+    def fail() -> None:
+        raise SystemFailure("cannot")
+
+    with pytest.raises(SystemFailure, match="cannot"):
+        meet(meeting(While.IDLE), agent.path, nursery, Fake(fail))
+
+
+def test_the_agent_remembers_how_labelled_connections_ended(agent: Agent) -> None:
+    with connect(endpoint(agent.path)) as sock:
+        sock.sendall(encode(Frame(Kind.HELLO, 5, b'{"label":"x/0"}')))
+        (frame,) = Decoder().feed(sock.recv(65536))
+        assert isinstance(frame, Frame)
+        assert frame.kind == Kind.REPLY
+        assert agent.ended() == {}
+    until(lambda: agent.ended() == {"x/0": "eof"}, Deadline(20), "the end")

@@ -1,0 +1,184 @@
+"""What is done to a pod for each fault: with a VM that only writes down what it is told, and a real agent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.model.deadline import Deadline, until
+from harness.model.fault import Fault, FaultKind, While
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Boot, Plan
+from harness.model.steps import MeetFault
+from harness.run import faults
+from harness.run.faults import PodFault, control_link
+from harness.run.meeting import After
+from tests.unit.agents import serial_like_agent, unix_agent
+from tests.unit.running import endpoint, group, plan
+
+
+class FakeVm:
+    """Takes note; its agent is real, on a Unix socket in the place of each link."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said: list[Any] = []
+        self.monitor = SimpleNamespace(execute=self.execute)
+        self.kill, self.quit = self.noting("kill"), self.noting("quit")
+
+    def noting(self, word: str) -> Any:
+        async def note(*arguments: object) -> None:
+            self.said.append(word)
+
+        return note
+
+    async def execute(self, command: str, arguments: object = None) -> None:
+        self.said.append(command if arguments is None else (command, arguments))
+
+    async def unplug_vsock(self, deadline: object) -> None:
+        self.said.append("unplug")
+
+    async def plug_vsock(self, lease: Any, deadline: object) -> None:
+        self.said.append(("plug", lease))
+
+    def allow_end(self, *, crash: bool = False) -> None:
+        self.said.append("may crash" if crash else "may end")
+
+    def endpoint(self, link: Link) -> Endpoint:
+        return endpoint(self.path)
+
+
+@pytest.fixture
+def vm() -> Iterator[FakeVm]:
+    with unix_agent() as path:
+        yield FakeVm(path)
+
+
+def wish(kind: FaultKind, boot: Boot = Boot.CLONE) -> Plan:
+    made = plan(group("idle", MeetFault(doing=While.IDLE)))
+    link = kind.links[0]
+    return msgspec.structs.replace(made, fault=Fault(kind=kind), boot=boot, link=link)
+
+
+def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
+    """The fault is prepared, done and undone."""
+    pod: Any = SimpleNamespace(machine=vm, proxy=proxy)
+
+    async def all_of_it() -> After:
+        async with PodFault.prepared(what, pod, 1.0) as fault:
+            assert fault is not None
+            before = asyncio.get_running_loop().time()
+            assert await fault.do(lambda: vm.said.append("clients killed")) >= before
+            return await fault.undo()
+
+    return asyncio.run(all_of_it())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "alive"),
+    [
+        (FaultKind.QEMU_KILL, ["may end", "kill"], False),
+        (FaultKind.QEMU_QUIT, ["may end", "quit"], False),
+        (FaultKind.PAUSE, ["may end", "stop", "cont"], True),
+        (FaultKind.GUEST_RESET, ["may end", ("set-action", {"reboot": "reset"}), "system_reset"], False),
+        (FaultKind.SHIM_KILL, ["may end", "clients killed"], True),
+    ],
+)
+def test_what_the_vm_is_told(vm: FakeVm, kind: FaultKind, said: list[object], alive: bool) -> None:
+    after = done(wish(kind), vm)
+    assert vm.said == said
+    assert after == After(ended={} if alive else None)
+
+
+def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Endpoint] = []
+    monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint: asked.append(endpoint))
+    assert done(wish(FaultKind.GUEST_RESET, Boot.COLD), vm) == After()
+    assert asked == [endpoint(vm.path)]
+
+
+def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = object()
+    claim = SimpleNamespace(claim=lambda: contextlib.nullcontext(lease))
+    monkeypatch.setattr(faults, "CidLease", claim)
+    assert done(wish(FaultKind.UNPLUG), vm) == After(endpoint=endpoint(vm.path), ended={})
+    assert vm.said == ["may end", "unplug", ("plug", lease)]
+
+
+def test_the_proxy_is_killed_and_nobody_blamed(vm: FakeVm) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    allowed: list[bool] = []
+
+    async def ended() -> None:
+        await asyncio.to_thread(process.wait)
+
+    proxy = SimpleNamespace(pid=process.pid, ended=ended, allow_end=lambda: allowed.append(True))
+    done(wish(FaultKind.PROXY_KILL), vm, proxy)
+    assert (process.returncode, allowed) == (-signal.SIGKILL, [True])
+
+
+def in_guest(vm: FakeVm, kind: FaultKind, told: Path) -> Iterator[str]:
+    """What the command in the guest has written before the fault, after it, and after it is undone."""
+    pod: Any = SimpleNamespace(machine=vm, proxy=None)
+
+    def text() -> str:
+        return told.read_text() if told.exists() else ""
+
+    async def all_of_it() -> list[str]:
+        found: list[str] = []
+        async with PodFault.prepared(wish(kind), pod, 1.0) as fault:
+            assert fault is not None
+            found.append(text())
+            await fault.do(lambda: None)
+            until(lambda: text().count("\n") == 1, Deadline(20), "the first line")
+            await fault.undo()
+            if kind is FaultKind.UNBIND:
+                until(lambda: text().count("\n") == 2, Deadline(20), "the second line")
+            return [*found, *text().split()]
+
+    yield from asyncio.run(all_of_it())
+
+
+def test_what_is_done_in_the_guest_waits_for_its_time(
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    monkeypatch.setitem(faults.IN_GUEST, FaultKind.GUEST_PANIC, f"echo $PPID >> {told}; read line")
+    before, parent = in_guest(vm, FaultKind.GUEST_PANIC, told)
+    assert before == ""
+    assert b"agent.__main__" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    assert vm.said == ["may crash"]
+
+
+def test_the_driver_is_bound_again(vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    script = f"echo un >> {told}; read line; echo re >> {told}; read line"
+    monkeypatch.setitem(faults.IN_GUEST, FaultKind.UNBIND, script)
+    assert list(in_guest(vm, FaultKind.UNBIND, told)) == ["", "un", "re"]
+
+
+def test_no_fault_is_none() -> None:
+    pod: Any = None
+
+    async def none() -> None:
+        async with PodFault.prepared(plan(group("a", MeetFault(doing=While.IDLE))), pod, 1.0) as fault:
+            assert fault is None
+
+    asyncio.run(none())
+
+
+def test_its_own_words_go_by_another_link() -> None:
+    assert all(control_link(link) is not link for link in Link)
+    with serial_like_agent() as path:
+        vm = FakeVm(path)
+        assert done(wish(FaultKind.SHIM_KILL), vm) == After(ended={})
