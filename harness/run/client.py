@@ -245,7 +245,7 @@ class _Client:
         slowness = self._begin.slowness
         met = Encounter(step, self._tap, self._begin.endpoint, self._pipe, seed=seed, slowness=slowness)
         try:
-            return met.through(self._begin.client, self._tell)
+            return {**met.through(self._begin.client, self._tell)}
         finally:
             self._cut = not met.alive
 
