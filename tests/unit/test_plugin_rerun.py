@@ -57,7 +57,7 @@ def tell(what):
 
 
 def wait_for(what):
-    until((STATE / what).exists, Deadline(60), what)
+    until((STATE / what).exists, Deadline(600), what)
 """
 
 HOSTS = """
@@ -584,7 +584,7 @@ def test_ctrl_c_while_a_host_is_replaced_ends_the_run(project: Project) -> None:
     project.write(INTERRUPTED)
     process = project.start(WAIT="end")
     try:
-        until((project.state / "replacing").exists, Deadline(60), "a replacement")
+        until((project.state / "replacing").exists, Deadline(600), "a replacement")
         process.send_signal(signal.SIGINT)
         done = project.end(process)
     finally:
