@@ -123,9 +123,8 @@ def test_junit_says_of_each_item_what_it_is_about(mixed: tuple[Path, int, str]) 
     for link, case in cases.items():
         properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
         verdict = properties.pop("verdict", None)
-        backend = {"backend": "vhost-vsock-pci"} if link == "vsock" else {}
         about = {"claim": "multiple-clients", "link": link, "scenario": "multiple-clients-8"}
-        assert properties == about | backend
+        assert properties == about | {"backend": Link(link).backend}
         assert (verdict is not None) == (ALL[Link(link)] in (CaseOutcome.PASSED, CaseOutcome.FAILED))
         if verdict is not None:
             assert msgspec.json.decode(verdict, type=Verdict).link == link
