@@ -80,8 +80,9 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
 class Go(msgspec.Struct, frozen=True, tag="go"):
     """Coordinator → client: what you waited for is there: a group's event, or all who share a line.
 
-    Of a fault, the first one says that it was done, `at` that time (CLOCK_MONOTONIC); the second that it is
-    over as far as it ever is, with the `endpoint` where the agent is now, if that is another.
+    Of a fault, the first one says that all are there; the second that it was done, `at` that time
+    (CLOCK_MONOTONIC); the third that it is over as far as it ever is, with the `endpoint` where the agent is
+    now, if that is another.
     """
 
     at: float = 0.0

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from harness.agent.wire import BadFrame, Decoder, Frame, Kind
 from harness.guest.errors import Garbled
 
-_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+"""Of every call on a socket: none waits, none kills."""
 
 
 class Ended(Exception):
@@ -46,7 +47,7 @@ class Line:
         :raise Ended: send() failed.
         """
         try:
-            count = self.sock.sendmsg([self._left], (), _FLAGS)
+            count = self.sock.sendmsg([self._left], (), FLAGS)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -61,7 +62,7 @@ class Line:
         :raise Garbled: what came is no frame.
         """
         try:
-            count = self.sock.recv_into(self._decoder.room(), 0, _FLAGS)
+            count = self.sock.recv_into(self._decoder.room(), 0, FLAGS)
         except BlockingIOError:
             return
         except OSError as error:

@@ -6,129 +6,34 @@ read would see its reads' errors.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-from harness.agent.seeded import Seeded, stream
 from harness.agent.wire import Frame, Kind, encode
-from harness.guest.errors import ConnectionLost, compare
+from harness.guest.errors import ConnectionLost
 from harness.link.connect import connect
 from harness.model.fault import While
 from harness.model.link import Endpoint
 from harness.model.steps import MeetFault
 from harness.model.trace import What
 from harness.run import control
-from harness.run.line import Ended, Line, name
+from harness.run.doing import ACTIVITIES, WORK, Idle
+from harness.run.line import FLAGS, Ended, Line, name
 
 NOTHING, GONE, SERVED, SILENT, BLOCKED, OK = "nothing", "gone", "served", "silent", "blocked", "ok"
 """What facts say beside errnos' names and ``eof``."""
 
-PIECE = 1 << 20
-"""Bytes of one request of those that send or receive without a pause."""
-
-CHUNK = 64 * 1024
-
-ANSWER_TAKES = (3.0, 0.5)
+ANSWER_TAKES = (3.0, 0.7)
 """Seconds for a round trip, at least, and for each time that this machine is slower than a plain one."""
 
 BETWEEN = 0.03
-"""Seconds of a plain machine between two connections of one that connects again and again: each is taken from
-the agent's backlog before the next, or those of others would wait behind them."""
+"""Seconds of a plain machine between two connections after the fault; before it each waits for its answer."""
 
-_FIRST, _WORK, _NEXT, _LAST = range((1 << 31) + 1, (1 << 31) + 5)  # an `AgentClient` begins below
-
-
-class _Activity(Protocol):
-    """What a client is in the middle of. `events` is what `move` waits for, which tells if anything moved."""
-
-    events: int
-
-    def __init__(self, line: Line, seed: int) -> None: ...
-
-    def start(self) -> None:
-        """Begin it."""
-
-    def move(self) -> bool:
-        """Go on with it."""
-
-
-class _Idle:
-    """Waits for anything; only the end can come."""
-
-    events = select.POLLIN | select.POLLRDHUP
-
-    def __init__(self, line: Line, seed: int) -> None:
-        self._line = line
-
-    def start(self) -> None:
-        """Nothing to do."""
-
-    def move(self) -> bool:
-        for _ in self._line.frames():
-            pass
-        return True
-
-
-class _Sending:
-    """Sends request after request, and reads none of the answers, which are short."""
-
-    events = select.POLLOUT
-
-    def __init__(self, line: Line, seed: int) -> None:
-        self._line = line
-        head = Frame(Kind.SINK, _WORK, json.dumps({"seed": seed, "bytes": PIECE}).encode())
-        pieces = (Frame(Kind.DATA, _WORK, bytes(piece)) for piece in stream(seed, PIECE, CHUNK))
-        self._whole = b"".join(encode(frame) for frame in (head, *pieces))
-
-    def start(self) -> None:
-        self._line.write(self._whole)
-
-    def move(self) -> bool:
-        moved = self._line.flush()
-        if not self._line.writing:
-            self._line.write(self._whole)
-        return moved
-
-
-class _Receiving:
-    """Asks again and again, compares what comes."""
-
-    events = select.POLLIN | select.POLLRDHUP
-
-    def __init__(self, line: Line, seed: int) -> None:
-        self._line = line
-        wish = {"seed": seed, "bytes": PIECE, "chunk": CHUNK}
-        self._ask = encode(Frame(Kind.SOURCE, _WORK, json.dumps(wish).encode()))
-        self._data = Seeded(seed, PIECE)
-        self._came = 0
-
-    def start(self) -> None:
-        self._line.write(self._ask)
-        self._line.flush()
-
-    def move(self) -> bool:
-        before = self._came
-        for frame in self._line.frames():
-            if frame.kind == Kind.DONE:
-                self._came = 0
-                self.start()
-            elif frame.kind == Kind.DATA:
-                if not self._data.holds(self._came, frame.payload):
-                    piece = self._data.piece(self._came, len(frame.payload))
-                    compare("meet-fault", self._came, piece, frame.payload)
-                self._came += len(frame.payload)
-        return self._came != before
-
-
-_ACTIVITIES: dict[While, type[_Activity]] = {
-    While.IDLE: _Idle,
-    While.SENDING: _Sending,
-    While.RECEIVING: _Receiving,
-}
+_FIRST, _NEXT, _LAST = range(WORK + 1, WORK + 4)
 
 
 class Encounter:
@@ -151,7 +56,7 @@ class Encounter:
         """Whether the connection is no more."""
         self._step = step
         self._line = Line(sock)
-        self._activity = _ACTIVITIES.get(step.doing, _Idle)(self._line, seed)
+        self._activity = ACTIVITIES.get(step.doing, Idle)(self._line, seed)
         self._endpoint = endpoint
         self._pipe = pipe
         self._fault_at: float | None = None
@@ -172,7 +77,10 @@ class Encounter:
         """
         doing = self._step.doing
         connecting = doing is While.CONNECTING
-        self.begin(label)
+        self.introduce(label)
+        tell(What.READY, doing="nothing yet")
+        control.receive_order(self._pipe)  # all are there
+        self.begin()
         tell(What.READY, doing=doing.value)
         sees, seconds = self.notice()
         tell(What.FACT, sees=sees, **({} if connecting else {"next-send": self.next_send()}))
@@ -186,15 +94,24 @@ class Encounter:
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}
 
-    def begin(self, label: str) -> None:
-        """Be known to the agent by `label`, and do what there is to do until it goes well.
+    def introduce(self, label: str) -> None:
+        """Be known to the agent by `label`.
+
+        :raise ConnectionLost: it does not answer.
+        """
+        self._line.write(encode(Frame(Kind.HELLO, _FIRST, json.dumps({"label": label}).encode())))
+        try:
+            if not self._line.until(_FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
+                raise ConnectionLost("silent", "meet-fault: no answer before the fault")
+        except Ended as end:
+            raise _too_early(end.why) from end
+
+    def begin(self) -> None:
+        """Do what there is to do until it goes well.
 
         :raise ConnectionLost: it does not.
         """
         try:
-            self._line.write(encode(Frame(Kind.HELLO, _FIRST, json.dumps({"label": label}).encode())))
-            if not self._line.until(_FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
-                raise ConnectionLost("silent", "meet-fault: no answer before the fault")
             if self._step.doing is While.CONNECTING:
                 connect(self._endpoint).close()
                 return
@@ -283,19 +200,40 @@ class Encounter:
 
     def _refused(self) -> tuple[str, float]:
         """Connect again and again, until that fails after the fault, or `within` seconds after."""
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
         failed: list[tuple[str, float]] = []
         while True:
             try:
-                connect(self._endpoint).close()
+                with connect(self._endpoint) as sock:
+                    told = self._answered(sock)
             except OSError as error:
                 failed.append((name(error), time.monotonic()))
-            if self._fault_at is not None or poll.poll(self._between * 1000):
+                told = self._told(self._between)
+            if told:
                 fault_at = self._wait()
                 late = next(((why, at) for why, at in failed if at >= fault_at), None)
                 if late or time.monotonic() >= fault_at + self._step.within:
                     return late or (NOTHING, fault_at + self._step.within)
+
+    def _answered(self, sock: socket.socket) -> bool:
+        """Wait for an answer, so that connections do not gather in the backlog; whether the fault was done.
+
+        After the fault only a moment: it may never come, and this is about connect().
+        """
+        with contextlib.suppress(OSError):
+            sock.send(_ping(_NEXT), FLAGS)
+        if self._fault_at is not None:
+            return self._told(self._between)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        poll.register(self._pipe, select.POLLIN)
+        return self._pipe.fileno() in dict(poll.poll())
+
+    def _told(self, seconds: float) -> bool:
+        """Whether the fault was done; waits so long for the word."""
+        poll = select.poll()
+        if self._fault_at is None:
+            poll.register(self._pipe, select.POLLIN)
+        return bool(poll.poll(seconds * 1000)) or self._fault_at is not None
 
     def _wait(self) -> float:
         """When the fault was done; waits for the coordinator's word if that has not come."""

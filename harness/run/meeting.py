@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ class Deed(Protocol):
 
 
 class _Stage(Enum):
+    ASSEMBLING = auto()
     GATHERING = auto()
     DOING = auto()
     WATCHING = auto()
@@ -47,10 +49,12 @@ class _Stage(Enum):
 
 
 _NEXT = {
-    _Stage.GATHERING: (What.READY, _Stage.DOING),
-    _Stage.WATCHING: (What.NOTICED, _Stage.UNDOING),
+    _Stage.ASSEMBLING: (What.READY, 1, _Stage.GATHERING),
+    _Stage.GATHERING: (What.READY, 2, _Stage.DOING),
+    _Stage.WATCHING: (What.NOTICED, 1, _Stage.UNDOING),
 }
-"""What every client must have told before the next stage."""
+"""What every client must have told, and how often, before the next stage. They assemble first: one that
+sends while another still connects makes that one wait."""
 
 
 class Meeting:
@@ -61,14 +65,13 @@ class Meeting:
         self._roster = roster
         self._deed = deed
         self._wake = wake
-        self._stage = _Stage.GATHERING if plan.fault and deed else _Stage.OVER
-        self._told: dict[What, set[str]] = {What.READY: set(), What.NOTICED: set()}
+        self._stage = _Stage.ASSEMBLING if plan.fault and deed else _Stage.OVER
+        self._told: Counter[tuple[str, What]] = Counter()
         self._task: asyncio.Task[Any] | None = None
 
     def saw(self, event: Event) -> None:
         """Take note of what a client told."""
-        if event.what in self._told:
-            self._told[event.what].add(event.client)
+        self._told[event.client, event.what] += 1
 
     def turn(self) -> bool:
         """Do what is due. Whether clients wait for something that is being done.
@@ -76,17 +79,24 @@ class Meeting:
         :raise HarnessError: what went wrong with that.
         """
         if self._stage in _NEXT:
-            told, following = _NEXT[self._stage]
+            told, times, following = _NEXT[self._stage]
             there = self._there()
-            if there and all(peer.name in self._told[told] for peer in there):
-                self._stage = following
-                assert self._deed is not None
-                doing = self._deed.do(self._kill) if following is _Stage.DOING else self._deed.undo()
-                self._task = asyncio.create_task(doing)
-                self._task.add_done_callback(lambda task: self._wake())
+            if there and all(self._told[peer.name, told] >= times for peer in there):
+                self._begin(following)
         if self._task is not None and self._task.done():
             self._done(self._task.result())
         return self._task is not None
+
+    def _begin(self, stage: _Stage) -> None:
+        self._stage = stage
+        if stage is _Stage.GATHERING:
+            for peer in self._there():
+                peer.go()
+            return
+        assert self._deed is not None
+        doing = self._deed.do(self._kill) if stage is _Stage.DOING else self._deed.undo()
+        self._task = asyncio.create_task(doing)
+        self._task.add_done_callback(lambda task: self._wake())
 
     async def close(self) -> None:
         """Stop what is being done."""

@@ -249,6 +249,8 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
     ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
     ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
+    ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
+    ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
     ("reliability-shim-killed", "vsock", surviving, "expected 1 containers running, seen 2"),
     ("reliability-shim-killed", "serial-proxy", hit(sees="eof"), "sees of idle/0 is eof"),

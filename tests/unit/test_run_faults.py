@@ -15,6 +15,7 @@ import pytest
 
 from harness.agent.wire import Decoder, Frame, Kind, encode
 from harness.guest.client import AgentClient
+from harness.judge import judge
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import SystemFailure
@@ -26,8 +27,9 @@ from harness.model.trace import What
 from harness.run.meeting import After
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
-from tests.unit.agents import HARNESS
+from tests.unit.agents import HARNESS, reference_proxy, yamux_agent
 from tests.unit.running import endpoint, group, only, plan, run
+from tests.unit.traces import plan as our_plan
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
 DOINGS = tuple(While)
@@ -219,3 +221,30 @@ def test_the_agent_remembers_how_labelled_connections_ended(agent: Agent) -> Non
         assert frame.kind == Kind.REPLY
         assert agent.ended() == {}
     until(lambda: agent.ended() == {"x/0": "eof"}, Deadline(20), "the end")
+
+
+@pytest.mark.parametrize("scenario", ["reliability-shim-killed", "reliability-proxy-killed"])
+def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, scenario: str) -> None:
+    on_link = our_plan(scenario, Link.SERIAL_PROXY)
+    with yamux_agent() as mux, reference_proxy(mux) as (path, process):
+
+        def do() -> None:
+            if on_link.fault and on_link.fault.kind is FaultKind.PROXY_KILL:
+                process.kill()
+
+        def ended() -> After:
+            """How it is told by another proxy, as the first may be dead."""
+            with reference_proxy(mux) as (other, _), AgentClient(connect(endpoint(other))) as client:
+                until(
+                    lambda: len(client.facts(deadline=Deadline(20)).ended) == 4, Deadline(20), "all of them"
+                )
+                return After(ended=client.facts(deadline=Deadline(20)).ended)
+
+        def asked() -> After:
+            with AgentClient(connect(endpoint(path))) as client:
+                return After(ended=client.facts(deadline=Deadline(20)).ended)
+
+        deed = Fake(do, after=asked if scenario == "reliability-shim-killed" else ended)
+        there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
+        trace = run(on_link, there, nursery, deed=deed, seconds=60)
+    assert judge(on_link, trace).differences == ()
