@@ -144,8 +144,8 @@ def serving(count: int) -> System:
     return lambda on_link: one_at_a_time(on_link, served=count)
 
 
-def pinging(**slowness: float) -> System:
-    """Groups whose round trips take so many milliseconds."""
+def slow(**slowness: float) -> System:
+    """Groups that are so many times slower."""
     return lambda on_link: everybody_served(on_link, slowness=slowness)
 
 
@@ -230,8 +230,15 @@ RED: list[tuple[str, str, System, str]] = [
     ("multiple-clients-stalled", "virtio-serial", everybody_served, "others: served 4 of 4, expected 0"),
     ("multiple-clients-stalled", "serial-proxy", one_at_a_time, "group others: served 0 of 4, expected 4"),
     ("multiple-clients-stalled", "hybrid-vsock", one_at_a_time, "group others: served 0 of 4, expected 4"),
-    ("multiple-clients-flood", "vsock", pinging(beside=9000), "beside 9e+03 × as slow as alone"),
-    ("multiple-clients-flood", "serial-proxy", pinging(beside=9000), "median round trip 1 ms, then 9e+03 ms"),
+    ("multiple-clients-flood", "vsock", slow(beside=9000), "beside 9e+03 × as slow as alone"),
+    ("multiple-clients-flood", "serial-proxy", slow(beside=9000), "median round trip 1 ms, then 9e+03 ms"),
+    ("multiple-clients-stalled", "vsock", slow(others=100), "others 100 × as slow as before"),
+    ("multiple-clients-stalled", "serial-proxy", slow(others=100), "6.4e+03 KiB/s, then 64 KiB/s"),
+    ("multiple-clients-small-talkers", "vsock", refusing_last, "talkers/49 was refused: ECONNRESET"),
+    ("multiple-clients-small-talkers", "vsock", slow(talkers=1e4), "talkers 1e+04 × as slow as alone"),
+    ("multiple-clients-small-talkers", "vsock", slow(flood=1e4), "flood 1e+04 × as slow as bulk"),
+    ("multiple-clients-small-talkers", "serial-proxy", slow(talkers=1e4), "talkers 1e+04 × as slow as alone"),
+    ("multiple-clients-small-talkers", "serial-proxy", slow(flood=1e4), "flood 1e+04 × as slow as bulk"),
     ("pod-diagram", "vsock", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),
     ("pod-diagram", "virtio-serial", everybody_served, "served 2 of 2, expected 1"),
     ("pod-diagram", "serial-proxy", mixed, "expected stdout 'cont1 out', seen 'cont2 out'"),
@@ -409,7 +416,9 @@ def test_the_row_of_the_table() -> None:
     assert (row.served, row.waiting, row.refused, row.garbled, row.other) == (1, 7, 0, 0, 0)
     assert row.expected == "served 1, intact 1, waiting 7"
     stalled = plan("multiple-clients-stalled", "virtio-serial")
-    assert judge(stalled, right(stalled)).row.expected == "stalled: served 1; others: waiting 4"
+    assert judge(stalled, right(stalled)).row.expected == (
+        "before: served 1, intact 1; stalled: served 1; others: waiting 4"
+    )
     writers = plan("serial-two-writers", "virtio-serial")
     assert judge(writers, right(writers)).row.expected == (
         "served at most 1, waiting at most 1, garbled at least 1, lost at most 1"

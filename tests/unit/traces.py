@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.scenario import Scenario, load
 from harness.model.steps import (
+    BULK,
     AskAndLeave,
     Connect,
     Containers,
@@ -122,11 +124,12 @@ class Telling:
         self.slowness: dict[str, float] = {
             group: max(1, wanted.bounds.min) for group, wanted in plan.expect.slowdown.items()
         }
-        """How many milliseconds a group's round trips take."""
+        """How many milliseconds a group's round trips take, and how many times 10 ms its bulk."""
+        self._slept = 0.0
         self._steps = {client: group.workload for group in plan.groups for client in group.clients}
 
     def say(self, client: str, what: What, step: int = -1, op: str = "", **detail: Value) -> Telling:
-        at = 100.0 + len(self.events) / 100
+        at = 100.0 + len(self.events) / 100 + self._slept
         self.events.append(Event(at=at, client=client, what=what, step=step, op=op, detail=detail))
         return self
 
@@ -152,19 +155,31 @@ class Telling:
             self.say(client, What.FACT, index, step.op, **{"second-open": self._second_open})
         if isinstance(step, MeetFault):
             self.meets(client, index, step)
+        slowness = self.slowness.get(client.rpartition("/")[0], 1)
+        if isinstance(step, BULK):
+            self._slept += 0.01 * (slowness - 1)
         if not isinstance(step, AskAndLeave):
             self.say(client, What.ANSWERED, index, step.op, **compared(step))
         if isinstance(step, Ping):
-            trip = round(1000 * self.slowness.get(client.rpartition("/")[0], 1))
+            trip = round(1000 * slowness)
             self.events[-1] = msgspec.structs.replace(self.events[-1], trips=(trip,) * step.times)
 
     def floods(self, **more: Value) -> Telling:
-        """Every flood goes on."""
+        """Every flood has gone on, as fast as what it is compared with moved its bytes, or so much slower."""
         for client, steps in self._steps.items():
-            if isinstance(steps[-1], Flood):
-                moved = 1 << 20
-                self.say(client, What.PROGRESS, len(steps) - 1, "flood", sent=moved, received=moved, **more)
+            if not isinstance(steps[-1], Flood):
+                continue
+            group = client.rpartition("/")[0]
+            wanted = self.plan.expect.slowdown.get(group)
+            rate = self._bulk(wanted.against) / 0.01 if wanted else 10 << 20
+            asked = next(e.at for e in self.events if e.client == client and e.what is What.ASKED)
+            last = self.events[-1].at + 0.01
+            moved = round((last - asked) * rate / self.slowness.get(group, 1))
+            self.say(client, What.PROGRESS, len(steps) - 1, "flood", sent=moved, received=moved, **more)
         return self
+
+    def _bulk(self, group: str) -> int:
+        return next(step.bytes for step in self._steps[f"{group}/0"] if isinstance(step, BULK))
 
     def meets(self, client: str, index: int, step: MeetFault) -> None:
         """As `MET` says; of a client of another pod, nothing at all."""
@@ -244,9 +259,16 @@ def everybody_served(
 
 
 def one_at_a_time(plan: Plan, second_open: str = "", served: int = 1) -> list[Event]:
-    """The first `served` are answered; the rest sees nothing, until those leave where the plan drains."""
-    telling = Telling(plan, second_open).connects(*plan.clients)
-    first, rest = plan.clients[:served], plan.clients[served:]
+    """Of those who do not leave, the first `served` are answered; the rest sees nothing, until those leave
+    where the plan drains. Groups before them that leave were served and are gone."""
+    leaving = itertools.takewhile(lambda group: isinstance(group.workload[-1], Leave), plan.groups)
+    gone = [client for group in leaving for client in group.clients]
+    clients = plan.clients[len(gone) :]
+    telling = Telling(plan, second_open)
+    for client in gone:
+        telling.connects(client).works(client)
+    telling.connects(*clients)
+    first, rest = clients[:served], clients[served:]
     for client in rest:
         telling.asks(client)
     for client in first:
