@@ -9,7 +9,7 @@ import msgspec
 
 from harness.model.expect import Slowdown
 from harness.model.plan import GroupPlan, Plan
-from harness.model.steps import BULK, Flood
+from harness.model.steps import BULK, Flood, Way
 from harness.model.trace import Event, What
 from harness.model.trips import quantile
 from harness.model.verdict import Slowed
@@ -128,7 +128,8 @@ def _moves(group: GroupPlan, events: Sequence[Event]) -> Iterator[tuple[float, f
         own = [event for event in events if event.step == index]
         if isinstance(step, Flood):
             moved = [event for event in own if event.what is What.PROGRESS]
-            ends = [(event, int(event.detail.get("received") or 0)) for event in moved[-1:]]
+            counted = "sent" if step.way is Way.SEND else "received"
+            ends = [(event, int(event.detail.get(counted) or 0)) for event in moved[-1:]]
         else:
             done = [event for event in own if event.what is What.ANSWERED]
             ends = [(event, int(event.detail.get("bytes") or 0)) for event in done[-1:]]

@@ -27,6 +27,7 @@ class Way(StrEnum):
 
     ECHO = "echo"  # to the guest and back
     RECEIVE = "receive"  # from the guest
+    SEND = "send"  # to the guest
 
 
 class SocketType(StrEnum):
@@ -143,9 +144,10 @@ class StopReading(_Step, frozen=True, kw_only=True, tag="stop-reading"):
 
 
 class Flood(_Step, frozen=True, kw_only=True, tag="flood"):
-    """Echo or receive seeded bytes as fast as it goes, until `bytes` came or the scenario is over.
+    """Move seeded bytes as fast as it goes, until `bytes` were moved or the scenario is over.
 
-    Always the last step: from the first bytes that came the client holds, and goes on meanwhile.
+    Always the last step: from the first bytes that came, or so many gone that the agent must have read some,
+    the client holds, and goes on meanwhile.
     """
 
     op: ClassVar[str] = "flood"

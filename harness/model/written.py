@@ -144,11 +144,11 @@ class StopReading(Written, frozen=True, kw_only=True):
 
 
 class Flood(Written, frozen=True, kw_only=True):
-    """Echo or receive bulk as fast as it goes, until so much came or all others are done. Last step."""
+    """Move bulk as fast as it goes, until so much is through or all others are done. Last step."""
 
     bytes: Size
     way: Annotated[
-        Way, Limits(help="echo: to the guest and back; receive: from the guest, which never waits for more")
+        Way, Limits(help="echo: to the guest and back; receive: from the guest; send: to the guest")
     ] = Way.ECHO
 
 

@@ -4,8 +4,8 @@ STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS
 bytes sent and received in the step), ANSWERED with what was compared (of a `ping`, what each trip took);
 `leave` has none of these, and `ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round
 trips can be made meanwhile, or LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and
-REFUSED are the last. A `flood` is ANSWERED, and its client holds, from its first bytes on; PROGRESS goes on,
-and has `through` when all bytes have come.
+REFUSED are the last. A `flood` is ANSWERED, and its client holds, when the agent took part; PROGRESS goes on,
+and has `through` when all bytes are.
 
 Who reads another's reply on a shared connection is WRONG, not STALE: there it is the garbling itself.
 """
@@ -27,7 +27,7 @@ from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.model.plan import Initiated
-from harness.model.steps import AskAndLeave, Flood, Leave, MeetFault, Ping, Step, StopReading
+from harness.model.steps import AskAndLeave, Flood, Leave, MeetFault, Ping, Step, StopReading, Way
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.control import Begin, Role
@@ -55,6 +55,9 @@ scenarios/): with a frame's own bytes, these stay below 16 KiB.
 """
 
 _DEFAULT_FRAMES = (64 * 1024, 1 << 20)
+
+BUFFERED = 2 << 20
+"""Bytes of a flood to the guest that no buffers between take (`harness.agent.bulk`): some were read then."""
 
 _TOLD_MAX = 1000
 """Characters of an unexpected error that go into the trace."""
@@ -219,24 +222,29 @@ class _Client:
             self._say(What.ANSWERED, detail, steps.trips if isinstance(step, Ping) else ())
 
     def _flood(self, steps: Steps, step: Flood) -> None:
-        """Hold as soon as the first bytes came, go on until all did, or until told to leave."""
-        begun = False
+        """Hold as soon as the agent took part, go on until all is through, or until told to leave."""
+        assert self._tap is not None
+        tap, begun = self._tap, False
         orders = select.poll()
         orders.register(self._pipe, select.POLLIN)
 
-        def moved(_: int) -> None:
+        def begin() -> None:
             nonlocal begun
-            if not begun:
-                begun = True
-                self._tell(What.ANSWERED, asked=step.bytes)
-                if not self._begin.leave:
-                    self._tell(What.HOLDING, pings=False)
+            begun = True
+            self._tell(What.ANSWERED, asked=step.bytes)
+            if not self._begin.leave:
+                self._tell(What.HOLDING, pings=False)
+
+        def moved(_: int) -> None:
+            if not begun and (step.way is not Way.SEND or tap.sent - self._start[0] >= BUFFERED):
+                begin()
             if orders.poll(0):
                 self._leave()
 
         self._guarded(lambda: steps.flood(self._step, step, moved))
-        assert self._tap is not None
-        sent, received = self._tap.sent - self._start[0], self._tap.received - self._start[1]
+        if not begun:
+            begin()
+        sent, received = tap.sent - self._start[0], tap.received - self._start[1]
         self._tell(What.PROGRESS, sent=sent, received=received, through=True)
 
     def _meet(self, step: MeetFault) -> Detail:

@@ -114,10 +114,13 @@ class Steps:
         self._agent.echo(b"ping\r\n\0\xff")
 
     def flood(self, index: int, step: Flood, moved: Callable[[int], None]) -> None:
-        """Move and compare all of `step`, as fast as it goes. `moved` is called whenever some came."""
+        """Move and compare all of `step`, as fast as it goes. `moved` is called whenever some went."""
         seed = seed_for(self._scenario, self._client, index)
         if step.way is Way.RECEIVE:
             self._agent.receive(seed, step.bytes, on_progress=moved)
+            return
+        if step.way is Way.SEND:
+            self._agent.send(seed, step.bytes, on_progress=moved)
             return
         for piece in stream(seed, step.bytes, ECHO_PIECE):
             self._agent.echo(piece, on_progress=moved)

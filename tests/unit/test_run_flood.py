@@ -57,13 +57,13 @@ def test_a_flood_goes_on_while_others_talk_and_ends_with_them(
     alone, loaded = (pace for pace in paces(what, trace) if pace.trips)
     assert (len(alone.trips), len(loaded.trips)) == (20, 60)
     moved = [event for event in flood if event.what is What.PROGRESS]
-    assert moved[-1].detail["received"]
+    assert moved[-1].detail["sent" if way is Way.SEND else "received"]
     assert moved[-1].at > min(asked), "it moves bytes while they talk"
 
 
+@pytest.mark.parametrize("size", [1000, 3 << 20])
 @pytest.mark.parametrize("way", Way)
-def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, way: Way) -> None:
-    size = 2 << 20
+def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, way: Way, size: int) -> None:
     what = plan(
         group("flood", Flood(bytes=size, way=way)), group("next", Ping()), schedule=Schedule.SEQUENTIAL
     )
@@ -73,7 +73,7 @@ def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, w
     assert not [event for event in trace if event.what is What.HOLDING]
     last = [event for event in of(trace, "flood/0") if event.what is What.PROGRESS][-1]
     assert last.detail["through"] is True
-    assert int(last.detail["received"] or 0) >= size
+    assert int(last.detail["sent" if way is Way.SEND else "received"] or 0) >= size
 
 
 def test_when_told_to_leave_it_leaves(nursery: Nursery, multi: Path) -> None:
@@ -82,9 +82,10 @@ def test_when_told_to_leave_it_leaves(nursery: Nursery, multi: Path) -> None:
     assert [event.client for event in trace if event.what is What.LEFT] == ["flood/0", "other/0"]
 
 
-def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path) -> None:
-    what = plan(group("flood", Flood(bytes=ENDLESS)), group("other", Ping(), count=2, after="flood"))
-    trace = run(what, serial, nursery, slowness=BRISK)
+@pytest.mark.parametrize("way", Way)
+def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path, way: Way) -> None:
+    flood = group("flood", Flood(bytes=ENDLESS, way=way))
+    trace = run(plan(flood, group("other", Ping(), count=2, after="flood")), serial, nursery, slowness=BRISK)
     assert ends(trace, "other") == {"waiting": 2}
     assert ends(trace, "flood") == {"served": 1}
 
@@ -99,3 +100,12 @@ def test_each_round_trip_is_timed(nursery: Nursery, multi: Path) -> None:
     assert few.detail["times"] == 5
     assert few.detail["p50 ms"] == sorted(few.trips)[2] / 1000
     assert few.detail["p99 ms"] == max(few.trips) / 1000
+
+
+@pytest.mark.parametrize("way", Way)
+def test_behind_another_client_of_a_serial_port_it_waits(nursery: Nursery, serial: Path, way: Way) -> None:
+    """What a socket and a port take is no word from the agent."""
+    flood = group("flood", Flood(bytes=ENDLESS, way=way), after="first")
+    trace = run(plan(group("first", Ping()), flood), serial, nursery, slowness=BRISK)
+    assert ends(trace) == {"served": 1, "waiting": 1}
+    assert not [event for event in of(trace, "flood/0") if event.what in (What.ANSWERED, What.HOLDING)]

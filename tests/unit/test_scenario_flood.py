@@ -46,7 +46,7 @@ def test_what_it_says(tmp_path: Path) -> None:
 PING = "{ping: {}}]}\nexpect"
 ALIKE = "have no step alike to be compared by; allowed: ping in both, echo, send, receive or flood in both"
 MISTAKES = [
-    ("way: receive", "way: send", "6:63: unknown way 'send'; allowed: echo, receive"),
+    ("way: receive", "way: up", "6:63: unknown way 'up'; allowed: echo, receive, send"),
     ("receive}}]", "receive}}, {ping: {}}]", "6:37: 'flood' must be the last step"),
     (", min: 2, max: 60", "", "13:24: a slowdown needs 'min', 'max' or both"),
     ("min: 2", "min: 0", "13:46: min must be at least 1, not 0"),
