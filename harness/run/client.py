@@ -1,7 +1,8 @@
 """A client process: does one client's workload on its connection and tells the coordinator what it sees.
 
 STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
-bytes sent and received in the step), ANSWERED with what was compared (of a `ping`, what each trip took);
+bytes sent and received in the step) and after the first of several round trips of a `ping`, ANSWERED with
+what was compared (of a `ping`, what each trip took);
 `leave` has none of these, and `ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round
 trips can be made meanwhile, or LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and
 REFUSED are the last. A `flood` is ANSWERED, and its client holds, when the agent took part; PROGRESS goes on,
@@ -119,15 +120,14 @@ class _Client:
 
     def run(self) -> None:
         """All of it."""
+        begin = self._begin
         self._tell(What.STARTED, pid=os.getpid())
         try:
             self._tap = Tap(self._connection(), self._moved, self._piece)
-            chunk, window = FRAMES.get(self._begin.endpoint.link, _DEFAULT_FRAMES)
+            chunk, window = FRAMES.get(begin.endpoint.link, _DEFAULT_FRAMES)
             with AgentClient(self._tap, chunk=chunk, window=window) as agent:
-                begin = self._begin
                 raw = Raw(begin.endpoint, begin.initiated, begin.slowness)
-                steps = Steps(agent, raw, begin.scenario, begin.client, begin.slowness)
-                self._work(steps)
+                self._work(Steps(agent, raw, begin, self._progress))
         except _Gone:
             return
 
@@ -244,8 +244,7 @@ class _Client:
         self._guarded(lambda: steps.flood(self._step, step, moved))
         if not begun:
             begin()
-        sent, received = tap.sent - self._start[0], tap.received - self._start[1]
-        self._tell(What.PROGRESS, sent=sent, received=received, through=True)
+        self._progress(through=True)
 
     def _meet(self, step: MeetFault) -> Detail:
         assert self._tap is not None
@@ -293,10 +292,16 @@ class _Client:
 
     def _moved(self) -> None:
         assert self._tap is not None
+        moved = self._tap.sent + self._tap.received - sum(self._start)
+        if self._step >= 0 and moved - self._told >= PROGRESS_EVERY:
+            self._told = moved
+            self._progress()
+
+    def _progress(self, **detail: Value) -> None:
+        """Tell how many bytes of the step have moved."""
+        assert self._tap is not None
         sent, received = self._tap.sent - self._start[0], self._tap.received - self._start[1]
-        if self._step >= 0 and sent + received - self._told >= PROGRESS_EVERY:
-            self._told = sent + received
-            self._tell(What.PROGRESS, sent=sent, received=received)
+        self._tell(What.PROGRESS, sent=sent, received=received, **detail)
 
     def _tell(self, what: What, **detail: Value) -> None:
         self._say(what, detail)

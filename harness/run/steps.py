@@ -33,6 +33,7 @@ from harness.model.steps import (
     Way,
 )
 from harness.model.trips import kept, quantile
+from harness.run.control import Begin
 from harness.run.raw import Detail, Raw, Wrong
 
 Value = str | int | float | bool | None
@@ -55,15 +56,15 @@ def seed_for(scenario: str, client: str, step: int) -> int:
 class Steps:
     """Does the steps of one client, over one connection; those of sockets by `raw`.
 
-    Errors of `AgentClient` go through, for the caller to name.
+    Errors of `AgentClient` go through, for the caller to name. `came` is called when the first of several
+    round trips of a `ping` is back.
     """
 
-    def __init__(self, agent: AgentClient, raw: Raw, scenario: str, client: str, slowness: float) -> None:
+    def __init__(self, agent: AgentClient, raw: Raw, begin: Begin, came: Callable[[], None]) -> None:
         self._agent = agent
         self._raw = raw
-        self._scenario = scenario
-        self._client = client
-        self._slowness = slowness
+        self._scenario, self._client, self._slowness = begin.scenario, begin.client, begin.slowness
+        self._came = came
         self._containers: dict[str, Container] = {}
         self.trips: tuple[int, ...] = ()
         """Of the last `ping` step, as in `Event.trips`."""
@@ -132,6 +133,8 @@ class Steps:
             start = time.monotonic_ns()
             self.ping()
             trips.append((time.monotonic_ns() - start) // 1000)
+            if len(trips) == 1 < times:
+                self._came()
         self.trips = kept(trips)
         return {"times": times, "p50 ms": quantile(trips, 0.5) / 1000, "p99 ms": quantile(trips, 0.99) / 1000}
 

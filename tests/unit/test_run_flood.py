@@ -93,6 +93,9 @@ def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path, way: Wa
 def test_each_round_trip_is_timed(nursery: Nursery, multi: Path) -> None:
     trace = run(plan(group("client", Ping(times=5), Ping(times=2000))), multi, nursery)
     few, many = (event for event in trace if event.what is What.ANSWERED)
+    first, _ = (event for event in trace if event.what is What.PROGRESS)
+    assert first.at < few.at, "that somebody answers is known at the first round trip"
+    assert first.detail["received"]
     assert len(few.trips) == 5
     assert len(many.trips) == 1000
     taken = (few.at - next(event.at for event in trace if event.what is What.ASKED)) * 1e6
