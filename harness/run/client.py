@@ -28,11 +28,12 @@ from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.model.plan import Initiated
-from harness.model.steps import AskAndLeave, Flood, Leave, MeetFault, Ping, Step, StopReading, Way
+from harness.model.steps import AskAndLeave, Flood, Leave, MeetFault, Ping, Step, StopReading
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.control import Begin, Role
 from harness.run.dialled import dialled
+from harness.run.flooding import Flooding
 from harness.run.meet import Encounter
 from harness.run.raw import Detail, Raw, Wrong
 from harness.run.steps import Steps, Value, seed_for
@@ -56,9 +57,6 @@ scenarios/): with a frame's own bytes, these stay below 16 KiB.
 """
 
 _DEFAULT_FRAMES = (64 * 1024, 1 << 20)
-
-BUFFERED = 2 << 20
-"""Bytes of a flood to the guest that no buffers between take (`harness.agent.bulk`): some were read then."""
 
 _TOLD_MAX = 1000
 """Characters of an unexpected error that go into the trace."""
@@ -224,26 +222,15 @@ class _Client:
     def _flood(self, steps: Steps, step: Flood) -> None:
         """Hold as soon as the agent took part, go on until all is through, or until told to leave."""
         assert self._tap is not None
-        tap, begun = self._tap, False
-        orders = select.poll()
-        orders.register(self._pipe, select.POLLIN)
 
         def begin() -> None:
-            nonlocal begun
-            begun = True
             self._tell(What.ANSWERED, asked=step.bytes)
             if not self._begin.leave:
                 self._tell(What.HOLDING, pings=False)
 
-        def moved(_: int) -> None:
-            if not begun and (step.way is not Way.SEND or tap.sent - self._start[0] >= BUFFERED):
-                begin()
-            if orders.poll(0):
-                self._leave()
-
-        self._guarded(lambda: steps.flood(self._step, step, moved))
-        if not begun:
-            begin()
+        flooding = Flooding(step, self._tap, self._pipe, begin, self._leave)
+        self._guarded(lambda: steps.flood(self._step, step, flooding.moved))
+        flooding.through()
         self._progress(through=True)
 
     def _meet(self, step: MeetFault) -> Detail:
