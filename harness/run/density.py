@@ -1,0 +1,279 @@
+"""Measures what pods take in memory, with a proxy and without: pairs of clones, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from harness.guest.client import AgentClient
+from harness.host.admission import free_mib
+from harness.host.keeper import MARK
+from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until_async
+from harness.model.density import FILE, Density, Memory, PodMemory, Step
+from harness.model.errors import DeadlinePassed, HostUnfit, InfrastructureError
+from harness.model.link import Link
+from harness.run.place import Place
+from harness.run.pod import Pod, cloned
+
+MOST_PAIRS = 6
+"""More would take longer than they would tell."""
+
+FEWEST_PAIRS = 4
+"""With three, Student's t is 4.3 for two degrees of freedom: an interval of fewer says nothing."""
+
+PAIR_MIB = 200
+"""What is free for each pair before the first one starts; a clone takes 50 to 60 MiB of its own."""
+
+AGREEMENT = 64 << 10
+"""Bytes by which the PSS of a process may differ between two looks that agree."""
+
+_EVERY = 0.5
+"""Seconds between two looks on a plain machine."""
+
+_WITHIN = 25.0
+_SETTLES_WITHIN = 3.0
+_CLIENTS_WITHIN = 8.0
+"""Seconds for all of it, for one pair's memory, for one proxy's clients; times the host's slowness."""
+
+USED = 3
+CLIENTS = 10
+ECHOED = 100_000
+"""Proxies that get clients, clients of each, bytes that each of these has echoed."""
+
+Clone: TypeAlias = Callable[[Link], AbstractAsyncContextManager[Pod]]
+Read: TypeAlias = Callable[[int], Memory]
+Count: TypeAlias = Callable[[], frozenset[int]]
+
+_SUMMED = {
+    "Rss": "rss",
+    "Pss": "pss",
+    "Private_Clean": "uss",
+    "Private_Dirty": "uss",
+    "Private_Hugetlb": "uss",
+}
+
+
+def rollup(text: str, name: str = "smaps_rollup") -> Memory:
+    """The contents of /proc/PID/smaps_rollup (Linux 4.14), whose kB are 1024 bytes.
+
+    :param name: of the file, for what is raised.
+    :raise InfrastructureError: a line that is needed is not there, or some of it is swapped out: then
+        nothing here would be the whole.
+    """
+    said = {}
+    for line in text.splitlines()[1:]:
+        key, _, value = line.partition(":")
+        amount, _, unit = value.strip().partition(" ")
+        if unit == "kB" and amount.isdecimal():
+            said[key] = int(amount) * 1024
+    lacking = [key for key in ("Rss", "Pss", "Private_Clean", "Private_Dirty") if key not in said]
+    if lacking:
+        raise InfrastructureError(f"{name}: no line {lacking[0]} in kB", detail=text[:400])
+    if said.get("Swap"):
+        raise InfrastructureError(
+            f"{name}: {said['Swap']} bytes are swapped out, so memory can't be measured",
+            hint="swapoff, or more memory",
+        )
+    sums = dict.fromkeys(("rss", "pss", "uss"), 0)
+    for key, of in _SUMMED.items():
+        sums[of] += said.get(key, 0)
+    return Memory(**sums)
+
+
+def of_process(pid: int) -> Memory:
+    """What a process has in memory now.
+
+    :raise InfrastructureError: it can't be read: the process is gone, or another user's.
+    """
+    path = Path(f"/proc/{pid}/smaps_rollup")
+    try:
+        return rollup(path.read_text(), str(path))
+    except OSError as error:
+        raise InfrastructureError(f"{path}: {error.strerror}") from error
+
+
+def processes(folder: RunFolder) -> frozenset[int]:
+    """The processes that bear the run's mark: whatever it started, and their children. No kernel threads."""
+    mark = f"{MARK}={folder.path}".encode()
+    found = set()
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+    return frozenset(found)
+
+
+def affordable(free: int) -> int:
+    """How many pairs fit into so much free memory, in MiB.
+
+    :raise HostUnfit: too few to tell anything.
+    """
+    pairs = min(MOST_PAIRS, free // PAIR_MIB)
+    if pairs < FEWEST_PAIRS:
+        raise HostUnfit(
+            f"{free} MiB of memory are free, {FEWEST_PAIRS * PAIR_MIB} are needed for {FEWEST_PAIRS} pairs",
+            ability="memory",
+            hint="a lab with --lab-memory 4096",
+        )
+    return pairs
+
+
+async def measured(place: Place, folder: Path) -> Density:
+    """Pairs of a pod with a proxy and one without at `place`, in steps; `folder` gets their evidence.
+
+    :raise HostUnfit: as `affordable`, and where pods or proxies can't be run.
+    :raise InfrastructureError: a process can't be read; its memory does not settle in time.
+    :raise SystemFailure: something went wrong with a pod or its proxy.
+    """
+    numbers = iter(range(1, 2 * MOST_PAIRS + 1))
+
+    def clone(link: Link) -> AbstractAsyncContextManager[Pod]:
+        return cloned(place, [link], folder / f"pod-{next(numbers)}-{link}")
+
+    deadline = Deadline(_WITHIN * slowness())
+    async with contextlib.AsyncExitStack() as stack:
+        pairs = Pairs(clone, of_process, lambda: processes(place.folder))
+        try:
+            async with asyncio.timeout(deadline.remaining()):
+                steps = [await pairs.further(stack) for _ in range(affordable(free_mib()))]
+                used = await pairs.used()
+                qemu = await pairs.qemu()
+        except TimeoutError:
+            raise DeadlinePassed(
+                f"the memory of pods was not measured within {deadline.seconds:.0f} s"
+            ) from None
+        kernel = pairs.guest_kernel
+    return Density(
+        steps=tuple(steps),
+        used=used,
+        clients=CLIENTS,
+        echoed=ECHOED,
+        proxy=Path(place.proxy[0]).name if place.proxy else "",
+        host_kernel=platform.release(),
+        guest_kernel=kernel,
+        qemu=qemu,
+    )
+
+
+def write(folder: Path, density: Density) -> None:
+    """Write `density.json` into `folder`, made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(density)) + b"\n")
+
+
+class Pairs:
+    """Pods of both kinds, always as many of the one as of the other.
+
+    Both kinds map the same template, so each has half of what is shared, from the first pair to the last; and
+    what a busy neighbour does to one pod of a pair, it does to the other: which is first, alternates.
+
+    VMs whose memory has settled are paused: it stays as it is, and they take no time from the others. (Seven
+    that only idle are more than an emulated CPU can do.)
+    """
+
+    def __init__(self, clone: Clone, read: Read, count: Count) -> None:
+        self._clone = clone
+        self._read = read
+        self._count = count
+        self._pods: dict[Link, list[tuple[Pod, int]]] = {Link.SERIAL_PROXY: [], Link.VSOCK: []}
+
+    @property
+    def guest_kernel(self) -> str:
+        """Of the pods."""
+        return self._pods[Link.VSOCK][0][0].hello.kernel
+
+    async def qemu(self) -> str:
+        """The version of QEMU, as it says it itself (QMP's query-version)."""
+        said = await self._pods[Link.VSOCK][0][0].machine.monitor.execute("query-version")
+        return f"{said['qemu']['major']}.{said['qemu']['minor']}.{said['qemu']['micro']}"
+
+    async def further(self, stack: contextlib.AsyncExitStack) -> Step:
+        """One more pair, which `stack` ends; all pods' memory, once it has settled."""
+        order = list(self._pods)
+        if len(self._pods[Link.VSOCK]) % 2:
+            order.reverse()
+        pair = []
+        for link in order:
+            before = self._count()
+            pod = await stack.enter_async_context(self._clone(link))
+            pair.append(pod)
+            self._pods[link].append((pod, len(self._count() - before)))
+        looks = await settled([pid for pod in pair for pid in _pids(pod)], self._read)
+        for pod in pair:
+            await _pause(pod)
+        pods = [pod for of in self._pods.values() for pod, _ in of]
+        for pod in pods:
+            await pod.check()
+        found = {pid: self._read(pid) for pod in pods for pid in _pids(pod)}
+
+        def told(link: Link) -> tuple[PodMemory, ...]:
+            return tuple(
+                PodMemory(
+                    qemu=found[pod.machine.pid],
+                    proxy=found[pod.proxy.pid] if pod.proxy else None,
+                    processes=number,
+                )
+                for pod, number in self._pods[link]
+            )
+
+        return Step(proxied=told(Link.SERIAL_PROXY), plain=told(Link.VSOCK), looks=looks)
+
+    async def used(self) -> tuple[Memory, ...]:
+        """The memory of `USED` proxies with `CLIENTS` clients each, which moved `ECHOED` bytes both ways."""
+        pods = [pod for pod, _ in self._pods[Link.SERIAL_PROXY]][:USED]
+        pids = [pod.proxy.pid for pod in pods if pod.proxy]
+        data = (bytes(range(256)) * (ECHOED // 256 + 1))[:ECHOED]
+        with contextlib.ExitStack() as clients:
+            for pod, pid in zip(pods, pids, strict=True):
+                await pod.machine.monitor.execute("cont")
+                await asyncio.to_thread(_talk, pod, clients, data)
+                await settled([pid], self._read)
+                await _pause(pod)
+                await pod.check()
+            return tuple(self._read(pid) for pid in pids)
+
+
+async def _pause(pod: Pod) -> None:
+    await pod.machine.monitor.execute("stop")
+
+
+def _pids(pod: Pod) -> list[int]:
+    return [pod.machine.pid, *([pod.proxy.pid] if pod.proxy else [])]
+
+
+def _talk(pod: Pod, clients: contextlib.ExitStack, data: bytes) -> None:
+    """Connect clients that `clients` ends, and have each echo `data`."""
+    deadline = Deadline(_CLIENTS_WITHIN * slowness())
+    for _ in range(CLIENTS):
+        client = clients.enter_context(AgentClient(connect(pod.endpoint(Link.SERIAL_PROXY))))
+        client.echo(data, deadline=deadline)
+
+
+async def settled(pids: Sequence[int], read: Read) -> int:
+    """Return once two looks in a row at each one's memory agree (`AGREEMENT`); how many it took.
+
+    :raise DeadlinePassed: they never do.
+    """
+    looks: list[dict[int, int]] = []
+
+    def steady() -> bool:
+        looks.append({pid: read(pid).pss for pid in pids})
+        before, now = looks[-2:] if len(looks) > 1 else ({}, looks[0])
+        return bool(before) and all(abs(now[pid] - before[pid]) <= AGREEMENT for pid in pids)
+
+    deadline = Deadline(_SETTLES_WITHIN * slowness())
+    every = _EVERY * min(slowness(), 3)
+    what = f"memory of {len(pids)} processes that settles"
+    await until_async(lambda: steady() or None, deadline, what, every=every)
+    return len(looks)
