@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.claims import Claim
+from harness.report import density
 from harness.report.deaths import COLUMNS, DIED, corrected, deaths, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
@@ -45,7 +46,7 @@ def markdown(results: Results) -> str:
     lines += [f"{name}: {code(said)}  " for name, said in known]
     lines += [f"**{code(line)}**  " for line in warnings(results)]
     lines += ["", *_table(results), *_unpassed(results), *_latency(results)]
-    lines += ["", *_deaths(results)]
+    lines += ["", *_deaths(results), *_density(results)]
     lines += ["", "More: `report.html` in the results folder."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
@@ -98,6 +99,15 @@ def _latency(results: Results) -> list[str]:
     for name, row in rows[: 2 * MOST]:
         lines.append(_row(code(name), row.link, code(row.pace.group), *row.cells))
     return [*lines, *([f"And {len(rows) - 2 * MOST} more groups."] if rows[2 * MOST :] else []), ""]
+
+
+def _density(results: Results) -> list[str]:
+    """What a proxy costs."""
+    lines: list[str] = []
+    for _, judged in density.judged(results):
+        lines += ["", _row("MB", *density.HEADINGS), _row("---", *["--:"] * len(density.HEADINGS))]
+        lines += [*(_row(*cells) for cells in density.rows(judged)), ""]
+    return lines
 
 
 def _signed(counts: dict[CaseOutcome, int]) -> str:

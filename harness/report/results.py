@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from harness.model import density
 from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.link import Link
@@ -163,7 +164,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """All of a run. `run` is None where it was cut off before it could write `run.json`.
 
     `items` are sorted by claim, scenario and link; `others` are the tests that are no scenario's.
-    `files` are those of the run itself and of its hosts, as paths relative to the run's folder.
+    `files` are those of the run itself and of its hosts, as paths relative to the run's folder. `density`
+    is what tests measured.
     """
 
     name: str
@@ -173,6 +175,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Case, ...]
     files: tuple[str, ...]
     unreadable: tuple[str, ...]
+    density: tuple[density.Density, ...] = ()
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -230,6 +233,8 @@ def read(folder: Path) -> Results:
     items = [_item(folder, case, case.subject, run) for case in cases if case.subject]
     items.sort(key=lambda item: _place(item.subject))
     taken = {item.folder for item in items}
+    paths = sorted(folder.glob(f"*/{density.FILE}"))
+    measured = [_decoded(path, density.Density, unreadable) for path in paths]
     return Results(
         name=folder.resolve().name,
         run=run,
@@ -238,6 +243,7 @@ def read(folder: Path) -> Results:
         others=tuple(case for case in cases if not case.subject),
         files=tuple(name for name in _names(folder) if name.split("/")[0] not in taken),
         unreadable=tuple(unreadable),
+        density=tuple(one for one in measured if one),
     )
 
 

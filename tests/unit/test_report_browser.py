@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.report import html
+from harness.run import density
 from tests.unit import chromium, runs
+from tests.unit.test_density import GOOD
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +20,7 @@ FIRST = "#multiple-clients-8--vsock"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
+    density.write(folder / "test_density", GOOD)
     return html.write(runs.mixed(folder), folder)
 
 

@@ -1,0 +1,213 @@
+"""What a multiplexing proxy costs in memory: drawn beside the page's figure, and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.judge import density as judge
+from harness.judge.density import MB, DensityVerdict, Estimate
+from harness.model.density import PAGE_MB, Density, Memory
+from harness.model.errors import UsageError
+from harness.report.drawing import ticks
+from harness.report.markup import Child, Markup, el, join
+from harness.report.results import Results
+from harness.report.section import Section
+
+_HEIGHT = 220
+_FOOT = 34
+_STRETCHED = 1000
+"""Units of a picture that is stretched to the plot's width, for what percentages can't draw."""
+
+HEADINGS = ("PSS", "USS")
+
+_NAMES = {
+    "proxy": "one more proxy: its own process",
+    "proxied": "one more pod with a proxy",
+    "plain": "one more pod on vsock",
+    "difference": "with minus without, pair by pair",
+}
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """Values at 1, 2, … pods; `css` names how it looks; `cone`, the slope whose interval is shaded."""
+
+    text: str
+    css: str
+    values: Sequence[float]
+    cone: Estimate | None = None
+    points: bool = True
+
+
+def judged(results: Results) -> list[tuple[Density, DensityVerdict]]:
+    """Each measurement of the run with what comes of it; what can't be judged is left out."""
+    found = []
+    for density in results.density:
+        try:
+            found.append((density, judge.judge(density)))
+        except UsageError:
+            continue
+    return found
+
+
+def density(results: Results) -> Section | None:
+    """A drawing and two tables for each measurement."""
+    parts = [_measurement(*one) for one in judged(results)]
+    return Section("density", "Memory per pod", join(parts)) if parts else None
+
+
+def rows(verdict: DensityVerdict) -> list[tuple[str, str, str]]:
+    """What is measured, and its PSS and USS in MB, with 95 % confidence intervals where there are any."""
+    pss, uss = verdict.pss, verdict.uss
+    alone = verdict.alone
+    return [(text, str(getattr(pss, name)), str(getattr(uss, name))) for name, text in _NAMES.items()] + [
+        ("a proxy alone, or without shared text", f"{alone.pss / MB:.2f}", f"{alone.uss / MB:.2f}"),
+        ("one proxy of many, in use", str(verdict.used_pss), str(verdict.used_uss)),
+    ]
+
+
+def _measurement(found: Density, verdict: DensityVerdict) -> Markup:
+    pods = len(found.steps)
+    totals = judge.by_pss(found)
+    page = [PAGE_MB * count for count in range(1, pods + 1)]
+    uss = judge.by_uss(found)
+    proxy = [
+        _Line(f"the page: {PAGE_MB} MB a pod", "page", page, points=False),
+        _Line(
+            "pods with minus pods without, PSS", "difference", totals["difference"], verdict.pss.difference
+        ),
+        _Line("the proxies' own processes, PSS", "pss", totals["proxy"], verdict.pss.proxy),
+        _Line("the proxies' own processes, USS", "uss", uss["proxy"]),
+    ]
+    whole = [
+        _Line("with a proxy, PSS", "proxied", totals["proxied"]),
+        _Line("on vsock, PSS", "plain", totals["plain"]),
+    ]
+    return el(
+        "article",
+        el("h3", "What a multiplexing proxy adds"),
+        _chart(proxy, pods, "MB of memory that proxies add, by number of pods; the table says the same."),
+        el("h3", "Whole pods, QEMU and proxy"),
+        _chart(
+            whole, pods, "MB of memory of all pods of a kind, by number of pods; the table says the same."
+        ),
+        _table(verdict),
+        el("p", _about(found, verdict.alone), class_="note"),
+        class_="density",
+    )
+
+
+def _about(found: Density, alone: Memory) -> str:
+    return (
+        f"Pairs of a pod with the proxy {found.proxy!r} and one on vsock, one pair after the other; all are "
+        "settled, then paused, before memory is read. MB are millions of bytes; shaded and in brackets: 95 % "
+        "confidence. PSS counts a page that n processes map as its nth part, USS only what no other process "
+        "maps. A proxy alone pays for its text alone, so it looks dear; one of many looks cheap where each "
+        f"has a copy of the program. {len(found.used)} were in use: {found.clients} clients each, which had "
+        f"moved {found.echoed // 1000} kB both ways. The page's figure is the RSS of its own proxy, "
+        f"idle; this one's is {alone.rss / MB:.1f} MB. "
+        "What the kernel keeps for a process, a port or a vsock device is in none of these figures. "
+        f"Host's kernel {found.host_kernel}, guests' {found.guest_kernel}, QEMU {found.qemu}."
+    )
+
+
+def _chart(lines: Sequence[_Line], pods: int, says: str) -> Markup:
+    """Lines over numbers of pods. Dashes and shapes tell them apart; colour only helps."""
+    most = 1.04 * max(value for line in lines for value in line.values)
+    steps = ticks(most)
+    grid = [el("line", x1=0, x2="100%", y1=_y(at, most), y2=_y(at, most)) for at in steps]
+    labels = [el("text", f"{at:g}", x="100%", y=float(_y(at, most)) + 4, text_anchor="end") for at in steps]
+    numbers = [
+        el("text", str(count), x=_x(count, pods), y=_HEIGHT + 17, text_anchor="middle")
+        for count in range(1, pods + 1)
+    ]
+    plot = el(
+        "svg",
+        el("g", *grid, class_="grid"),
+        *(part for line in lines for part in _drawn(line, pods, most)),
+        *numbers,
+        el("text", "pods of each kind", x="100%", y=_HEIGHT + 31, text_anchor="end"),
+        class_="plot",
+        height=_HEIGHT + _FOOT,
+    )
+    scale = el("svg", *labels, el("text", "MB", x="100%", y=-6, text_anchor="end"), height=_HEIGHT + _FOOT)
+    legend = el("ul", *(_key(line) for line in reversed(_by_height(lines))), class_="legend")
+    return el(
+        "div", el("div", scale, plot, class_="axes", role="img", aria_label=says), legend, class_="chart"
+    )
+
+
+def _by_height(lines: Sequence[_Line]) -> list[_Line]:
+    return sorted(lines, key=lambda line: line.values[-1])
+
+
+def _drawn(line: _Line, pods: int, most: float) -> list[Child]:
+    """The interval's cone from the first value on, the line, the points."""
+    stretched: list[Child] = []
+    if line.cone is not None and pods > 1:
+        low, high = (line.values[0] + (pods - 1) * slope for slope in (line.cone.low, line.cone.high))
+        corners = [(1, line.values[0]), (pods, high), (pods, low)]
+        stretched.append(el("path", d=_path(corners, pods, most) + "Z", class_="cone"))
+    stretched.append(el("path", d=_path(list(enumerate(line.values, 1)), pods, most), class_="stroke"))
+    picture = el(
+        "svg",
+        *stretched,
+        viewBox=f"0 0 {_STRETCHED} {_HEIGHT}",
+        preserveAspectRatio="none",
+        width="100%",
+        height=_HEIGHT,
+    )
+    points = [
+        _point(line.css, _x(count, pods), _y(value, most))
+        for count, value in enumerate(line.values, 1)
+        if line.points
+    ]
+    return [el("g", picture, *points, class_=f"d-{line.css}")]
+
+
+def _point(css: str, x: str, y: str) -> Markup:
+    if css in ("pss", "plain"):
+        return el("svg", el("path", d="M-4-4H4V4H-4Z"), x=x, y=y, overflow="visible", class_="point")
+    return el("circle", cx=x, cy=y, r=4.5, class_="point")
+
+
+def _path(places: Sequence[tuple[int, float]], pods: int, most: float) -> str:
+    points = (
+        f"{float(_x(count, pods).rstrip('%')) / 100 * _STRETCHED:.1f} {_y(value, most)}"
+        for count, value in places
+    )
+    return "M" + "L".join(points)
+
+
+def _x(count: int, pods: int) -> str:
+    """Where so many pods are: in the middle of an equal part for each."""
+    return f"{100 * (count - 0.5) / pods:.2f}%"
+
+
+def _y(value: float, most: float) -> str:
+    """Pixels from the top; what is below 0 is at the bottom."""
+    return f"{_HEIGHT * (1 - max(value, 0.0) / most):.1f}"
+
+
+def _key(line: _Line) -> Markup:
+    stroke = el("path", d="M0 7H26", class_="stroke")
+    point = _point(line.css, "13", "7") if line.points else None
+    return el("li", el("svg", stroke, point, width=26, height=14, class_=f"d-{line.css}"), line.text)
+
+
+def _table(verdict: DensityVerdict) -> Markup:
+    head = el(
+        "tr", el("th", "MB", scope="col"), *(el("th", name, scope="col", class_="n") for name in HEADINGS)
+    )
+    body = [
+        el("tr", el("th", text, scope="row"), *(el("td", _together(cell), class_="n") for cell in cells))
+        for text, *cells in rows(verdict)
+    ]
+    table = el("table", el("thead", head), el("tbody", *body), class_="numbers")
+    return el("div", table, class_="wide", tabindex=0, role="region", aria_label="Memory per pod")
+
+
+def _together(text: str) -> str:
+    """An interval, not broken over lines."""
+    return text.replace(" … ", "\u00a0…\u00a0")

@@ -1,0 +1,69 @@
+"""The report's part on memory per pod: there when it was measured, true to it, and in the CI's summary."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.judge import density as judge
+from harness.model.density import FILE
+from harness.report import html, markdown, results
+from harness.report.density import density, rows
+from harness.run.density import write
+from tests.unit import runs
+from tests.unit.test_density import GOOD, PROXIES
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> results.Results:
+    write(tmp_path / "test_density", GOOD)
+    return runs.mixed(tmp_path)
+
+
+def test_it_is_there_when_it_was_measured(found: results.Results) -> None:
+    assert found.density == (GOOD,)
+    assert '<section id="density"' in html.page(found)
+    assert density(msgspec.structs.replace(found, density=())) is None
+
+
+def test_its_rows_are_the_verdicts_figures() -> None:
+    verdict = judge.judge(GOOD)
+    told = {text: (pss, uss) for text, pss, uss in rows(verdict)}
+    assert told["one more proxy: its own process"] == ("0.70 (0.66 … 0.74)", "0.70 (0.67 … 0.73)")
+    assert told["a proxy alone, or without shared text"] == ("2.70", "2.70")
+    assert len(told) == 6
+
+
+def points(page: str, css: str) -> list[float]:
+    """Heights in pixels of a line's points, from the first on."""
+    (group,) = re.findall(rf'<g class="d-{css}">.*?</g>', page, re.DOTALL)
+    return [float(y) for y in re.findall(r'<circle cx="[^"]*" cy="([^"]*)"', group)]
+
+
+def test_points_are_where_their_values_are(found: results.Results) -> None:
+    heights = points(html.page(found), "uss")
+    assert len(heights) == len(PROXIES)
+    down = [220 - height for height in heights]
+    scale = down[-1] / sum(PROXIES)
+    assert down[0] == pytest.approx(PROXIES[0] * scale, abs=0.1)
+    most = 4.5 * len(PROXIES) * 1.04  # the page's line is the highest
+    assert scale == pytest.approx(220 / most, rel=0.01)
+
+
+def test_the_summary_has_the_same_rows(found: results.Results) -> None:
+    text = markdown.markdown(found)
+    for cells in rows(judge.judge(GOOD)):
+        assert f"| {' | '.join(cells)} |" in text
+
+
+def test_what_is_torn_or_too_little_is_told_and_not_drawn(tmp_path: Path) -> None:
+    write(tmp_path / "test_a", msgspec.structs.replace(GOOD, steps=GOOD.steps[:2]))
+    (tmp_path / "test_b").mkdir()
+    (tmp_path / "test_b" / FILE).write_text("{")
+    found = runs.mixed(tmp_path)
+    assert len(found.density) == 1
+    assert f"{FILE} can't be read" in " ".join(found.unreadable)
+    assert density(found) is None
