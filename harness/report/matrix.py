@@ -11,7 +11,7 @@ from harness.report.rest import ident
 from harness.report.results import Case, Item, Results, Shown, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css
-from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen, worst
+from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen
 
 
 def matrix(results: Results) -> Section:
@@ -32,11 +32,15 @@ def _rows(
     claim: Claim, items: Sequence[Item], tests: Sequence[tuple[Case, Shown]], links: Sequence[Link]
 ) -> list[Markup]:
     name = el("th", el("strong", claim), el("span", claim.sentence), scope="row", role="rowheader")
-    if not items:
-        nothing = "" if tests else "no scenario of this claim in this run"
+    cases = [(item.case, item.subject.link, anchor(item.subject)) for item in items]
+    cases += [(case, shown.link, ident(case)) for case, shown in tests if shown.link]
+    if not items and not tests:
+        nothing = "no scenario of this claim in this run"
         cells = [el("td", nothing, colspan=len(links), role="cell", class_="none")]
+    elif cases:
+        cells = [_counts([(case, to) for case, on, to in cases if on is link], link) for link in links]
     else:
-        cells = [_counts([item for item in items if item.subject.link is link], link) for link in links]
+        cells = [el("td", colspan=len(links), role="cell", class_="none")]
     rows = [el("tr", name, *cells, role="row", class_="claim")]
     rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
@@ -60,11 +64,14 @@ def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
     return el("tr", heading, *cells, role="row")
 
 
-def _counts(items: Sequence[Item], link: Link) -> Markup:
-    """The claim on one link: how many scenarios ended in which way; leads to the one to look at first."""
-    if not items:
+def _counts(cases: Sequence[tuple[Case, str]], link: Link) -> Markup:
+    """The claim on one link: how many ended in which way; leads to the one to look at first.
+
+    :param cases: each with its id in the page.
+    """
+    if not cases:
         return _empty(link)
-    counts = counted(item.case for item in items)
+    counts = counted(case for case, _ in cases)
     words = [
         el(
             "span",
@@ -75,9 +82,9 @@ def _counts(items: Sequence[Item], link: Link) -> Markup:
         for word in WORST_FIRST
         if counts[word]
     ]
-    first = min(items, key=lambda item: WORST_FIRST.index(item.outcome))
-    leading = el("a", *words, href=f"#{anchor(first.subject)}")
-    return el("td", leading, role="cell", data_link=link, class_=css(worst(i.outcome for i in items)))
+    first, to = min(cases, key=lambda one: WORST_FIRST.index(one[0].outcome))
+    leading = el("a", *words, href=f"#{to}")
+    return el("td", leading, role="cell", data_link=link, class_=css(first.outcome))
 
 
 def _cell(item: Item | None, link: Link) -> Markup:

@@ -62,6 +62,9 @@ def test_they_have_rows_in_table_report_and_summary(project: Path) -> None:
     page = (project / "results/latest/report.html").read_text()
     assert 'href="#test-scenarios-test_claims.py--test_slope">passed: 4 MB</a>' in page
     assert page.count('id="test-scenarios-test_claims.py--test_slope"') == 1
+    assert (
+        'href="#test-scenarios-test_claims.py--test_control"><span' in page
+    )  # a claim's row counts tests, too
     summary = (project / "page.md").read_text()
     assert "| claim | vsock | no link |" in summary
     assert "| `high-density` | · | ✅ 1 |" in summary
