@@ -15,15 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.guest.client import AgentClient
 from harness.host.speed import slowness
 from harness.lab import keys
 from harness.lab.keys import Keys
+from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.link import Link
 from harness.plugin.fixtures import Pods
 from harness.run import programs
 from harness.run.foreign import Dial, End, Foreign, Talk, crowd, ends, said, started
 from harness.run.pod import Pod
+from harness.vm.ports import plug_port
 
 pytestmark = pytest.mark.long
 
@@ -177,3 +180,33 @@ def test_qemu_ga_serves_one_at_a_time_even_over_vsock(pods: Pods, record_propert
         assert found == {End.SERVED: 1, End.WAITING: 2, End.REFUSED: 2}
         assert all("Connection reset by peer" in complaint for complaint in refused)
         assert turns == 3
+
+
+GA_PORT = "org.qemu.guest_agent.0"
+
+
+def device(agent: AgentClient) -> str | None:
+    """The guest's device of the port called `GA_PORT`, None if it has found none yet."""
+    argv = ["/bin/busybox", "sh", "-c", f"grep -l {GA_PORT} /sys/class/virtio-ports/*/name"]
+    found = agent.run(argv, deadline=deadline())
+    return f"/dev/{Path(found.stdout.decode().strip()).parent.name}" if found.code == 0 else None
+
+
+@pytest.mark.claim("serial-one-process", link="virtio-serial")
+def test_qemu_ga_serves_one_at_a_time_over_virtio_serial(pods: Pods, record_property: Record) -> None:
+    """qemu-guest-agent on a port of its own: of five clients one is served, and four wait for their turn."""
+    pod = pods.clone(Link.VSOCK, programs=["qemu-ga"])
+    path = pods.place.folder.socket("qemu-ga")
+    pods.run(plug_port(pod.machine.monitor, GA_PORT, path, deadline()))
+    with AgentClient(connect(pod.endpoint(Link.VSOCK))) as agent:
+        port = until(functools.partial(device, agent), deadline(), f"the guest's port {GA_PORT}")
+    dial = dialler(pods, ["socat", "-", f"UNIX-CONNECT:{path}"])
+    record_property("expected", "1 served, 4 waiting; 5 served in turn")
+    ga = ["/usr/sbin/qemu-ga", "-m", "virtio-serial", "-p", port, "-t", "/run", "-f", "/run/qemu-ga.pid"]
+    talks = [sync(number) for number in range(1, 6)]
+    with serving(pods, pod, *ga), crowd(dial, talks, deadline()) as clients:
+        found = ends(clients, sync(100), slowness(), deadline())
+        turns = in_turn(clients)
+        record_property("seen", f"{said(found)}; {turns} served in turn")
+        assert found == {End.SERVED: 1, End.WAITING: 4}
+        assert turns == 5

@@ -45,10 +45,9 @@ def install(agent: AgentClient, image: Image, names: Sequence[str], files: Mappi
     :raise UsageError: the image has no program of that name.
     :raise SystemFailure: the guest can't unpack it; with its words.
     """
-    archives = [_archive(image, name) for name in names]
+    archive = _merged([_archive(image, name) for name in names], files)
     _do(agent, [_BUSYBOX, "mkdir", "-p", ROOT])
-    for archive in (*archives, _packed(files)):
-        _do(agent, [_BUSYBOX, "tar", "-x", "-C", ROOT, "-f", "-"], archive)
+    _do(agent, [_BUSYBOX, "tar", "-x", "-C", ROOT, "-f", "-"], archive)
     _do(agent, [_BUSYBOX, "sh", "-c", _PREPARE.format(root=ROOT)])
 
 
@@ -95,19 +94,26 @@ def _do(agent: AgentClient, argv: list[str], stdin: bytes = b"") -> None:
         raise SystemFailure(f"putting programs into a guest: {argv[1]} ended with {how}", detail=said)
 
 
-def _archive(image: Image, name: str) -> bytes:
+def _archive(image: Image, name: str) -> Path:
     there = sorted(path.stem for path in image.path.glob("*.tar"))
     if name not in there:
         raise UsageError(f"no program is called {name!r}; there are: {', '.join(there)}")
-    return image.file(f"{name}.tar").read_bytes()
+    return image.file(f"{name}.tar")
 
 
-def _packed(files: Mapping[str, bytes]) -> bytes:
-    """An archive of `files`, owned by root and readable for root alone."""
+def _merged(archives: Sequence[Path], files: Mapping[str, bytes]) -> bytes:
+    """One archive of all, what several have in it once; `files` are readable for root alone."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    seen: set[str] = set()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as merged:
+        for archive in archives:
+            with tarfile.open(archive) as tar:
+                for member in tar:
+                    if member.name not in seen:
+                        merged.addfile(member, tar.extractfile(member) if member.isreg() else None)
+                    seen.add(member.name)
         for name, data in sorted(files.items()):
             entry = tarfile.TarInfo(name)
             entry.mode, entry.size = 0o600, len(data)
-            tar.addfile(entry, io.BytesIO(data))
+            merged.addfile(entry, io.BytesIO(data))
     return out.getvalue()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from harness.image import build, distribution, kernel, recipe, tree
 from harness.image.store import Manifest, Package
 from harness.model.errors import UsageError
 from harness.model.progress import Silent
+from harness.plugin import options
 
 STATUS = """\
 Package: systemd
@@ -132,3 +135,15 @@ def test_what_is_built_on_demand_is_not_usual() -> None:
 def test_an_unknown_image_is_named() -> None:
     with pytest.raises(UsageError, match="did you mean 'debian'"):
         recipe.load("debain")
+
+
+def wanted(*names: str) -> tuple[str, ...]:
+    config: Any = SimpleNamespace(option=SimpleNamespace(vsock_images=list(names) or None))
+    return options.images(config)
+
+
+def test_images_asked_for_are_those_that_are_not_there_anyway() -> None:
+    assert wanted() == ()
+    assert wanted("debian", "pod", "debian") == ("debian",)
+    with pytest.raises(UsageError, match="no image is called 'ubuntu'"):
+        wanted("ubuntu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -84,11 +85,24 @@ def test_an_unknown_name_is_answered_with_those_there_are(
         put(endpoint, image, "stay")
 
 
-def test_an_archive_that_does_not_unpack_says_why(root: Path, image: Image, endpoint: Endpoint) -> None:
-    (image.path / "stays.tar").write_bytes(b"no archive" * 100)
-    with pytest.raises(SystemFailure, match="tar ended with code 2") as told:
+def test_what_several_have_is_sent_once(root: Path, image: Image, endpoint: Endpoint) -> None:
+    for name in ("stays", "ends"):
+        with tarfile.open(image.path / f"{name}.tar", "a") as tar:
+            library = tarfile.TarInfo("usr/lib/libc.so")
+            library.size = 1 << 20
+            tar.addfile(library, io.BytesIO(bytes(1 << 20)))
+    archives = [image.path / f"{name}.tar" for name in ("stays", "ends")]
+    with tarfile.open(fileobj=io.BytesIO(programs._merged(archives, {}))) as tar:
+        assert tar.getnames() == ["usr/bin/stays", "usr/lib/libc.so", "usr/bin/ends"]
+    put(endpoint, image, "stays", "ends")
+    assert (root / "usr/lib/libc.so").stat().st_size == 1 << 20
+
+
+def test_a_guest_that_takes_no_files_says_why(root: Path, image: Image, endpoint: Endpoint) -> None:
+    root.write_text("in the way")
+    with pytest.raises(SystemFailure, match="mkdir ended with code 1") as told:
         put(endpoint, image, "stays")
-    assert "does not look like a tar archive" in told.value.detail
+    assert "File exists" in told.value.detail
 
 
 def test_it_runs_while_the_with_lasts(root: Path, image: Image, endpoint: Endpoint, tmp_path: Path) -> None:
