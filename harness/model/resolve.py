@@ -23,6 +23,9 @@ four messages under way fit into the credit of a vsock connection (256 KiB), wit
 SOCKET_STEPS = ("connect", "messages", "shutdown")
 """Steps that need more connections than the client's own."""
 
+CIDS = (steps.Target.NO_VM, steps.Target.NOBODY)
+"""Where `connect` goes to another CID than the guest's or the host's."""
+
 MAX_ANY = 1 << 40
 
 STEP_TYPES: dict[str, type[Any]] = {
@@ -102,8 +105,12 @@ class Resolver:
         if op in SOCKET_STEPS and self._link.is_serial_port:
             what = f"{op!r} cannot be done over link {self._link.value!r}: a serial port has no sockets"
             self._problems.add(self._root.key_mark(*path, op), what)
-        if isinstance(given.get("fails"), str):
-            given["fails"] = (given["fails"],)
+        elif given.get("to") in CIDS and self._link is not Link.VSOCK:
+            what = f"a CID is dialled on link 'vsock' only, not on {self._link.value!r}"
+            self._problems.add(self._root.at(*path, op, "to").mark, what)
+        if "fails" in given:
+            names: str | tuple[str, ...] = self._value(given["fails"], (*path, op, "fails"), ())
+            given["fails"] = (names,) if isinstance(names, str) else names
         if "times" in given:
             given["times"] = self._value(given["times"], (*path, op, "times"), 1)
         if "running" in given:

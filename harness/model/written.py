@@ -191,7 +191,8 @@ class Connect(Written, frozen=True, kw_only=True):
     to: Target
     type: SocketType = SocketType.STREAM
     fails: Annotated[
-        Errno | tuple[Errno, ...] | UnsetType, Limits(help="an errno's name, or those that it may be")
+        Errno | tuple[Errno, ...] | dict[Where, Errno | tuple[Errno, ...]] | UnsetType,
+        Limits(help="an errno's name, or those that it may be, or these per link"),
     ] = UNSET
 
 

@@ -265,3 +265,25 @@ expect:
         Messages(bytes=1024, times=3),
         Shutdown(bytes=1024, type=SocketType.SEQPACKET),
     )
+
+
+def test_errnos_per_link(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        """\
+title: T
+claim: reliability
+links: [vsock, hybrid-vsock]
+clients: 1
+workload:
+  - connect: {to: refusing, fails: {default: [ECONNRESET, EPIPE], hybrid-vsock: ETIMEDOUT}}
+expect:
+  vsock: {served: 1}
+  hybrid-vsock: {served: 1}
+"""
+    )
+    steps = {link: load(path).for_link(link).groups[0].workload[0] for link in load(path).links}
+    assert steps == {
+        Link.VSOCK: Connect(to=Target.REFUSING, fails=("ECONNRESET", "EPIPE")),
+        Link.HYBRID_VSOCK: Connect(to=Target.REFUSING, fails=("ETIMEDOUT",)),
+    }

@@ -440,3 +440,9 @@ def test_a_fault_and_those_who_meet_it_belong_together(tmp_path: Path) -> None:
     ]
     beside = GROUPS.replace("    count: 2", "    elsewhere: true\n    count: 2", 1)
     assert mistakes(tmp_path, beside) == ["8:5: 'elsewhere' is for scenarios with a 'fault'"]
+
+
+def test_cids_are_dialled_on_vsock_only(tmp_path: Path) -> None:
+    text = GROUPS.replace("ping: {}", "connect: {to: nobody}").replace("vsock", "hybrid-vsock")
+    what = "a CID is dialled on link 'vsock' only, not on 'hybrid-vsock'"
+    assert mistakes(tmp_path, text) == [f"5:35: {what}"]

@@ -296,6 +296,14 @@ def torn(plan: Plan) -> list[Event]:
     return telling.asks(other, 1).ended(other, doing="echo").events
 
 
+def unanswered(plan: Plan) -> list[Event]:
+    """The end of what each client sent ends the other direction as well."""
+    telling = Telling(plan).connects(*plan.clients)
+    for client in plan.clients:
+        telling.wrong(client, 0, "an answer of 65536 bytes", "its end after 0").leaves(client)
+    return telling.events
+
+
 def met(plan: Plan) -> list[Event]:
     """The fault comes, and does to each client what it does."""
     assert plan.fault
@@ -311,6 +319,8 @@ def right(plan: Plan) -> list[Event]:
     """What each of our scenarios leaves where the system is as it should be."""
     if plan.fault:
         return met(plan)
+    if plan.scenario == "reliability-half-close" and plan.link is Link.HYBRID_VSOCK:
+        return unanswered(plan)
     if plan.link.is_vsock or plan.link.is_proxied:
         return everybody_served(plan)
     special = {"serial-stale-reply": stale, "serial-two-writers": torn}
