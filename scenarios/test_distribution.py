@@ -1,0 +1,104 @@
+"""A distribution's own guest: Debian with systemd and sshd, our agent put into it by SSH.
+
+It takes minutes and an image that is built on demand:
+``vsock-harness run scenarios -k distribution --with-image debian``.
+What the usual guest shows, a guest that we did not make shows as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+import pytest
+
+from harness.guest.client import AgentClient, StaleReply
+from harness.host.speed import slowness
+from harness.judge import judge
+from harness.lab import keys
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Plan
+from harness.model.scenario import load
+from harness.plugin.fixtures import Pods
+from harness.run import distribution, record
+from harness.run.coordinator import run_plan
+from harness.run.nursery import Nursery
+from harness.run.pod import Pod
+
+PLANS = (
+    ("multiple-clients-8", Link.VSOCK),
+    ("pod-diagram", Link.VSOCK),
+    ("serial-portable", Link.VIRTIO_SERIAL),
+    ("serial-second-opener", Link.VIRTIO_SERIAL),
+    ("serial-second-client", Link.VIRTIO_SERIAL),
+    ("serial-stale-reply", Link.ISA_SERIAL),
+)
+"""What is run on it: scenario files beside this one, each on a link."""
+
+BY_NETWORK, BY_VSOCK = PurePosixPath("/opt/by-network"), PurePosixPath("/opt/by-vsock")
+
+
+def drain(endpoint: Endpoint) -> None:
+    """Take from a serial port what the clients of the plan before left on it; on vsock there is nothing.
+
+    The port's requests are done in order, so when one of ours is answered, all before are.
+    """
+
+    def answered(agent: AgentClient) -> bool:
+        try:
+            agent.hello(sole=True, deadline=Deadline(20 * slowness()))
+        except StaleReply:
+            return False
+        return True
+
+    with AgentClient(connect(endpoint)) as agent:
+        until(lambda: answered(agent), Deadline(60 * slowness()), "a port without stale replies", every=0)
+
+
+def passes(pods: Pods, pod: Pod, plan: Plan, nursery: Nursery) -> str:
+    """Run a plan; "" if it passed, else the first difference."""
+    endpoint = pod.endpoint(plan.link)
+    drain(endpoint)
+    deadline = Deadline(60 * slowness())
+    running = run_plan(plan, endpoint, deadline=deadline, slowness=slowness(), nursery=nursery)
+    trace = pods.run(running)
+    verdict = judge(plan, trace)
+    here = msgspec.structs.replace(pods.place, guest=pods.place.distribution)
+    facts = record.facts(here, plan.link, pod.hello, pod.seconds, slowness())
+    record.write(pods.folder / f"{plan.scenario}-{plan.link}", plan, trace, verdict, facts)
+    pod.machine.check()
+    return "" if verdict.passed else f"{plan.scenario}: {verdict.difference}"
+
+
+@pytest.mark.claim("multiple-clients")
+@pytest.mark.long
+def test_distribution_guest_by_ssh(
+    pods: Pods, record_property: Callable[[str, object], None], tmp_path: Path
+) -> None:
+    """Debian with systemd: the agent comes over SSH, by network and by vsock; the same plans pass on it."""
+    image = pods.place.distribution
+    if image is None:
+        pytest.skip("image debian: was not asked for (--with-image debian)")
+    plans = [load(Path(__file__).with_name(f"{name}.yaml")).for_link(link) for name, link in PLANS]
+    record_property("expected", f"sent once by each way; {len(plans)} plans as on the usual guest")
+    links = {link for _, link in PLANS}
+    guest = pods.enter(
+        distribution.booted(pods.place, image, keys.ensure(tmp_path / "keys"), links, pods.folder / "debian")
+    )
+    with guest.by_network() as ssh:
+        sent = [distribution.send(ssh, BY_NETWORK)[1] for _ in range(2)]
+    with guest.by_vsock() as ssh:
+        sent += [distribution.send(ssh, BY_VSOCK)[1] for _ in range(2)]
+        folder, again = distribution.send(ssh, BY_NETWORK)  # as the other way left it
+        distribution.start(ssh, folder)
+    pod = pods.run(distribution.greeted(guest))
+    with Nursery() as nursery:
+        different = [words for plan in plans if (words := passes(pods, pod, plan, nursery))]
+    words = f"files sent {sent} and {again}; {len(plans) - len(different)} of {len(plans)} plans; "
+    record_property("seen", f"{words}sshd up after {guest.seconds} s")
+    assert sent[0] == sent[2] > 0
+    assert sent[1] == sent[3] == again == 0
+    assert different == []
