@@ -14,6 +14,8 @@ from harness.model.written import Where
 
 LAST = ("leave", "ask-and-leave", "stop-reading", "flood")
 LEAVES = ("leave", "ask-and-leave")
+_ANYWAY = (Moment.HOLDING, Moment.PARKED)
+"""Moments that come for those who stay, too."""
 RESERVED = (*Word, "facts", "slowdown", *Where)
 
 
@@ -137,8 +139,13 @@ class Rules:
             self._problems.add(self._root.key_mark(*path, "signal"), what)
 
     def _wait_for(self, source: WrittenGroup, step: written.Step, path: tuple[Place, ...]) -> None:
-        if isinstance(step.wait_for, written.WaitFor):
-            self._names(source, step.wait_for.group, (*path, "group"))
+        if not isinstance(step.wait_for, written.WaitFor):
+            return
+        other, event = step.wait_for.group, step.wait_for.event
+        self._names(source, other, (*path, "group"))
+        if event is Moment.PARKED and self._parks(other) and self._groups[other].group.after == source.name:
+            mark = self._root.at(*path, "group").mark
+            self._problems.add(mark, f"group {other!r} only begins after {source.name!r}, so never in time")
 
     def _leaving(self, source: WrittenGroup) -> None:
         """Who waits for a group to leave waits for one that does."""
@@ -146,7 +153,7 @@ class Rules:
             return
         for index, step in enumerate(source.group.workload):
             wanted = step.wait_for
-            if not isinstance(wanted, written.WaitFor) or wanted.event is Moment.HOLDING:
+            if not isinstance(wanted, written.WaitFor) or wanted.event in _ANYWAY:
                 continue
             if wanted.group not in self._groups:
                 continue
@@ -181,5 +188,14 @@ class Rules:
             found.append((source.group.after, source.at("after")))
         for index, step in enumerate(source.group.workload):
             if isinstance(step.wait_for, written.WaitFor):
-                found.append((step.wait_for.group, (*source.workload_path, index, "wait-for", "group")))
+                other = step.wait_for.group
+                if step.wait_for.event is Moment.PARKED and self._parks(other):
+                    other = self._groups[other].group.after  # only its beginning is waited for
+                if other:
+                    found.append((other, (*source.workload_path, index, "wait-for", "group")))
         return found
+
+    def _parks(self, name: str) -> bool:
+        """Whether a group waits for something of its own accord."""
+        known = name in self._groups
+        return known and any(word_of(step) == "wait-for" for step in self._groups[name].group.workload)

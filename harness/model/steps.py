@@ -17,6 +17,7 @@ from harness.model.fault import While
 class Moment(StrEnum):
     """What `wait-for` waits for: it must hold for every client of the group."""
 
+    PARKED = "parked"  # is connected and in a `wait-for` of its own, or holds, or has left
     LEFT = "left"  # has closed its connection
     HOLDING = "holding"  # has done all steps and keeps its connection, or has left
     ENDED = "ended"  # its process is no more, in whatever way

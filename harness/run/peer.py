@@ -84,6 +84,8 @@ class Peer:
     def past(self, moment: Moment) -> bool:
         """Whether `moment` has come for this client. One without a connection has left, in whatever way."""
         match moment:
+            case Moment.PARKED:
+                return self.over or self.stage is Stage.HOLDING or self.waits is not None
             case Moment.LEFT:
                 return self.over
             case Moment.HOLDING:

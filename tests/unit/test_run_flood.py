@@ -9,7 +9,7 @@ import pytest
 
 from harness.judge.paces import paces
 from harness.model.plan import Schedule
-from harness.model.steps import Flood, Leave, Ping, Way
+from harness.model.steps import Flood, Leave, Moment, Ping, WaitFor, Way
 from harness.model.trace import What
 from harness.run.nursery import Nursery
 from tests.unit.agents import serial_like_agent, unix_agent
@@ -112,3 +112,25 @@ def test_behind_another_client_of_a_serial_port_it_waits(nursery: Nursery, seria
     trace = run(plan(group("first", Ping()), flood), serial, nursery, slowness=BRISK)
     assert ends(trace) == {"served": 1, "waiting": 1}
     assert not [event for event in of(trace, "flood/0") if event.what in (What.ANSWERED, What.HOLDING)]
+
+
+def test_all_who_are_parked_begin_at_once(nursery: Nursery, multi: Path) -> None:
+    talkers = group("talkers", WaitFor(group="flood", event=Moment.HOLDING), Ping(times=3), Leave(), count=8)
+    flood = group("flood", WaitFor(group="talkers", event=Moment.PARKED), Flood(bytes=ENDLESS))
+    trace = run(plan(talkers, flood), multi, nursery)
+    assert ends(trace) == {"served": 9}
+    connected = [event.at for event in trace if event.what is What.CONNECTED]
+    (begun,) = (event.at for event in trace if event.op == "flood" and event.what is What.ASKED)
+    asked = [event.at for event in trace if event.op == "ping" and event.what is What.ASKED]
+    assert max(connected) < begun < min(asked)
+
+
+def test_who_waits_for_a_serial_port_is_never_parked(nursery: Nursery, serial: Path) -> None:
+    """Its place in connect() is no connection; nobody waits for it for ever."""
+    first = group("first", Ping())
+    talkers = group("talkers", WaitFor(group="flood", event=Moment.HOLDING), Ping(), count=3, after="first")
+    flood = group("flood", WaitFor(group="talkers", event=Moment.PARKED), Flood(bytes=ENDLESS), after="first")
+    trace = run(plan(first, talkers, flood), serial, nursery, slowness=BRISK)
+    assert ends(trace, "first") == {"served": 1}
+    assert ends(trace, "flood") == {"waiting": 1}
+    assert not [event for event in trace if event.client.startswith("talkers") and event.trips]

@@ -230,7 +230,7 @@ IN_GROUPS = [
     (
         "ping: {}",
         "wait-for: {group: two, event: gone}",
-        "5:51: unknown event 'gone'; allowed: left, holding, ended",
+        "5:51: unknown event 'gone'; allowed: parked, left, holding, ended",
     ),
     (
         "one: {workload",

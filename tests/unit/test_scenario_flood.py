@@ -9,7 +9,7 @@ import pytest
 from harness.model.expect import Bounds, Slowdown
 from harness.model.link import Link
 from harness.model.scenario import load
-from harness.model.steps import Flood, Way
+from harness.model.steps import Flood, Moment, WaitFor, Way
 from harness.report.words import workload
 from tests.unit.mistakes import mistakes
 
@@ -84,3 +84,43 @@ def test_one_mistake(tmp_path: Path, old: str, new: str, says: str) -> None:
 def test_no_group_is_called_slowdown(tmp_path: Path) -> None:
     says = mistakes(tmp_path, FLOOD.replace("  alone: {w", "  slowdown: {w", 1))
     assert says[0] == "5:3: a group cannot be called 'slowdown': the word is taken"
+
+
+AT_ONCE = FLOOD.replace("[{flood:", "[{wait-for: {group: beside, event: parked}}, {flood:").replace(
+    "beside: {after: flood, workload: [", "beside: {workload: [{wait-for: {group: flood, event: holding}}, "
+)
+
+
+def test_who_is_parked_is_not_waited_for_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(AT_ONCE)
+    first = load(path).for_link(Link.VSOCK).groups[1].workload[0]
+    assert first == WaitFor(group="beside", event=Moment.PARKED)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("event: parked", "event: holding", "6:55: groups wait for each other: flood for beside for flood"),
+        (
+            "{wait-for: {group: flood, event: holding}}, ",
+            "{wait-for: {group: flood, event: left}}, ",
+            "7:56: group 'flood' never leaves while others work: end its workload with 'leave'",
+        ),
+        (
+            "beside: {workload",
+            "beside: {after: flood, workload",
+            "6:55: group 'beside' only begins after 'flood', so never in time",
+        ),
+    ],
+)
+def test_what_can_not_be_parked_in_time(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert old in AT_ONCE
+    assert says in mistakes(tmp_path, AT_ONCE.replace(old, new, 1))
+
+
+def test_who_never_parks_is_waited_for_to_its_end(tmp_path: Path) -> None:
+    text = AT_ONCE.replace("[{wait-for: {group: flood, event: holding}}, ", "[").replace(
+        "beside: {w", "beside: {after: flood, w"
+    )
+    assert "groups wait for each other: flood for beside for flood" in mistakes(tmp_path, text)[0]
