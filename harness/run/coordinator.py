@@ -152,7 +152,7 @@ class _Coordinator:
 
     def _wind_up(self) -> bool:
         """All workloads are at their ends: let the holding ones go. Whether all are gone."""
-        if not self._drain_one():
+        if not (self._plan.drain and self._drain_one()):
             self._roster.end(self._roster.at(Stage.HOLDING))
         return all(peer.stage is Stage.GONE for peer in self._roster.peers)
 

@@ -134,3 +134,13 @@ def test_who_waits_for_a_serial_port_is_never_parked(nursery: Nursery, serial: P
     assert ends(trace, "first") == {"served": 1}
     assert ends(trace, "flood") == {"waiting": 1}
     assert not [event for event in trace if event.client.startswith("talkers") and event.trips]
+
+
+def test_it_ends_though_who_left_is_still_there(nursery: Nursery, multi: Path) -> None:
+    """A process takes its time to be gone, beside a flood the more."""
+    talkers = group("talkers", Ping(times=3), Leave(), count=8, after="flood")
+    trace = run(plan(group("flood", Flood(bytes=ENDLESS)), talkers), multi, nursery)
+    assert ends(trace) == {"served": 9}
+    left = max(event.at for event in trace if event.what is What.LEFT)
+    assert trace[-1].what is What.ENDED
+    assert trace[-1].at > left
