@@ -40,6 +40,18 @@ def modules_loaded(root: Path) -> set[str]:
     return {line.split()[0] for line in read(root / "proc/modules").splitlines()}
 
 
+def module_in_use(name: str, root: Path) -> bool:
+    """Whether something else than other modules holds a module: an open device, a socket, a mount.
+
+    From its references and the modules that depend on it in /proc/modules.
+    """
+    rows = (line.split() for line in read(root / "proc/modules").splitlines())
+    row = next((row for row in rows if row[0] == name), [])
+    if len(row) < 4 or not row[2].isdecimal():
+        return False
+    return int(row[2]) > len([user for user in row[3].split(",") if user not in ("", "-")])
+
+
 def module_state(name: str, root: Path = Path("/")) -> str:
     """``loaded``, ``built in``, ``loadable``, ``not built`` or ``absent``: what this kernel has of a module.
 

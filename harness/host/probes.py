@@ -51,7 +51,11 @@ def _vsock_socket() -> None:
 
 @dataclass(frozen=True)
 class AfVsock:
-    """Whether this process may make AF_VSOCK sockets. Makes one, connects to nothing."""
+    """Whether this process may make AF_VSOCK sockets. Makes one, connects to nothing.
+
+    Where vsock is not loaded, that loads VMware's transport, whose alias net-pf-40 is (vmci_transport.c; seen
+    on 5.10 to 6.12). So on kernels before 5.5, where it would shut vhost_vsock out, none is made then.
+    """
 
     root: Path = ROOT
     ability: str = "af-vsock"
@@ -59,6 +63,12 @@ class AfVsock:
 
     def look(self) -> Finding:
         """See `Probe`."""
+        old = (0, 0) < kernel.version(self.root) < MULTI_TRANSPORT_KERNEL
+        if old and kernel.module_state("vsock", self.root) == "loadable":
+            seen = (
+                f"vsock is not loaded; a socket would load {VMCI}, and that keeps vhost_vsock out before 5.5"
+            )
+            return Finding(self.ability, Verdict.UNKNOWN, f"{seen}: mend vhost-vsock first", "local")
         try:
             self.make()
         except OSError as error:
@@ -95,7 +105,9 @@ class AfVsock:
 class Vmci:
     """VMware's vsock transport, and others that shut vhost_vsock out on kernels before 5.5.
 
-    Since commit c0cfa2d8a788 (5.5) several transports live side by side.
+    Since commit c0cfa2d8a788 (5.5) several transports live side by side, but one to guests and one to a host
+    only. VMware's becomes the one to guests while something that runs VMs has /dev/vmci open
+    (vmci_transport.c, vmci_vsock_transport_cb), and then vhost_vsock can't be loaded; seen on 5.10 to 6.12.
     """
 
     root: Path = ROOT
@@ -106,6 +118,12 @@ class Vmci:
         loaded = self._loaded()
         old = kernel.version(self.root) < MULTI_TRANSPORT_KERNEL
         seen = f"{', '.join(loaded)} is loaded" if loaded else f"{VMCI} is not loaded"
+        if self._runs_vms():
+            mend = self.mend()
+            seen += (
+                " and /dev/vmci in use: VMware runs VMs here, and Linux takes one transport to guests (EBUSY)"
+            )
+            return Finding(self.ability, Verdict.BROKEN, seen, NEEDS_VMCI, mend.text, mend.steps)
         if not loaded or not old:
             harmless = " (harmless since Linux 5.5)" if loaded else ""
             return Finding(self.ability, Verdict.NOT_NEEDED, seen + harmless, NEEDS_VMCI)
@@ -119,6 +137,8 @@ class Vmci:
         Only VMware's is unloaded by --fix: over the others this guest itself may be talked to.
         """
         loaded = self._loaded()
+        if self._runs_vms():
+            return self._unload_by_hand()
         if not loaded or kernel.version(self.root) >= MULTI_TRANSPORT_KERNEL:
             return mends.NOTHING
         tools = guest_tools(self.root)
@@ -132,6 +152,17 @@ class Vmci:
         if loaded != [VMCI]:
             return Mend(f"{text}  # ends this guest's own vsock connections")
         return Mend(text, tuple(map(Step, [*stop, *commands])))
+
+    def _runs_vms(self) -> bool:
+        """Whether VMware's is the transport to guests here, and vhost_vsock came too late."""
+        new = kernel.version(self.root) >= MULTI_TRANSPORT_KERNEL
+        late = kernel.module_state("vhost_vsock", self.root) not in {"loaded", "built in"}
+        return new and late and VMCI in self._loaded() and kernel.module_in_use("vmw_vmci", self.root)
+
+    def _unload_by_hand(self) -> Mend:
+        words = [mends.as_root(f"modprobe -r {VMCI}"), mends.as_root("modprobe -i vhost_vsock")]
+        where = ", on this container's host" if kernel.in_container(self.root) else ""
+        return Mend(f"{'; '.join(words)}  # VMware's VMs lose their vsock{where}")
 
     def _loaded(self) -> list[str]:
         there = kernel.modules_loaded(self.root)

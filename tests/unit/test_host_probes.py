@@ -4,6 +4,7 @@ import errno
 import grp
 import gzip
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -67,6 +68,47 @@ def test_vmci(tmp_path: Path, loaded: bool, release: str, verdict: Verdict) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [
+        ("vmw_vmci 98304 1 vmw_vsock_vmci_transport, Live 0x0", False),
+        ("vmw_vmci 98304 2 vmw_vsock_vmci_transport, Live 0x0", True),
+        ("vmw_vmci 98304 2 vmw_vsock_vmci_transport,vmw_balloon, Live 0x0", False),
+        ("vmw_vmci 98304 1 - Live 0x0", True),
+        ("vmw_vmci 98304 0 - Live 0x0", False),
+        ("vmw_vmci 98304 - - Live 0x0", False),
+        ("vmw_vmci", False),
+        ("other 98304 2 - Live 0x0", False),
+    ],
+)
+def test_a_module_in_use_is_held_by_more_than_modules(tmp_path: Path, row: str, used: bool) -> None:
+    write(tmp_path, "proc/modules", row + "\n")
+    assert running.module_in_use("vmw_vmci", tmp_path) == used
+
+
+@pytest.mark.parametrize(
+    ("release", "references", "vhost", "verdict"),
+    [
+        ("6.12.1", 2, "", Verdict.BROKEN),
+        ("5.10.0", 2, "", Verdict.BROKEN),
+        ("6.12.1", 1, "", Verdict.NOT_NEEDED),
+        ("6.12.1", 2, "vhost_vsock 1 0 - Live 0x0\n", Verdict.NOT_NEEDED),  # it came first
+    ],
+)
+def test_vmci_shuts_vhost_out_where_vmware_runs_vms(
+    tmp_path: Path, release: str, references: int, vhost: str, verdict: Verdict
+) -> None:
+    kernel(tmp_path, release)
+    vmci = f"vmw_vmci 1 {references} {probes.VMCI}, Live 0x0\n{probes.VMCI} 1 0 - Live 0x0\n"
+    write(tmp_path, "proc/modules", vmci + vhost)
+    found = probes.Vmci(tmp_path).look()
+    assert found.verdict is verdict
+    assert not found.fix  # it ends what VMware's VMs do
+    if verdict is Verdict.BROKEN:
+        assert "VMware runs VMs here" in found.seen
+        assert re.search(f"modprobe -r {probes.VMCI}; .*modprobe -i vhost_vsock  # ", found.mend)
+
+
 @pytest.mark.parametrize("unit", ["vmware-tools", "open-vm-tools"])
 def test_the_guest_tools_that_are_there_are_stopped_first(tmp_path: Path, unit: str) -> None:
     kernel(tmp_path, "5.4.0")
@@ -116,6 +158,22 @@ def test_af_vsock(
     assert mend in found.mend
     assert bool(mend) == bool(found.mend)
     assert commands(found) == (["modprobe vsock"] if "modprobe" in mend else [])
+
+
+@pytest.mark.parametrize(
+    ("release", "vsock", "made"),
+    [("5.4.0", "loadable", False), ("5.4.0", "loaded", True), ("5.5.0", "loadable", True)],
+)
+def test_no_socket_loads_a_transport_that_would_shut_vhost_out(
+    tmp_path: Path, release: str, vsock: str, made: bool
+) -> None:
+    kernel(tmp_path, release)
+    write(tmp_path, "proc/modules", "vsock 1 0 - Live 0x0\n" if vsock == "loaded" else "x 1 0\n")
+    write(tmp_path, f"lib/modules/{release}/modules.dep", "kernel/net/vmw_vsock/vsock.ko:\n")
+    calls: list[None] = []
+    found = probes.AfVsock(tmp_path, make=lambda: calls.append(None)).look()
+    assert bool(calls) == made
+    assert found.verdict is (Verdict.OK if made else Verdict.UNKNOWN)
 
 
 def test_af_vsock_here_agrees_with_the_kernel() -> None:
