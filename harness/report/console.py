@@ -7,6 +7,7 @@ import shutil
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.model.verdict import Row
@@ -31,7 +32,7 @@ def table(lines: list[Line], colour: bool) -> str:
     """Claim × link as text, `colour` with ANSI sequences; sorted by claim, scenario, link."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("claim", "scenario", "link"):
-        grid.add_column(name, no_wrap=name != "scenario")
+        grid.add_column(name, no_wrap=name != "scenario", overflow="fold")
     for name in ("served", "waiting", "refused", "garbled", "other"):
         grid.add_column(name, justify="right")
     grid.add_column("expected")
@@ -39,11 +40,11 @@ def table(lines: list[Line], colour: bool) -> str:
     before = ""
     for line in sorted(lines, key=lambda line: (line.claim, line.scenario, line.link)):
         seen = [_counted(line.row, name) for name in ("served", "waiting", "refused", "garbled", "other")]
-        expected = line.row.expected if line.row else line.remark
+        expected = escape(line.row.expected if line.row else line.remark)
         outcome = f"[{_STYLES.get(line.outcome, '')}]{line.outcome}[/]"
         claim = "" if line.claim == before else line.claim
         before = line.claim
-        grid.add_row(claim, line.scenario, line.link, *seen, expected, outcome)
+        grid.add_row(claim, escape(line.scenario), line.link, *seen, expected, outcome)
     width = shutil.get_terminal_size((_IN_A_LOG, 25)).columns if colour else _IN_A_LOG
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False).print(grid)
