@@ -19,6 +19,9 @@ from harness.model.errors import HostUnfit
 from harness.model.progress import Progress
 
 _LIST = "packages.list"
+_MERGE_USR = 'for part in bin sbin lib lib64; do mkdir -p "$1/usr/$part"; ln -s "usr/$part" "$1/$part"; done'
+"""Before the packages of releases up to bookworm, whose base-files does not have the links."""
+
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "zstd": "zstd"}
 if os.getuid() != 0:
     TOOLS["newuidmap"] = "uidmap"  # mmdebstrap's unshare mode
@@ -49,10 +52,13 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
             _licences(root, out / "licences")
     else:
         release = kernel.version(root)
-        finish: Callable[[recipe.Recipe, Path, Path, Path], None] = _guest if wish.kind == "guest" else _lab
+        finish = _FINISH[wish.kind]
         with progress.stage(f"image {name}: kernel and initramfs"):
-            boot = next((root / "boot").glob("vmlinuz-*"))
-            kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
+            boot = kernel.bzimage(root)
+            if wish.kind == "kernel":
+                shutil.copyfile(boot, out / "vmlinuz")
+            else:
+                kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
             finish(wish, folder / name, root, out)
     manifest = store.Manifest(
         name=name,
@@ -119,6 +125,8 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
         "--aptopt=APT::Install-Recommends false",
     ]
     argv += ['--aptopt=Acquire::Check-Valid-Until "false"'] if wish.any_age else []
+    if wish.kind == "kernel":
+        argv.append(f"--setup-hook={_MERGE_USR}")
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
     # a user's own root (mmdebstrap's unshare mode) can't enter our private scratch folder; the real one can
     env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None
@@ -246,7 +254,12 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
         [*depmod, "-b", str(root / "usr"), "-m", "/lib/modules", kernel.version(root)],
         "listing the lab's modules",
     )
-    places = {"rc": "etc/lab/rc", "inittab": "etc/inittab", "sshd_config": "etc/ssh/sshd_config"}
+    places = {
+        "rc": "etc/lab/rc",
+        "states": "etc/lab/states",
+        "inittab": "etc/inittab",
+        "sshd_config": "etc/ssh/sshd_config",
+    }
     places |= {"passwd": "etc/passwd", "group": "etc/group"}
     for name, place in places.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
@@ -262,3 +275,25 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     tree.run(
         ["mkfs.erofs", "--all-root", "-T0", str(out / "root.erofs"), str(root)], "packing the lab's root"
     )
+
+
+def _kernel(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+    """`initrd`: the lab's, with this kernel's modules: those that find the root, and all that `keep` names.
+
+    The latter go to the lab's root at boot, and are listed there: an old release's depmod does not run here
+    (ld.so knows --argv0 since glibc 2.33). `vmlinuz` stays packed: up to bookworm by lz4, which Python can't.
+    """
+    modules = kernel.Modules(root).in_order(wish.modules)
+    busybox = (root / "usr/bin/busybox").read_bytes()
+    _prune(root, wish)
+    with (out / "initrd").open("wb") as file:
+        extra = [cpio.file("bin/busybox", busybox, 0o755), *cpio.walk(root)]
+        cpio.write(file, _initrd(modules, source.parent / "lab", extra))
+
+
+_FINISH: dict[str, Callable[[recipe.Recipe, Path, Path, Path], None]] = {
+    "guest": _guest,
+    "lab": _lab,
+    "kernel": _kernel,
+}
+"""What is made of the tree of a recipe that has a kernel."""

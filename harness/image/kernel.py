@@ -25,6 +25,18 @@ def version(tree: Path) -> str:
     return found[0]
 
 
+def bzimage(tree: Path) -> Path:
+    """The one kernel in `tree`: in boot, or beside its modules, where packages have it since forky.
+
+    :raise InfrastructureError: there is none.
+    """
+    found = [*(tree / "boot").glob("vmlinuz-*"), tree / "usr/lib/modules" / version(tree) / "vmlinuz"]
+    there = next((path for path in found if path.is_file()), None)
+    if there is None:
+        raise InfrastructureError(f"no kernel in {tree}: neither boot/vmlinuz-* nor {found[-1]}")
+    return there
+
+
 def unpack_vmlinux(bzimage: Path, vmlinux: Path, scratch: Path) -> None:
     """Write the ELF kernel that a bzImage carries compressed, so that a PVH boot skips the decompression.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from harness.model.errors import UsageError
 
-Kind = Literal["guest", "lab", "tree", "program", "distribution"]
+Kind = Literal["guest", "lab", "kernel", "tree", "program", "distribution"]
 RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
 _BUILDER = Path(__file__).resolve().parent
 _BUILDS = ("build", "cpio", "kernel", "packages", "tree")
@@ -86,6 +86,8 @@ def identity(name: str, folder: Path = RECIPES) -> str:
     sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
     modules = _BUILDS_PROGRAMS if recipe.programs else _BUILDS_BY_KIND.get(recipe.kind, _BUILDS)
     sources += [_BUILDER / f"{module}.py" for module in modules]
+    if recipe.kind == "kernel":
+        sources.append(folder / "lab" / "init")
     if recipe.python_packages:
         sources.append(folder.parent / recipe.python_packages)
     total = hashlib.sha256()
