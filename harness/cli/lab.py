@@ -18,8 +18,9 @@ from harness.cli.parsing import Parser, positive
 from harness.host.paths import cache_root, private_base
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import keeping, keys, lab, saved
+from harness.lab import holder, keeping, keys, lab, saved
 from harness.lab.kept import ALIAS, Keep, Kept
+from harness.lab.state import OWN_KERNEL, State, kernels
 from harness.model.errors import HostUnfit, UsageError
 from harness.report.progress import Lines
 from harness.run.states import lab_identity
@@ -33,6 +34,8 @@ own and ends it; one that `lab up` booted stays until `lab down`, and `run` uses
 
 examples:
   vsock-harness lab up                      boot it, and come back when it is ready
+  vsock-harness lab up --state not-loaded --kernel bookworm
+                                            one that lacks something, for `doctor` to find
   vsock-harness lab status                  exit code 0 if it is up, 3 if not (as systemctl)
   vsock-harness lab shell                   a shell in it, as root
   vsock-harness lab shell -- lsmod          a command in it; its exit code is passed on
@@ -50,7 +53,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "lab", description="Boots, shows, enters and ends a lab that stays up.", epilog=_EXAMPLES
     )
     actions = parser.add_subparsers(metavar="ACTION", title="actions", parser_class=Parser, required=True)
-    one = actions.add_parser("up", help="boot a lab that stays, unless one is up")
+    states = "\n".join(f"  {state:<12}{state.about}" for state in State)
+    one = actions.add_parser(
+        "up", help="boot a lab that stays, unless one is up", epilog=f"states:\n{states}\n"
+    )
     one.add_argument(
         "--memory", type=positive, metavar="MIB", help=f"its memory in MiB (default: {lab.MEMORY_MIB})"
     )
@@ -58,6 +64,17 @@ def add_parser(subparsers: Subparsers) -> None:
         "--fresh",
         action="store_true",
         help="end the one that is up first; boot, don't restore",
+    )
+    one.add_argument(
+        "--state",
+        choices=list(map(str, State)),
+        metavar="STATE",
+        help=f"what `doctor` shall find there, see below (default: {State.LOADED})",
+    )
+    one.add_argument(
+        "--kernel",
+        choices=kernels(),
+        help=f"of which Debian release its kernel shall be (default: {OWN_KERNEL})",
     )
     one.set_defaults(main=up)
     one = actions.add_parser("status", help="is one up, since when, where, how big, what runs in it")
@@ -75,7 +92,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def up(args: argparse.Namespace) -> int:
     """Boot a lab that outlives this command, or say that one is up.
 
-    :raise UsageError: one is up with other memory than asked for, or is in use and should be booted afresh.
+    :raise UsageError: one is up that is not as asked for, or is in use and should be booted afresh.
     :raise HostUnfit, InfrastructureError: it does not come up.
     """
     _no_rest(args)
@@ -87,26 +104,36 @@ def up(args: argparse.Namespace) -> int:
     with keep.changing() as lock:
         kept = keep.find()
         if kept is not None and not args.fresh:
-            if args.memory not in (None, kept.memory_mib):
-                raise UsageError(
-                    f"a lab with {kept.memory_mib} MiB is up",
-                    hint=f"vsock-harness lab up --fresh --memory {args.memory}",
-                )
+            _check_same(args, kept)
             print("a lab is up already")
             _show(keep, kept, store)
             return 0
-        qemu, image, *guests = (store.get(name, progress) for name in ("qemu", "lab", *lab.GUESTS))
+        state, kernel = State(args.state or State.LOADED), args.kernel or OWN_KERNEL
+        images = holder.images_of(store, kernel, progress)
         if kept is not None:
             _end(keep, kept, progress, force=False)
-        images = lab.LabImages(qemu=qemu, lab=image, guests=tuple(guests))
-        with contextlib.nullcontext() if args.fresh else saved_lab(images, memory) as found:
+        usual = not args.fresh and state is State.LOADED and kernel == OWN_KERNEL
+        with saved_lab(images, memory) if usual else contextlib.nullcontext() as found:
             how = "booting" if found is None else "restoring"
             with progress.stage(f"lab: {how}, {memory} MiB"):
-                kept = keeping.start(keep, lock, keeping.command(memory, found))
+                kept = keeping.start(keep, lock, keeping.command(memory, found, state, kernel))
     how = "restored" if kept.restored else "booted"
     print(f"the lab is up: {kept.lab.address}, {how} in {kept.lab.boot_seconds:.0f} s")
     print("enter it: vsock-harness lab shell    end it: vsock-harness lab down")
     return 0
+
+
+def _check_same(args: argparse.Namespace, kept: Kept) -> None:
+    """:raise UsageError: the lab that is up is not as asked for."""
+    differs = {
+        "memory": (args.memory, kept.memory_mib, f"{kept.memory_mib} MiB"),
+        "state": (args.state, kept.state, f"state {kept.state}"),
+        "kernel": (args.kernel, kept.kernel, f"kernel {kept.kernel}"),
+    }
+    for option, (asked, there, words) in differs.items():
+        if asked not in (None, there):
+            hint = f"vsock-harness lab up --fresh --{option} {asked}"
+            raise UsageError(f"a lab with {words} is up", hint=hint)
 
 
 @contextlib.contextmanager

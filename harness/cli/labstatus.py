@@ -11,6 +11,7 @@ from harness.cli.imagetable import span
 from harness.image.store import Store
 from harness.lab.kept import Keep, Kept
 from harness.lab.ssh import Ssh
+from harness.lab.state import State
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError
 
@@ -34,7 +35,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         kept = self.kept
         since = datetime.datetime.fromisoformat(kept.since).astimezone()
         age = span((datetime.datetime.now(datetime.UTC) - since).total_seconds())
-        state = "up" if self.answers else "up, but it does not answer (vsock-harness lab up --fresh)"
+        up = "up" if kept.state is State.LOADED else f"up, {kept.state}: {kept.state.about}"
+        state = up if self.answers else "up, but it does not answer (vsock-harness lab up --fresh)"
         used = f", {self.used_mib} MiB in use" if self.used_mib is not None else ""
         images = ", ".join(f"{name} {identity}" for name, identity in kept.images.items())
         fits = "today's" if self.current else "older than today's recipes (vsock-harness lab up --fresh)"

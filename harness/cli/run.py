@@ -61,7 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         metavar="HOST",
         help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
-        "ssh:// may be given more than once",
+        "ssh:// may be given more than once; none: for tests that boot labs of their own (tests/hosts)",
     )
     made.add_argument(
         "-n",

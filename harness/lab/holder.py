@@ -1,10 +1,11 @@
 """The process that holds a kept lab.
 
 It is started by `harness.lab.keeping` as
-``python -m harness.lab.holder MEMORY_MIB SAVED STARTER LOCK FOLDER``: SAVED is a saved lab, "" for booting;
-STARTER is its end of a socket to the command that starts it, LOCK the file of `Keep.changing`. Over the
-socket goes, once, either that the lab is ready or why it is not; if the starter ends before that, so does
-the lab. From then on nobody is needed: SIGTERM ends the lab, and the lab's own end ends the holder.
+``python -m harness.lab.holder MEMORY_MIB SAVED STATE KERNEL STARTER LOCK FOLDER``: SAVED is a saved lab, ""
+for booting; STATE and KERNEL are of `harness.lab.state`; STARTER is its end of a socket to the command that
+starts it, LOCK the file of `Keep.changing`. Over the socket goes, once, either that the lab is ready or why
+it is not; if the starter ends before that, so does the lab. From then on nobody is needed: SIGTERM ends the
+lab, and the lab's own end ends the holder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from harness.lab import keys, lab
 from harness.lab.kept import Keep, Kept, ids
 from harness.lab.lab import Lab, LabImages
 from harness.lab.ssh import Ssh
+from harness.lab.state import State, kernel_image
 from harness.model.errors import HarnessError, HostUnfit
+from harness.model.progress import Progress
 
 READY = b"ready"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -44,6 +47,7 @@ class Booted(NamedTuple):
     images: dict[str, str]
     memory_mib: int
     restored: bool = False
+    state: State = State.LOADED
 
 
 Boot = Callable[[RunFolder, Path], AbstractContextManager[Booted]]
@@ -66,22 +70,44 @@ class _AskedToEnd(BaseException):
 
 def main(argv: Sequence[str]) -> int:
     """Hold a lab of MEMORY_MIB made of today's images; see the module's text."""
-    memory_mib, saved = int(argv[0]), Path(argv[1]) if argv[1] else None
-    return hold(argv[2:], lambda folder, logs: _booted(memory_mib, saved, folder, logs))
+    memory_mib, saved, state, kernel, *rest = argv
+
+    def wish() -> lab.Wish:
+        """Of today's images. They are there: whoever starts a holder has built them."""
+        return lab.Wish(
+            images=images_of(Store(paths.cache_root()), kernel),
+            pair=keys.ensure(paths.cache_root() / "keys"),
+            memory_mib=int(memory_mib),
+            state=State(state),
+        )
+
+    source = Path(saved) if saved else None
+    return hold(rest, lambda folder, logs: _booted(wish(), source, folder, logs))
+
+
+def images_of(store: Store, kernel: str, progress: Progress | None = None) -> LabImages:
+    """Today's images of a lab with the kernel of this Debian release, built where they are missing.
+
+    :raise HostUnfit, InfrastructureError: see `Store.get`.
+    """
+    name = kernel_image(kernel)
+    names = ("qemu", "lab", *lab.GUESTS, *([name] if name else []))
+    images = {one: store.get(one, progress) for one in names}
+    return LabImages(
+        qemu=images["qemu"],
+        lab=images["lab"],
+        guests=tuple(images[one] for one in lab.GUESTS),
+        kernel=images[name] if name else None,
+    )
 
 
 @contextlib.contextmanager
-def _booted(memory_mib: int, saved: Path | None, folder: RunFolder, logs: Path) -> Iterator[Booted]:
-    """Today's images as a lab. They are there: whoever starts a holder has built them."""
-    store = Store(paths.cache_root())
-    guests = tuple(store.get(name) for name in lab.GUESTS)
-    images = LabImages(qemu=store.get("qemu"), lab=store.get("lab"), guests=guests)
-    wish = lab.Wish(images=images, pair=keys.ensure(paths.cache_root() / "keys"), memory_mib=memory_mib)
+def _booted(wish: lab.Wish, saved: Path | None, folder: RunFolder, logs: Path) -> Iterator[Booted]:
     with lab.up(wish, folder, log_folder=logs, saved=saved) as running:
         if saved is not None:
             with Ssh.connect(running.address) as ssh:
                 lab.set_clock(ssh)
-        yield Booted(running, ids(images), memory_mib, restored=saved is not None)
+        yield Booted(running, ids(wish.images), wish.memory_mib, saved is not None, wish.state)
 
 
 def hold(argv: Sequence[str], boot: Boot) -> int:
@@ -135,6 +161,7 @@ def _lab(keep: Keep, boot: Boot) -> Iterator[Lab]:
             images=booted.images,
             run_folder=folder.path,
             restored=booted.restored,
+            state=booted.state,
         )
         with keep.published(kept):
             yield booted.lab

@@ -20,6 +20,7 @@ from harness.host.speed import slowness
 from harness.lab.deploy import REPOSITORY
 from harness.lab.holder import READY, Failure
 from harness.lab.kept import Keep, Kept
+from harness.lab.state import State
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError
 
@@ -74,9 +75,10 @@ def _launch(keep: Keep, lock: IO[str], program: Sequence[str], theirs: socket.so
         )
 
 
-def command(memory_mib: int, saved: Path | None = None) -> list[str]:
+def command(memory_mib: int, saved: Path | None, state: State, kernel: str) -> list[str]:
     """The command line of a real holder, for `start`; of one that restores the lab `saved`."""
-    return [sys.executable, "-m", "harness.lab.holder", str(memory_mib), str(saved or "")]
+    words = [str(memory_mib), str(saved or ""), state.value, kernel]
+    return [sys.executable, "-m", "harness.lab.holder", *words]
 
 
 def end(keep: Keep, kept: Kept) -> str:

@@ -27,6 +27,7 @@ from harness.host.paths import Cache, cache_root
 from harness.lab.address import client_config
 from harness.lab.lab import Lab, LabImages
 from harness.lab.ssh import answers
+from harness.lab.state import OWN_KERNEL, State, kernel_image, kernels
 from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed, InfrastructureError
 
@@ -44,6 +45,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """A lab that is up, and who holds it.
 
     `since` is UTC, ISO 8601; `images` are ids by name; `restored`: from a saved lab, with what that holds.
+    With another kernel than the lab's own, its image is among them.
     """
 
     lab: Lab
@@ -53,6 +55,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     images: dict[str, str]
     run_folder: Path
     restored: bool = False
+    state: State = State.LOADED
+
+    @property
+    def kernel(self) -> str:
+        """The Debian release that its kernel is of."""
+        return next((name for name in kernels() if kernel_image(name) in self.images), OWN_KERNEL)
 
     def answers(self) -> bool:
         """Whether its SSH server speaks. A lab whose kernel has died may still have its QEMU."""
@@ -150,6 +158,9 @@ class Keep:
         kept = self.find()
         if kept is None:
             yield Loan(None, "no lab is kept")
+        elif kept.state is not State.LOADED or kept.kernel != OWN_KERNEL:
+            words = f"the kept lab has state {kept.state}, kernel {kept.kernel}"
+            yield Loan(None, f"{words} (vsock-harness lab up --fresh)")
         elif kept.images != ids(images):
             yield Loan(None, "the kept lab has older images (vsock-harness lab up --fresh)")
         elif not kept.answers():
@@ -190,7 +201,8 @@ class Keep:
 
 def ids(images: LabImages) -> dict[str, str]:
     """The ids of a lab's images by name."""
-    return {image.name: image.id for image in (images.qemu, images.lab, *images.guests)}
+    kernel = (images.kernel,) if images.kernel else ()
+    return {image.name: image.id for image in (images.qemu, images.lab, *images.guests, *kernel)}
 
 
 def _decode(kind: type, value: object) -> object:

@@ -21,6 +21,7 @@ from harness.image.store import Image
 from harness.lab import background, keys
 from harness.lab.address import Address
 from harness.lab.ssh import Ssh, answers
+from harness.lab.state import State
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError, SystemFailure
 from harness.model.spec import Accel, Drive, MachineSpec
@@ -43,11 +44,15 @@ GUESTS = ("pod", "proxy", "programs")
 
 
 class LabImages(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab is made of, and the images it shall have inside."""
+    """What a lab is made of, and the images it shall have inside.
+
+    `kernel` is one of another Debian release than the lab's (`harness.lab.state.kernels`).
+    """
 
     qemu: Image
     lab: Image
     guests: tuple[Image, ...]
+    kernel: Image | None = None
 
 
 class Lab(msgspec.Struct, frozen=True):
@@ -60,12 +65,16 @@ class Lab(msgspec.Struct, frozen=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lab shall be: made of `images`, opened by `pair`, with so much memory, itself under `accel`."""
+    """What a lab shall be: made of `images`, opened by `pair`, with so much memory, itself under `accel`.
+
+    `state` is what `doctor` shall find there.
+    """
 
     images: LabImages
     pair: keys.Keys
     memory_mib: int = MEMORY_MIB
     accel: Accel = Accel.TCG
+    state: State = State.LOADED
 
 
 @contextlib.contextmanager
@@ -133,16 +142,17 @@ def command_line(wish: Wish) -> list[str]:
 
 def _spec(wish: Wish, folder: RunFolder | None, name: str) -> MachineSpec:
     """The lab's VM; with `folder`, its initramfs is written there."""
-    image = wish.images.lab
+    image, kernel = wish.images.lab, wish.images.kernel
     initrd = Path("initrd")
     if folder is not None:
         initrd = folder.path / f"{name}.initrd"
-        _write_initrd(image.file("initrd"), wish.pair, initrd)
+        _write_initrd((kernel or image).file("initrd"), wish.pair, initrd)
     return MachineSpec(
         name=name,
-        kernel=image.file("vmlinux"),
+        kernel=kernel.file("vmlinuz") if kernel else image.file("vmlinux"),
         initrd=initrd,
-        append="mitigations=off",  # it guards nothing: what runs in it belongs to the user that boots it
+        # it guards nothing: what runs in it belongs to the user that boots it
+        append=f"mitigations=off{wish.state.append}",
         memory_mib=wish.memory_mib,
         vcpus=1,  # with two, multi-threaded TCG kills the lab's kernel within minutes (docs/decisions.md)
         accel=wish.accel,

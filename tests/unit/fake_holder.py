@@ -17,6 +17,7 @@ from harness.host.runfolder import RunFolder
 from harness.lab import holder
 from harness.lab.address import Address
 from harness.lab.lab import Lab
+from harness.lab.state import State
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.spec import Accel
 
@@ -46,7 +47,8 @@ def main(mode: str, port: str, *rest: str) -> int:
             if mode == "stubborn":
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             address = Address(host="127.0.0.1", port=int(port), user="root", key=logs, host_key="ssh-x AAAA")
-            yield holder.Booted(Lab(address, sleeper.pid, 1.5, Accel.TCG), IMAGES, 2048)
+            state = State.VMCI if mode == "state" else State.LOADED
+            yield holder.Booted(Lab(address, sleeper.pid, 1.5, Accel.TCG), IMAGES, 2048, state=state)
         finally:
             stop(sleeper, terminate_after=5, kill_after=5)
 

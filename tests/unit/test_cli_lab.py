@@ -17,9 +17,11 @@ import pytest
 from harness.cli import lab as cli
 from harness.cli import labstatus
 from harness.cli.main import main
-from harness.image.store import Store
+from harness.image.store import Image, Manifest, Store
 from harness.lab import keeping
 from harness.lab.kept import Keep
+from harness.lab.lab import GUESTS
+from harness.lab.state import OWN_KERNEL
 from harness.model.deadline import Deadline, until
 
 
@@ -53,13 +55,30 @@ def asked(keep: Keep, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     """The memory and images that real holders would have been started with; `lab up` boots sleepers."""
     seen: list[str] = []
 
-    def command(memory_mib: int, saved: Path | None) -> list[str]:
+    def command(memory_mib: int, saved: Path | None, state: str, kernel: str) -> list[str]:
         assert saved is None
         seen.append(str(memory_mib))
+        seen.extend([] if (state, kernel) == ("loaded", OWN_KERNEL) else [state, kernel])
         return [sys.executable, "-m", "tests.unit.fake_holder", "good", str(port)]
 
+    def get(self: Store, name: str, progress: object) -> Image:
+        seen.append(name)
+        manifest = Manifest(
+            name=name,
+            id="x",
+            kind="lab",
+            suite="",
+            kernel="",
+            built="",
+            seconds=0,
+            bytes=0,
+            packages=(),
+            files={},
+        )
+        return Image(path=keep.root, manifest=manifest)
+
     monkeypatch.setattr(keeping, "command", command)
-    monkeypatch.setattr(Store, "get", lambda self, name, progress: seen.append(name))
+    monkeypatch.setattr(Store, "get", get)
     monkeypatch.setattr(cli, "saved_lab", lambda images, memory: contextlib.nullcontext())
     monkeypatch.setattr(labstatus, "_pods", lambda kept: 2)
     yield seen
@@ -74,7 +93,7 @@ def test_up_status_down(keep: Keep, asked: list[str], capsys: pytest.CaptureFixt
     assert not keep.root.exists()
 
     assert main(["lab", "up", "--memory", "2048"]) == 0
-    assert asked == ["qemu", "lab", "pod", "proxy", "2048"]
+    assert asked == ["qemu", "lab", *GUESTS, "2048"]
     kept = keep.find()
     assert kept is not None
     out, err = capsys.readouterr()
@@ -114,6 +133,26 @@ def test_second_up_keeps_the_first_unless_told(
     assert second is not None
     assert second.holder != first.holder
     assert not first.run_folder.exists()
+
+
+def test_a_lab_in_a_state_with_another_kernel(
+    keep: Keep, asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "saved_lab", lambda images, memory: pytest.fail("it is not to be restored"))
+    assert main(["lab", "up", "--state", "vmci", "--kernel", "bookworm"]) == 0
+    assert asked == ["qemu", "lab", *GUESTS, "kernel-bookworm", "4096", "vmci", "bookworm"]
+    assert main(["lab", "up", "--state", "absent"]) == 2
+    assert "hint: vsock-harness lab up --fresh --state absent" in capsys.readouterr().err
+    assert main(["lab", "up", "--kernel", "bullseye"]) == 2
+    assert "hint: vsock-harness lab up --fresh --kernel bullseye" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "word"), [("--state", "not-loadde"), ("--kernel", "bookwrom")])
+def test_an_unknown_state_or_kernel_is_a_usage_error(
+    keep: Keep, option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "up", option, word]) == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_status_as_json(keep: Keep, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,6 +215,12 @@ def test_one_run_at_a_time_borrows_it(keep: Keep, ssh_server: int) -> None:
                 assert "older images" in other.reason
 
 
+def test_lab_in_a_state_is_not_lent(keep: Keep, ssh_server: int) -> None:
+    with up(keep, "state", ssh_server), keep.borrowed(images()) as loan:
+        assert loan.lab is None
+        assert "state vmci, kernel trixie" in loan.reason
+
+
 def test_lab_that_does_not_answer_is_not_lent(keep: Keep) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
