@@ -18,11 +18,11 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue hybrid test unit lint bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue hybrid test unit lint requirements bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-10s  %s\n' "$$name" "$$text"; done
+		printf '  make %-12s  %s\n' "$$name" "$$text"; done
 	@echo
 	@echo '  HOST=auto|local|lab|ssh://user@host  LINK=vsock,...  N=workers  ARGS="more arguments"'
 	@echo '  make e2e HOST=lab LINK=vsock N=2 ARGS="-k stale"'
@@ -56,6 +56,9 @@ lint: venv ## ruff, mypy, import-linter, actionlint
 	@$(BIN)/mypy .ci/bootstrap.py
 	@$(BIN)/lint-imports --no-cache
 	@.ci/actionlint/run
+
+requirements: packages ## labs in the states that users' machines may be in: does doctor name and mend each?
+	@$(BIN)/vsock-harness run tests/hosts --host none $(ARGS)
 
 bench: packages ## measure: boots, memory, throughput, many pods; table and results/bench.json
 	@$(BIN)/python -m tests.bench bench --host '$(HOST)' --rounds '$(ROUNDS)' $(ARGS)

@@ -60,6 +60,16 @@ def check(config: pytest.Config) -> Asked:
     return Asked(None, frozenset(links) | rest, named is not None)
 
 
+def for_none(config: pytest.Config) -> Asked:
+    """What a run without a host of ours asks for: nothing.
+
+    :raise UsageError: there are scenarios in it.
+    """
+    if scenario_files(config):
+        raise UsageError("--host none: scenarios need a host", hint="auto, local, lab or ssh://user@host")
+    return Asked(0, frozenset())
+
+
 def _is_scenarios_only(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
 

@@ -60,6 +60,8 @@ def _wants_host(config: pytest.Config) -> bool:
 def _run(config: pytest.Config) -> Iterator[None]:
     wish = asked.check(config)
     wanted = options.hosts(config)
+    if wanted == ["none"]:
+        wish = asked.for_none(config)
     options.proxy(config)
     images = options.images(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
@@ -85,7 +87,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 )
                 fleet = stack.enter_context(labs)
                 header.append(f"lab: {fleet.words}")
-            else:
+            elif choice.kind != "none":
                 for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])

@@ -12,7 +12,7 @@ from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.proxy import command
 
-HOSTS = ("auto", "local", "lab")
+HOSTS = ("auto", "local", "lab", "none")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="vsock_hosts",
         metavar="HOST",
         help="where VMs run: auto (default: the best that works), local, lab, or ssh://user@host[:port]; "
-        "may be given more than once with ssh://",
+        "may be given more than once with ssh://; none: the tests given boot labs of their own",
     )
     group.addoption(
         "--link",
@@ -95,7 +95,7 @@ def hosts(config: pytest.Config) -> list[str]:
             near = difflib.get_close_matches(word, HOSTS, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"--host {word}: unknown{guess}", hint="auto, local, lab or ssh://user@host[:port]"
+                f"--host {word}: unknown{guess}", hint="auto, local, lab, none or ssh://user@host[:port]"
             )
         parse(word)
     if len(wanted) > 1 and any(word in HOSTS for word in wanted):

@@ -66,6 +66,7 @@ def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -
         (["--host", "labb"], "did you mean 'lab'?"),
         (["--host", "ssh://"], "ssh://user@host"),
         (["--host", "lab", "--host", "ssh://x"], "only ssh:// hosts can be given together"),
+        (["--host", "none"], "scenarios need a host"),
         (["--link", "vsok"], "did you mean 'vsock'?"),
         (["--proxy", "kata-proxy {listen}"], "--proxy: no {mux} in: kata-proxy {listen}"),
     ],
@@ -74,6 +75,14 @@ def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], to
     code, said = run(project, "scenarios", *words)
     assert code == 4
     assert told in said
+
+
+def test_tests_that_bring_their_hosts_need_none_and_get_a_report(project: Path) -> None:
+    (project / "test_it.py").write_text("def test_it():\n    pass\n")
+    code, said = run(project, "test_it.py", "--host", "none")
+    assert code == 0
+    assert "host: none" in said
+    assert (project / "results/latest/report.html").exists()
 
 
 def test_other_peoples_yaml_is_left_alone(project: Path) -> None:

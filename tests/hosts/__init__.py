@@ -1,0 +1,1 @@
+"""Labs in the states that users' machines may be in: run by `make requirements`, with --host none."""
