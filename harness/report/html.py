@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from harness.report import deaths
+from harness.report.backends import backends
 from harness.report.density import density
 from harness.report.drawing import definitions
 from harness.report.latency import latency
@@ -30,6 +31,7 @@ SECTIONS: tuple[Maker, ...] = (
     matrix,
     deaths.section,
     scenarios,
+    backends,
     latency,
     density,
     times,

@@ -63,7 +63,13 @@ def _link(item: Item, name: str, drawn: Timeline | None, with_workload: bool) ->
     """One link's part of a scenario."""
     return el(
         "section",
-        el("div", el("h4", item.subject.link), badge(item.outcome), _compared(item), class_="top"),
+        el(
+            "div",
+            el("h4", item.subject.link, " ", el("small", item.subject.link.backend)),
+            badge(item.outcome),
+            _compared(item),
+            class_="top",
+        ),
         el("p", workload(item.plan), class_="workload") if item.plan and with_workload else None,
         _differences(item),
         drawing(drawn, name) if drawn else None,

@@ -158,10 +158,10 @@ async def _vsock(
     :raise HostUnfit: this host can't give it.
     :raise UsageError: two vsock devices are wanted; the guest's driver takes the first alone.
     """
-    place.check(links)
     wanted = sorted(link for link in links if link.is_vsock)
     if len(wanted) > 1:
         raise UsageError(f"a pod has one vsock device, not {' and '.join(wanted)}")
+    place.check(links)
     if wanted == [Link.VSOCK]:
         return stack.enter_context(CidLease.claim()), None
     if not wanted:

@@ -1,0 +1,82 @@
+"""How large a piece the guest may write: the kernel's vsock device and vhost-device-vsock, side by side.
+
+The guest's driver makes one packet of each write, up to 64 KiB (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from harness.agent.wire import Frame, Kind, encode
+from harness.guest.client import AgentClient
+from harness.host.speed import slowness
+from harness.link.connect import connect
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
+from harness.model.link import Endpoint, Link
+from harness.plugin.fixtures import Pods
+
+pytestmark = pytest.mark.long
+
+KIB = 1024
+OWN = len(encode(Frame(Kind.DATA, 1, b"")))
+"""Bytes of a frame beside its payload."""
+
+SIZES = (16 * KIB, 32 * KIB - 1, 32 * KIB, 64 * KIB)
+LOST = {Link.VSOCK: [], Link.HYBRID_VSOCK: [32 * KIB, 64 * KIB]}
+"""What is known to be lost: vhost-device-vsock 0.3.0. A test that fails here may be good news."""
+
+PATIENCE = 3.0
+"""Seconds without an answer, times the host's slowness; one takes milliseconds."""
+
+
+def carried(endpoint: Endpoint, size: int, *, to_guest: bool) -> bool:
+    """Whether one write of `size` bytes arrives whole, on a connection of its own; False if nothing does."""
+    data = size - OWN
+    with connect(endpoint) as sock:
+        agent, deadline = AgentClient(sock, chunk=data), Deadline(PATIENCE * slowness())
+        try:
+            if to_guest:
+                agent.send(1, data, deadline=deadline)
+            else:
+                agent.receive(1, data, deadline=deadline)
+        except DeadlinePassed:
+            return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        pytest.param(link, marks=pytest.mark.claim("reliability", link=link))
+        for link in (Link.VSOCK, Link.HYBRID_VSOCK)
+    ],
+)
+def test_large_writes(link: Link, pods: Pods, record_property: Callable[[str, object], None]) -> None:
+    """Writes of 16 to 64 KiB, one to a connection, in both directions."""
+    pod = pods.clone(link)
+    endpoint = pod.endpoint(link)
+    record_property("expected", told(LOST[link]))
+    assert all(carried(endpoint, size, to_guest=True) for size in SIZES)
+    lost = [size for size in SIZES if not carried(endpoint, size, to_guest=False)]
+    by = f" by {version(pods)}" if lost and pod.device else ""
+    record_property("seen", told(lost) + by)
+    # without a word: VM and device are well, and another connection is served
+    pods.run(pod.check())
+    assert carried(endpoint, 1 * KIB, to_guest=False)
+    assert lost == LOST[link]
+
+
+def told(lost: list[int]) -> str:
+    """Sizes in words."""
+    sizes = ", ".join(f"{size // KIB} KiB" for size in lost)
+    return f"the guest's writes of {sizes} are lost without an error" if lost else "no write is lost"
+
+
+def version(pods: Pods) -> str:
+    """The device's program and its version."""
+    words = [*pods.place.hybrid, "--version"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
