@@ -21,9 +21,13 @@ from harness.vm.console import Console
 from harness.vm.ending import Cause, End, QemuDied
 from harness.vm.launch import Lease, Logs
 from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed
+from harness.vm.started import driver_started
 
 QUIT_SECONDS = 10.0
 """How long quit may take, and then SIGTERM. A QEMU that is well is gone 0.1 s after quit."""
+
+_STARTS_WITHIN = 60.0
+"""Seconds for the guest's driver to start a vsock device that is a process."""
 
 SETTLE_SECONDS = 2.0
 """From the monitor's EOF to the process's end: milliseconds, but for a core dump."""
@@ -153,7 +157,8 @@ class Machine:
         """Plug in a vhost-vsock-pci that holds `lease`, which is QEMU's alone afterwards.
 
         Or a vhost-user-vsock-pci, whose process reads and writes the machine's memory: it has to be shared.
-        The guest needs a moment to find it: wait for the agent, not for this.
+        The guest needs a moment to find it: wait for the agent, not for this. (Only of a process it is known
+        here, and waited for, when the guest's driver has started it.)
 
         :param seqpacket: False makes it without SOCK_SEQPACKET.
         :raise UsageError: the spec's vsock isn't hotplug, one is plugged in already, or a process is to be
@@ -181,7 +186,10 @@ class Machine:
             device = {"driver": "vhost-vsock-pci", "guest-cid": lease.cid, "vhostfd": "vhost"}
             device |= {} if seqpacket else commandline.SEQPACKET_OFF
         await self.monitor.execute("device_add", {**device, **place}, deadline=deadline)
-        if not isinstance(lease, VhostUser):
+        if isinstance(lease, VhostUser):
+            # A client that comes to the process too early is its end (docs/decisions.md).
+            await driver_started(self.monitor, commandline.VSOCK_ID, deadline or Deadline(_STARTS_WITHIN))
+        else:
             launch.let_go(lease)
         self._endpoints.plugged(lease)
 

@@ -1,7 +1,7 @@
 """A QEMU for tests: speaks QMP on the descriptor of ``-chardev socket,id=qmp,fd=N``, misbehaves on demand.
 
 Run as a program. What it does wrong is in the environment variable FAKE_QEMU, blank-separated:
-exits-at-once, silent, bad-device, deaf, obeys-sigterm, crash-on-quit, refuses-unplug.
+exits-at-once, silent, bad-device, deaf, obeys-sigterm, crash-on-quit, refuses-unplug, old.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class FakeQemu:
         self.fds: list[int] = []
         self.names: dict[str, int] = {}
         self.chardevs: list[str] = []
+        self.asked = 0
 
     def send(self, **message: object) -> None:
         self.qmp.sendall(json.dumps(message).encode() + b"\r\n")
@@ -77,7 +78,8 @@ class FakeQemu:
                 raise Refused(f"The command {request['execute']} has not been found")
             self.send(**{"return": method(arguments) or {}}, **id_)
         except Refused as error:
-            self.send(error={"class": "GenericError", "desc": str(error)}, **id_)
+            kind = "CommandNotFound" if "has not been found" in str(error) else "GenericError"
+            self.send(error={"class": kind, "desc": str(error)}, **id_)
 
     def quit(self, id_: Arguments) -> None:
         if "crash-on-quit" in self.behaviour:
@@ -109,6 +111,13 @@ class FakeQemu:
             raise Refused("vhost-vsock: unable to set guest cid: Address already in use")
         self.print_console(json.dumps(arguments) + "\n")
         os.write(self.names.pop(arguments["vhostfd"]), b"QEMU has it")
+
+    def x_query_virtio_status(self, arguments: Arguments) -> object:
+        assert arguments["path"] == "/machine/peripheral/vsock0/virtio-backend"
+        if "old" in self.behaviour:
+            raise Refused("The command x-query-virtio-status has not been found")
+        self.asked += 1
+        return {"vhost-started": self.asked % 3 == 0}
 
     def chardev_add(self, arguments: Arguments) -> None:
         if arguments["id"] in self.chardevs:

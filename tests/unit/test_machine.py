@@ -387,8 +387,11 @@ def test_a_device_without_seqpacket(start: Starter, lease: FakeLease) -> None:
     assert '"seqpacket": "off"' in start.log("console.log")
 
 
-def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(start: Starter, folder: RunFolder) -> None:
-    process = VhostUser(socket=folder.socket("vhost"), uds=folder.socket("hybrid"))
+@pytest.mark.parametrize(("behaviour", "asked"), [("", 6), ("old", 2)])
+def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(
+    start: Starter, folder: RunFolder, behaviour: str, asked: int
+) -> None:
+    process = VhostUser(socket=folder.socket(f"vhost{asked}"), uds=folder.socket("hybrid"))
 
     async def scenario(machine: Machine) -> None:
         for _ in range(2):  # nothing of the first is left that were in the way
@@ -402,8 +405,10 @@ def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(start: Starter, 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(process.socket))
         listener.listen()
-        start(scenario, spec=HOTPLUG)
+        start(scenario, behaviour, spec=HOTPLUG)
     assert '"driver": "vhost-user-vsock-pci"' in start.log("console.log")
+    # until the driver has started it; a QEMU that can't tell is asked once
+    assert start.log("qmp.jsonl").count('"execute": "x-query-virtio-status"') == asked
 
 
 def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path: Path) -> None:
