@@ -1,6 +1,8 @@
 """How large a piece the guest may write: the kernel's vsock device and vhost-device-vsock, side by side.
 
-The guest's driver makes one packet of each write, up to 64 KiB (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
+The guest's driver makes one packet of each write, up to 64 KiB (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE), and one of
+more than 32 KiB in several pieces (seen with 6.12.118). vhost-device-vsock 0.3.0 drops what has more than a
+header and one piece, and says so only at RUST_LOG=debug (process_tx_queue in its vhu_vsock_thread.rs).
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ KIB = 1024
 OWN = len(encode(Frame(Kind.DATA, 1, b"")))
 """Bytes of a frame beside its payload."""
 
-SIZES = (16 * KIB, 32 * KIB - 1, 32 * KIB, 64 * KIB)
-LOST = {Link.VSOCK: [], Link.HYBRID_VSOCK: [32 * KIB, 64 * KIB]}
+SIZES = (16 * KIB, 32 * KIB, 32 * KIB + 1, 64 * KIB)
+LOST = {Link.VSOCK: [], Link.HYBRID_VSOCK: [32 * KIB + 1, 64 * KIB]}
 """What is known to be lost: vhost-device-vsock 0.3.0. A test that fails here may be good news."""
 
 PATIENCE = 3.0
@@ -72,8 +74,8 @@ def test_large_writes(link: Link, pods: Pods, record_property: Callable[[str, ob
 
 def told(lost: list[int]) -> str:
     """Sizes in words."""
-    sizes = ", ".join(f"{size // KIB} KiB" for size in lost)
-    return f"the guest's writes of {sizes} are lost without an error" if lost else "no write is lost"
+    sizes = " and ".join(map(str, lost))
+    return f"the guest's writes of {sizes} bytes are lost without an error" if lost else "no write is lost"
 
 
 def version(pods: Pods) -> str:

@@ -52,7 +52,7 @@ FRAMES = {
 }
 """Bytes of a frame, and bytes not yet answered. On ttys n_tty keeps 4095 bytes of input (N_TTY_BUF_SIZE).
 
-vhost-device-vsock 0.3.0 loses what the guest writes in one piece of 32 KiB and more (test_packets.py in
+vhost-device-vsock 0.3.0 loses what the guest writes in one piece of more than 32 KiB (test_packets.py in
 scenarios/): with a frame's own bytes, these stay below 16 KiB.
 """
 
