@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest.client import AgentClient
+from harness.guest.client import AgentClient, Container
 from harness.host.speed import slowness
 from harness.lab import keys
 from harness.lab.keys import Keys
@@ -63,11 +63,11 @@ def cid(pod: Pod) -> int:
 
 
 @contextlib.contextmanager
-def serving(pods: Pods, pod: Pod, *argv: str) -> Iterator[None]:
+def serving(pods: Pods, pod: Pod, *argv: str) -> Iterator[Container]:
     """The program runs in the pod."""
     log = pods.folder / f"{Path(argv[0]).name}.log"
-    with programs.running(pod.endpoint(Link.VSOCK), argv, log):
-        yield
+    with programs.running(pod.endpoint(Link.VSOCK), argv, log) as container:
+        yield container
         pod.machine.check()
 
 
@@ -139,6 +139,11 @@ def test_sshd_serves_four_at_once_over_vsock(pods: Pods, record_property: Record
         assert found == {End.SERVED: 4}
 
 
+def ga(method: str, path: str) -> list[str]:
+    """qemu-guest-agent on one of its three transports."""
+    return ["/usr/sbin/qemu-ga", "-m", method, "-p", path, "-t", "/run", "-f", "/run/qemu-ga.pid"]
+
+
 def sync(number: int) -> Talk:
     """qemu-guest-agent's own remedy against stale replies: it answers with the number that it is given."""
     say = f'{{"execute": "guest-sync", "arguments": {{"id": {number}}}}}\n'
@@ -152,7 +157,8 @@ def in_turn(clients: list[Foreign]) -> int:
         assert len(now) == 1
         served += 1
         now[0].leave()
-        clients = [client for client in clients if client.look() is End.WAITING]
+        others = (client for client in clients if client is not now[0])
+        clients = [client for client in others if client.look() in (End.SERVED, End.WAITING)]
         if clients:
             until(functools.partial(somebody, clients), deadline(), "the next one's turn")
     return served
@@ -169,10 +175,11 @@ def test_qemu_ga_serves_one_at_a_time_even_over_vsock(pods: Pods, record_propert
     pod = pods.clone(Link.VSOCK, programs=["qemu-ga"])
     dial = dialler(pods, ["socat", "-", f"VSOCK-CONNECT:{cid(pod)}:{PORT}"])
     record_property("expected", "1 served, 2 waiting, 2 refused; 3 served in turn")
-    agent = ["/usr/sbin/qemu-ga", "-m", "vsock-listen", "-p", f"4294967295:{PORT}"]
-    agent += ["-t", "/run", "-f", "/run/qemu-ga.pid"]
     talks = [sync(number) for number in range(1, 6)]
-    with serving(pods, pod, *agent), crowd(dial, talks, deadline()) as clients:
+    with (
+        serving(pods, pod, *ga("vsock-listen", f"4294967295:{PORT}")),
+        crowd(dial, talks, deadline()) as clients,
+    ):
         found = ends(clients, sync(100), slowness(), deadline())
         refused = [client.complaint for client in clients if client.look() is End.REFUSED]
         turns = in_turn(clients)
@@ -192,6 +199,18 @@ def device(agent: AgentClient) -> str | None:
     return f"/dev/{Path(found.stdout.decode().strip()).parent.name}" if found.code == 0 else None
 
 
+def one_of_five(pods: Pods, path: Path, record_property: Record) -> None:
+    """Five clients of a serial port whose guest's end qemu-guest-agent has: one is served, four wait."""
+    record_property("expected", "1 served, 4 waiting; 5 served in turn")
+    dial = dialler(pods, ["socat", "-", f"UNIX-CONNECT:{path}"])
+    with crowd(dial, [sync(number) for number in range(1, 6)], deadline()) as clients:
+        found = ends(clients, sync(100), slowness(), deadline())
+        turns = in_turn(clients)
+    record_property("seen", f"{said(found)}; {turns} served in turn")
+    assert found == {End.SERVED: 1, End.WAITING: 4}
+    assert turns == 5
+
+
 @pytest.mark.claim("serial-one-process", link="virtio-serial")
 def test_qemu_ga_serves_one_at_a_time_over_virtio_serial(pods: Pods, record_property: Record) -> None:
     """qemu-guest-agent on a port of its own: of five clients one is served, and four wait for their turn."""
@@ -200,13 +219,5 @@ def test_qemu_ga_serves_one_at_a_time_over_virtio_serial(pods: Pods, record_prop
     pods.run(plug_port(pod.machine.monitor, GA_PORT, path, deadline()))
     with AgentClient(connect(pod.endpoint(Link.VSOCK))) as agent:
         port = until(functools.partial(device, agent), deadline(), f"the guest's port {GA_PORT}")
-    dial = dialler(pods, ["socat", "-", f"UNIX-CONNECT:{path}"])
-    record_property("expected", "1 served, 4 waiting; 5 served in turn")
-    ga = ["/usr/sbin/qemu-ga", "-m", "virtio-serial", "-p", port, "-t", "/run", "-f", "/run/qemu-ga.pid"]
-    talks = [sync(number) for number in range(1, 6)]
-    with serving(pods, pod, *ga), crowd(dial, talks, deadline()) as clients:
-        found = ends(clients, sync(100), slowness(), deadline())
-        turns = in_turn(clients)
-        record_property("seen", f"{said(found)}; {turns} served in turn")
-        assert found == {End.SERVED: 1, End.WAITING: 4}
-        assert turns == 5
+    with serving(pods, pod, *ga("virtio-serial", port)):
+        one_of_five(pods, path, record_property)

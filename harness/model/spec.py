@@ -58,6 +58,9 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `seqpacket`: whether the vsock device offers SOCK_SEQPACKET, as far as host and guest have it.
 
+    `spare_port` is an isa-serial port beside those of the links, for another agent than ours: ``/dev/ttyS2``,
+    wired to nothing until `harness.vm.ports.wire_spare_port`. Not together with the link isa-serial.
+
     `ssh_forward` is the port on 127.0.0.1 that leads to the guest's port 22 over a user-mode network with
     no other way out; 0 lets the kernel choose a free one (`harness.vm.network.ssh_port` tells it); None
     means the VM has no network.
@@ -76,4 +79,5 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     vsock: Vsock = Vsock.NONE
     seqpacket: bool = True
     drives: tuple[Drive, ...] = ()
+    spare_port: bool = False
     ssh_forward: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -46,9 +46,15 @@ class Pods:
         self._strict = strict
         self._count = 0
 
-    def boot(self, *links: Link) -> pod.Pod:
-        """A pod with these links, booted from nothing."""
-        return self.enter(pod.booted(self.place, links, self._next()))
+    def boot(self, *links: Link, spare_port: bool = False, programs: Sequence[str] = ()) -> pod.Pod:
+        """A pod with these links, booted from nothing.
+
+        :param spare_port: with an isa-serial port for another agent (`harness.vm.ports.wire_spare_port`).
+        :param programs: as `clone`.
+        """
+        made = self.enter(pod.booted(self.place, links, self._next(), spare_port=spare_port))
+        self._install(made, links, programs, {})
+        return made
 
     def clone(
         self, *links: Link, programs: Sequence[str] = (), files: Mapping[str, bytes] | None = None
@@ -60,17 +66,23 @@ class Pods:
             (`harness.run.programs.install`).
         """
         made = self.enter(pod.cloned(self.place, links, self._next()))
-        if programs:
-            image = self.place.programs
-            if image is None:
-                raise HostUnfit(
-                    "this host has no image of programs",
-                    ability="images",
-                    hint="vsock-harness images build programs",
-                )
-            with AgentClient(connect(made.endpoint(first(frozenset(links))))) as agent:
-                install(agent, image, programs, files or {})
+        self._install(made, links, programs, files or {})
         return made
+
+    def _install(
+        self, made: pod.Pod, links: Iterable[Link], programs: Sequence[str], files: Mapping[str, bytes]
+    ) -> None:
+        if not programs:
+            return
+        image = self.place.programs
+        if image is None:
+            raise HostUnfit(
+                "this host has no image of programs",
+                ability="images",
+                hint="vsock-harness images build programs",
+            )
+        with AgentClient(connect(made.endpoint(first(frozenset(links))))) as agent:
+            install(agent, image, programs, files)
 
     def close(self) -> None:
         """End all of them now.

@@ -35,6 +35,9 @@ VHOST_USER_ID = "vhost-user"
 SEQPACKET_OFF = {"seqpacket": "off"}
 """What a vhost-vsock-pci gets to be without SOCK_SEQPACKET; QEMU's own is auto (hw/virtio/vhost-vsock.c)."""
 
+SPARE_ID = "spare"
+"""Id of the spare port's chardev."""
+
 KERNEL_PARAMETERS = (
     # Early messages too: a kernel that dies before its console driver would end without a word.
     "earlyprintk=ttyS0,115200",
@@ -96,6 +99,7 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
         *_monitor(wiring),
         *_console(wiring),
         *_links(spec, wiring),
+        *_spare(spec),
         *_vsock(spec, wiring),
         *_drives(spec.drives),
         *_network(spec),
@@ -194,6 +198,18 @@ def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
         for device in wanted:
             result += ["-device", device]
     return result
+
+
+def _spare(spec: MachineSpec) -> list[str]:
+    if not spec.spare_port:
+        return []
+    if Link.ISA_SERIAL in spec.links:
+        raise UsageError(
+            f"machine {spec.name}: a spare port and the link isa-serial would share an interrupt"
+        )
+    # COM3 has COM1's interrupt, which is the console's; ACPI tells the guest that this one has COM2's
+    device = f"isa-serial,chardev={SPARE_ID},index=2,irq=3"
+    return ["-chardev", f"null,id={SPARE_ID}", "-device", device]
 
 
 def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:

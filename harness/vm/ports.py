@@ -1,10 +1,11 @@
-"""A further serial port for a running machine, beside those of its links: for another agent than ours."""
+"""Further serial ports of a running machine, beside those of its links: for another agent than ours."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from harness.model.deadline import Deadline
+from harness.vm.commandline import SPARE_ID
 from harness.vm.monitor import Monitor
 
 
@@ -12,13 +13,26 @@ async def plug_port(monitor: Monitor, name: str, path: Path, deadline: Deadline)
     """Plug a virtserialport called `name` into the bus of the link virtio-serial; the host's end is the Unix
     socket `path`, on which QEMU listens by its own ways (backlog 1) when this returns.
 
-    The guest needs a moment to find it. An isa-serial port can't be plugged in: the ISA bus has no hotplug.
+    The guest needs a moment to find it. An isa-serial port can't be plugged in: the ISA bus has no hotplug;
+    see `wire_spare_port`.
 
     :raise CommandFailed: the machine has no such bus, or has a port of that name.
     """
-    address = {"type": "unix", "data": {"path": str(path)}}
-    backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
     chardev = f"chardev-{name}"
-    await monitor.execute("chardev-add", {"id": chardev, "backend": backend}, deadline=deadline)
+    await monitor.execute("chardev-add", {"id": chardev, "backend": _socket(path)}, deadline=deadline)
     device = {"driver": "virtserialport", "bus": "serial-bus.0", "chardev": chardev, "name": name}
     await monitor.execute("device_add", {**device, "id": f"port-{name}"}, deadline=deadline)
+
+
+async def wire_spare_port(monitor: Monitor, path: Path, deadline: Deadline) -> None:
+    """Give the spare isa-serial port (`MachineSpec.spare_port`) its host's end, as `plug_port` does; the
+    guest has had it since its boot, and sees no change.
+
+    :raise CommandFailed: the machine has none.
+    """
+    await monitor.execute("chardev-change", {"id": SPARE_ID, "backend": _socket(path)}, deadline=deadline)
+
+
+def _socket(path: Path) -> dict[str, object]:
+    address = {"type": "unix", "data": {"path": str(path)}}
+    return {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}

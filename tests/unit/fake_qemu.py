@@ -129,6 +129,9 @@ class FakeQemu:
                 sock.connect(arguments["backend"]["data"]["addr"]["data"]["path"])
         self.chardevs.append(arguments["id"])
 
+    def chardev_change(self, arguments: Arguments) -> None:
+        self.print_console(json.dumps(arguments) + "\n")
+
     def chardev_remove(self, arguments: Arguments) -> None:
         self.chardevs.remove(arguments["id"])
 

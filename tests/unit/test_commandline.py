@@ -127,6 +127,16 @@ def test_a_cold_vsock_without_seqpacket() -> None:
         assert device.endswith(",seqpacket=off") is not seqpacket
 
 
+def test_a_spare_port_has_an_interrupt_that_no_other_port_has() -> None:
+    wiring = Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS)
+    alone = msgspec.structs.replace(HOTPLUG, links=frozenset(), spare_port=True)
+    argv = build(alone, Qemu(), wiring)
+    assert "isa-serial,chardev=spare,index=2,irq=3" in argv
+    assert "null,id=spare" in argv
+    with pytest.raises(UsageError, match="share an interrupt"):
+        build(msgspec.structs.replace(alone, links=frozenset({Link.ISA_SERIAL})), Qemu(), wiring)
+
+
 def test_a_link_needs_its_socket() -> None:
     with pytest.raises(UsageError, match="virtio-serial has no socket"):
         build(HOTPLUG, Qemu(), Wiring(qmp_fd=10, console=CONSOLE))

@@ -33,7 +33,7 @@ from harness.vm.ending import Cause, QemuDied, of_exit, of_status
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine, QemuKilled
 from harness.vm.monitor import CommandFailed, MonitorClosed
-from harness.vm.ports import plug_port
+from harness.vm.ports import plug_port, wire_spare_port
 
 FAKE = Path(__file__).with_name("fake_qemu.py")
 SPEC = MachineSpec(kernel=Path("vmlinux"), initrd=Path("initrd"))
@@ -427,6 +427,16 @@ def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path
     wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds={Link.VIRTIO_SERIAL: 4})
     links = msgspec.structs.replace(SPEC, links=frozenset({Link.VIRTIO_SERIAL}))
     assert "virtio-serial-pci,id=serial-bus" in build(links, Qemu(), wiring)
+
+
+def test_a_spare_port_is_wired_to_its_socket(start: Starter, tmp_path: Path) -> None:
+    async def scenario(machine: Machine) -> None:
+        await wire_spare_port(machine.monitor, tmp_path / "s", Deadline(5))
+
+    start(scenario)
+    change = json.loads(start.log("console.log").splitlines()[-1])
+    assert change["id"] == "spare"
+    assert change["backend"]["data"]["addr"]["data"] == {"path": str(tmp_path / "s")}
 
 
 def test_refused_plug_leaves_the_lease_alone(start: Starter) -> None:

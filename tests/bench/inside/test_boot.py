@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.model.link import Link
 from harness.plugin.fixtures import Pods
+from harness.run.pod import Pod
 
 from .figures import Figures
 
@@ -13,7 +16,7 @@ pytestmark = pytest.mark.vm
 
 
 def test_first_answer(pods: Pods, figures: Figures, round: int) -> None:
-    boots = {"clone": pods.clone, "cold": pods.boot}
+    boots: dict[str, Callable[[Link], Pod]] = {"clone": pods.clone, "cold": pods.boot}
     for subject in list(boots)[:: 1 if round % 2 else -1]:
         boots[subject](Link.VSOCK)  # an emulator translates code when it first runs: each follows its like
         pods.close()
