@@ -24,8 +24,8 @@ HEADINGS = ("PSS", "USS")
 
 _NAMES = {
     "proxy": "one more proxy: its own process",
-    "proxied": "one more pod with a proxy",
-    "plain": "one more pod on vsock",
+    "proxied": "one more pod, a proxy beside it",
+    "plain": "one more pod without",
     "difference": "with minus without, pair by pair",
 }
 
@@ -82,7 +82,7 @@ def _measurement(found: Density, verdict: DensityVerdict) -> Markup:
     ]
     whole = [
         _Line("with a proxy, PSS", "proxied", totals["proxied"]),
-        _Line("on vsock, PSS", "plain", totals["plain"]),
+        _Line("without, PSS", "plain", totals["plain"]),
     ]
     return el(
         "article",
@@ -100,8 +100,9 @@ def _measurement(found: Density, verdict: DensityVerdict) -> Markup:
 
 def _about(found: Density, alone: Memory) -> str:
     return (
-        f"Pairs of a pod with the proxy {found.proxy!r} and one on vsock, one pair after the other; all are "
-        "settled, then paused, before memory is read. MB are millions of bytes; shaded and in brackets: 95 % "
+        f"Pairs of pods, equal but for the proxy {found.proxy!r} beside one of them, one pair after another; "
+        "all are settled, then paused, before memory is read, and none has huge pages. "
+        "MB are millions of bytes; shaded and in brackets: 95 % "
         "confidence. PSS counts a page that n processes map as its nth part, USS only what no other process "
         "maps. A proxy alone pays for its text alone, so it looks dear; one of many looks cheap where each "
         f"has a copy of the program. {len(found.used)} were in use: {found.clients} clients each, which had "

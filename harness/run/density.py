@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +24,7 @@ from harness.model.deadline import Deadline, until_async
 from harness.model.density import FILE, Density, Memory, PodMemory, Step
 from harness.model.errors import DeadlinePassed, HostUnfit, InfrastructureError
 from harness.model.link import Link
+from harness.run.greeting import greet
 from harness.run.place import Place
 from harness.run.pod import Pod, cloned
 
@@ -51,7 +53,9 @@ CLIENTS = 10
 ECHOED = 100_000
 """Proxies that get clients, clients of each, bytes that each of these has echoed."""
 
-Clone: TypeAlias = Callable[[Link], AbstractAsyncContextManager[Pod]]
+_PR_SET_THP_DISABLE, _PR_GET_THP_DISABLE = 41, 42  # linux/prctl.h
+
+Clone: TypeAlias = Callable[[bool], AbstractAsyncContextManager[Pod]]
 Read: TypeAlias = Callable[[int], Memory]
 Count: TypeAlias = Callable[[], frozenset[int]]
 
@@ -132,17 +136,24 @@ def affordable(free: int) -> int:
 async def measured(place: Place, folder: Path) -> Density:
     """Pairs of a pod with a proxy and one without at `place`, in steps; `folder` gets their evidence.
 
+    All have a vsock device, and nothing but the proxy and the port that it uses differs in a pair.
+
     :raise HostUnfit: as `affordable`, and where pods or proxies can't be run.
     :raise InfrastructureError: a process can't be read; its memory does not settle in time.
     :raise SystemFailure: something went wrong with a pod or its proxy.
     """
     numbers = iter(range(1, 2 * MOST_PAIRS + 1))
 
-    def clone(link: Link) -> AbstractAsyncContextManager[Pod]:
-        return cloned(place, [link], folder / f"pod-{next(numbers)}-{link}")
+    @contextlib.asynccontextmanager
+    async def clone(proxied: bool) -> AsyncIterator[Pod]:
+        link = Link.SERIAL_PROXY if proxied else Link.VSOCK
+        async with cloned(place, {Link.VSOCK, link}, folder / f"pod-{next(numbers)}-{link}") as pod:
+            await greet(pod.machine, link, place.agent, pod.proxy)
+            yield pod
 
     deadline = Deadline(_WITHIN * slowness())
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(without_huge_pages())
         pairs = Pairs(clone, of_process, lambda: processes(place.folder))
         try:
             async with asyncio.timeout(deadline.remaining()):
@@ -166,6 +177,30 @@ async def measured(place: Place, folder: Path) -> Density:
     )
 
 
+@contextlib.contextmanager
+def without_huge_pages() -> Iterator[None]:
+    """Processes started meanwhile have pages of 4 KiB only, and so do theirs (PR_SET_THP_DISABLE, prctl(2)).
+
+    Where the host gives huge pages to everybody, a small process has one of 2 MiB, and the kernel's
+    khugepaged makes more of them at any time, of a paused VM's memory, too.
+
+    :raise InfrastructureError: the kernel refuses.
+    """
+    before = _prctl(_PR_GET_THP_DISABLE, 0)
+    _prctl(_PR_SET_THP_DISABLE, 1)
+    try:
+        yield
+    finally:
+        _prctl(_PR_SET_THP_DISABLE, before)
+
+
+def _prctl(option: int, value: int) -> int:
+    found = int(ctypes.CDLL(None, use_errno=True).prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))))
+    if found < 0:
+        raise InfrastructureError(f"prctl({option}, {value}): {os.strerror(ctypes.get_errno())}")
+    return found
+
+
 def write(folder: Path, density: Density) -> None:
     """Write `density.json` into `folder`, made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +208,7 @@ def write(folder: Path, density: Density) -> None:
 
 
 class Pairs:
-    """Pods of both kinds, always as many of the one as of the other.
+    """Pods of both kinds, always as many of the one as of the other; `clone(True)` makes one with a proxy.
 
     Both kinds map the same template, so each has half of what is shared, from the first pair to the last; and
     what a busy neighbour does to one pod of a pair, it does to the other: which is first, alternates.
@@ -186,29 +221,29 @@ class Pairs:
         self._clone = clone
         self._read = read
         self._count = count
-        self._pods: dict[Link, list[tuple[Pod, int]]] = {Link.SERIAL_PROXY: [], Link.VSOCK: []}
+        self._pods: dict[bool, list[tuple[Pod, int]]] = {True: [], False: []}
 
     @property
     def guest_kernel(self) -> str:
         """Of the pods."""
-        return self._pods[Link.VSOCK][0][0].hello.kernel
+        return self._pods[False][0][0].hello.kernel
 
     async def qemu(self) -> str:
         """The version of QEMU, as it says it itself (QMP's query-version)."""
-        said = await self._pods[Link.VSOCK][0][0].machine.monitor.execute("query-version")
+        said = await self._pods[False][0][0].machine.monitor.execute("query-version")
         return f"{said['qemu']['major']}.{said['qemu']['minor']}.{said['qemu']['micro']}"
 
     async def further(self, stack: contextlib.AsyncExitStack) -> Step:
         """One more pair, which `stack` ends; all pods' memory, once it has settled."""
         order = list(self._pods)
-        if len(self._pods[Link.VSOCK]) % 2:
+        if len(self._pods[False]) % 2:
             order.reverse()
         pair = []
-        for link in order:
+        for proxied in order:
             before = self._count()
-            pod = await stack.enter_async_context(self._clone(link))
+            pod = await stack.enter_async_context(self._clone(proxied))
             pair.append(pod)
-            self._pods[link].append((pod, len(self._count() - before)))
+            self._pods[proxied].append((pod, len(self._count() - before)))
         looks = await settled([pid for pod in pair for pid in _pids(pod)], self._read)
         for pod in pair:
             await _pause(pod)
@@ -217,21 +252,21 @@ class Pairs:
             await pod.check()
         found = {pid: self._read(pid) for pod in pods for pid in _pids(pod)}
 
-        def told(link: Link) -> tuple[PodMemory, ...]:
+        def told(proxied: bool) -> tuple[PodMemory, ...]:
             return tuple(
                 PodMemory(
                     qemu=found[pod.machine.pid],
                     proxy=found[pod.proxy.pid] if pod.proxy else None,
                     processes=number,
                 )
-                for pod, number in self._pods[link]
+                for pod, number in self._pods[proxied]
             )
 
-        return Step(proxied=told(Link.SERIAL_PROXY), plain=told(Link.VSOCK), looks=looks)
+        return Step(proxied=told(True), plain=told(False), looks=looks)
 
     async def used(self) -> tuple[Memory, ...]:
         """The memory of `USED` proxies with `CLIENTS` clients each, which moved `ECHOED` bytes both ways."""
-        pods = [pod for pod, _ in self._pods[Link.SERIAL_PROXY]][:USED]
+        pods = [pod for pod, _ in self._pods[True]][:USED]
         pids = [pod.proxy.pid for pod in pods if pod.proxy]
         data = (bytes(range(256)) * (ECHOED // 256 + 1))[:ECHOED]
         with contextlib.ExitStack() as clients:

@@ -21,7 +21,6 @@ from harness.host.runfolder import RunFolder
 from harness.judge import density as judge
 from harness.model.density import FILE, Density, Memory, PodMemory, Step
 from harness.model.errors import DeadlinePassed, HostUnfit, InfrastructureError, SystemFailure, UsageError
-from harness.model.link import Link
 from harness.run import density as run
 
 ROLLUP = """\
@@ -128,6 +127,18 @@ def test_too_little_memory_for_a_figure_is_no_figure() -> None:
         run.affordable(799)
 
 
+def test_processes_started_without_huge_pages_have_none() -> None:
+    argv = ["sed", "-n", "s/THP_enabled:[[:space:]]*//p", "/proc/self/status"]
+
+    def enabled() -> str:
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+    before = enabled()
+    with run.without_huge_pages():
+        assert enabled() == "0"
+    assert enabled() == before
+
+
 # when it is read
 
 
@@ -171,15 +182,15 @@ class World:
         self.running: set[int] = set()
         self.busy: set[int] = set()
         self.busiest = 0
-        self.order: list[Link] = []
+        self.order: list[bool] = []
         self.extra = extra
         self.broken = False
 
     @contextlib.asynccontextmanager
-    async def clone(self, link: Link) -> AsyncIterator[Any]:
+    async def clone(self, proxied: bool) -> AsyncIterator[Any]:
         first = 100 * len(self.order)
-        self.order.append(link)
-        proxy = SimpleNamespace(pid=first + 1) if link.is_proxied else None
+        self.order.append(proxied)
+        proxy = SimpleNamespace(pid=first + 1) if proxied else None
         mine = {first, first + 1} if proxy else {first, *range(first + 10, first + 10 + self.extra)}
         self.running |= mine
         hello = SimpleNamespace(kernel="6.12")
@@ -222,8 +233,7 @@ class World:
 def test_pairs_are_added_one_by_one_the_first_of_each_alternating() -> None:
     world = World()
     steps = asyncio.run(world.steps(3))
-    proxied, plain = Link.SERIAL_PROXY, Link.VSOCK
-    assert world.order == [proxied, plain, plain, proxied, proxied, plain]
+    assert world.order == [True, False, False, True, True, False]
     assert [(len(step.proxied), len(step.plain)) for step in steps] == [(1, 1), (2, 2), (3, 3)]
     assert {(pod.processes, pod.proxy) for pod in steps[2].proxied} == {(2, memory(1.0))}
     assert {(pod.processes, pod.proxy) for pod in steps[2].plain} == {(1, None)}
