@@ -115,27 +115,30 @@ def _about(found: Density, alone: Memory) -> str:
 
 def _chart(lines: Sequence[_Line], pods: int, says: str) -> Markup:
     """Lines over numbers of pods. Dashes and shapes tell them apart; colour only helps."""
-    most = 1.04 * max(value for line in lines for value in line.values)
-    steps = ticks(most)
-    grid = [el("line", x1=0, x2="100%", y1=_y(at, most), y2=_y(at, most)) for at in steps]
-    labels = [el("text", f"{at:g}", x="100%", y=float(_y(at, most)) + 4, text_anchor="end") for at in steps]
+    values = [value for line in lines for value in line.values]
+    scale = _Scale(pods, 1.04 * min(0.0, *values), 1.04 * max(values))
+    heights = [(at, scale.y(at)) for at in scale.ticks()]
+    grid = [el("line", x1=0, x2="100%", y1=y, y2=y, class_=None if at else "zero") for at, y in heights]
+    labels = [
+        el("text", f"{at:g}".replace("-", "−"), x="100%", y=y + 4, text_anchor="end") for at, y in heights
+    ]
     numbers = [
-        el("text", str(count), x=_x(count, pods), y=_HEIGHT + 17, text_anchor="middle")
+        el("text", str(count), x=scale.x(count), y=_HEIGHT + 17, text_anchor="middle")
         for count in range(1, pods + 1)
     ]
     plot = el(
         "svg",
         el("g", *grid, class_="grid"),
-        *(part for line in lines for part in _drawn(line, pods, most)),
+        *(part for line in lines for part in _drawn(line, scale)),
         *numbers,
         el("text", "pods of each kind", x="100%", y=_HEIGHT + 31, text_anchor="end"),
         class_="plot",
         height=_HEIGHT + _FOOT,
     )
-    scale = el("svg", *labels, el("text", "MB", x="100%", y=-6, text_anchor="end"), height=_HEIGHT + _FOOT)
+    side = el("svg", *labels, el("text", "MB", x="100%", y=-10, text_anchor="end"), height=_HEIGHT + _FOOT)
     legend = el("ul", *(_key(line) for line in reversed(_by_height(lines))), class_="legend")
     return el(
-        "div", el("div", scale, plot, class_="axes", role="img", aria_label=says), legend, class_="chart"
+        "div", el("div", side, plot, class_="axes", role="img", aria_label=says), legend, class_="chart"
     )
 
 
@@ -143,14 +146,44 @@ def _by_height(lines: Sequence[_Line]) -> list[_Line]:
     return sorted(lines, key=lambda line: line.values[-1])
 
 
-def _drawn(line: _Line, pods: int, most: float) -> list[Child]:
+class _Scale(msgspec.Struct, frozen=True):
+    """From numbers of pods and MB to places in the plot. `low` is at its foot, `high` at its top."""
+
+    pods: int
+    low: float
+    high: float
+
+    def x(self, count: int) -> str:
+        """Where so many pods are: in the middle of an equal part for each."""
+        return f"{100 * (count - 0.5) / self.pods:.2f}%"
+
+    def y(self, value: float) -> float:
+        """Pixels from the top; what is beyond the foot is at the foot."""
+        share = (max(value, self.low) - self.low) / (self.high - self.low)
+        return round(_HEIGHT * (1 - share), 1)
+
+    def path(self, places: Sequence[tuple[int, float]]) -> str:
+        """A line in a picture of `_STRETCHED` by `_HEIGHT` units."""
+        points = ((count - 0.5) / self.pods * _STRETCHED for count, _ in places)
+        return "M" + "L".join(
+            f"{x:.1f} {self.y(value)}" for x, (_, value) in zip(points, places, strict=True)
+        )
+
+    def ticks(self) -> list[float]:
+        """Round numbers, 0 among them, with equal steps between them."""
+        up = ticks(self.high - self.low)
+        return [-at for at in up[:0:-1] if -at >= self.low] + [at for at in up if at <= self.high]
+
+
+def _drawn(line: _Line, scale: _Scale) -> list[Child]:
     """The interval's cone from the first value on, the line, the points."""
     stretched: list[Child] = []
-    if line.cone is not None and pods > 1:
-        low, high = (line.values[0] + (pods - 1) * slope for slope in (line.cone.low, line.cone.high))
-        corners = [(1, line.values[0]), (pods, high), (pods, low)]
-        stretched.append(el("path", d=_path(corners, pods, most) + "Z", class_="cone"))
-    stretched.append(el("path", d=_path(list(enumerate(line.values, 1)), pods, most), class_="stroke"))
+    if line.cone is not None:
+        steps = scale.pods - 1
+        low, high = (line.values[0] + steps * slope for slope in (line.cone.low, line.cone.high))
+        corners = [(1, line.values[0]), (scale.pods, min(high, scale.high)), (scale.pods, low)]
+        stretched.append(el("path", d=scale.path(corners) + "Z", class_="cone"))
+    stretched.append(el("path", d=scale.path(list(enumerate(line.values, 1))), class_="stroke"))
     picture = el(
         "svg",
         *stretched,
@@ -160,7 +193,7 @@ def _drawn(line: _Line, pods: int, most: float) -> list[Child]:
         height=_HEIGHT,
     )
     points = [
-        _point(line.css, _x(count, pods), _y(value, most))
+        _point(line.css, scale.x(count), str(scale.y(value)))
         for count, value in enumerate(line.values, 1)
         if line.points
     ]
@@ -171,24 +204,6 @@ def _point(css: str, x: str, y: str) -> Markup:
     if css in ("pss", "plain"):
         return el("svg", el("path", d="M-4-4H4V4H-4Z"), x=x, y=y, overflow="visible", class_="point")
     return el("circle", cx=x, cy=y, r=4.5, class_="point")
-
-
-def _path(places: Sequence[tuple[int, float]], pods: int, most: float) -> str:
-    points = (
-        f"{float(_x(count, pods).rstrip('%')) / 100 * _STRETCHED:.1f} {_y(value, most)}"
-        for count, value in places
-    )
-    return "M" + "L".join(points)
-
-
-def _x(count: int, pods: int) -> str:
-    """Where so many pods are: in the middle of an equal part for each."""
-    return f"{100 * (count - 0.5) / pods:.2f}%"
-
-
-def _y(value: float, most: float) -> str:
-    """Pixels from the top; what is below 0 is at the bottom."""
-    return f"{_HEIGHT * (1 - max(value, 0.0) / most):.1f}"
 
 
 def _key(line: _Line) -> Markup:

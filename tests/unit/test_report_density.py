@@ -14,7 +14,7 @@ from harness.report import html, markdown, results
 from harness.report.density import density, rows
 from harness.run.density import write
 from tests.unit import runs
-from tests.unit.test_density import GOOD, PROXIES
+from tests.unit.test_density import GOOD, PLAIN, PROXIES, measured
 
 
 @pytest.fixture
@@ -51,6 +51,14 @@ def test_points_are_where_their_values_are(found: results.Results) -> None:
     assert down[0] == pytest.approx(PROXIES[0] * scale, abs=0.1)
     most = 4.5 * len(PROXIES) * 1.04  # the page's line is the highest
     assert scale == pytest.approx(220 / most, rel=0.01)
+
+
+def test_what_is_less_than_nothing_is_below_the_line_of_nothing(found: results.Results) -> None:
+    less = measured(PROXIES, [mb - 3 for mb in PLAIN], PLAIN)
+    page = html.page(msgspec.structs.replace(found, density=(less,)))
+    zero = float(re.findall(r'y1="([0-9.]+)" y2="[0-9.]+" class="zero"', page)[0])
+    assert all(height > zero for height in points(page, "difference"))
+    assert all(height < zero for height in points(page, "uss"))
 
 
 def test_the_summary_has_the_same_rows(found: results.Results) -> None:
