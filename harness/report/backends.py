@@ -10,7 +10,7 @@ from harness.model.link import Link
 from harness.report.markup import Markup, el
 from harness.report.results import CaseOutcome, Results
 from harness.report.section import Section
-from harness.report.words import plain, seen
+from harness.report.words import Part, seen
 
 PAIR = (Link.VSOCK, Link.HYBRID_VSOCK)
 
@@ -66,7 +66,16 @@ def _row(row: Compared) -> Markup:
 def _scenarios(results: Results) -> Iterator[tuple[str, Link, str]]:
     for item in results.items:
         if item.subject.link in PAIR and item.verdict:
-            yield item.subject.scenario, item.subject.link, plain(seen(item.plan, item.verdict))
+            yield (
+                item.subject.scenario,
+                item.subject.link,
+                "; ".join(map(_said, seen(item.plan, item.verdict))),
+            )
+
+
+def _said(part: Part) -> str:
+    """What was seen, whatever was expected: what is compared here are two links."""
+    return (f"{part.name}: " if part.name else "") + ", ".join(count.text for count in part.counts)
 
 
 def _tests(results: Results) -> Iterator[tuple[str, Link, str]]:
