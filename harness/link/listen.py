@@ -26,16 +26,22 @@ class Listener:
         self._sock = sock
         self._cid = cid
 
-    def accept(self) -> socket.socket:
+    def fileno(self) -> int:
+        """The listening socket's descriptor, readable when somebody has connected."""
+        return self._sock.fileno()
+
+    def accept(self, cid: int | None = None) -> socket.socket:
         """Wait for the guest's next connection, for ever; it is blocking and has no timeout.
 
         Another guest's, which the kernel lets in as well, is closed and not seen by anybody.
 
+        :param cid: the guest's, if that is another one by now.
         :raise OSError: when accept() fails.
         """
+        wanted = self._cid if cid is None else cid
         while True:
             connection, address = self._sock.accept()
-            if self._cid is None or address[0] == self._cid:
+            if wanted is None or address[0] == wanted:
                 return connection
             connection.close()
 

@@ -42,6 +42,12 @@ class While(StrEnum):
     SENDING = "sending"  # sends without a pause
     RECEIVING = "receiving"  # reads what the agent sends without a pause
     CONNECTING = "connecting"  # makes one connection after the other
+    LISTENING = "listening"  # holds a port of the host's, which the guest has dialled once; on vsock
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether it is about a connection that stands, not about ones that are yet to be made."""
+        return self not in (While.CONNECTING, While.LISTENING)
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

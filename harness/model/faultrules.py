@@ -6,7 +6,7 @@ from msgspec import UNSET, UnsetType
 
 from harness.model import written
 from harness.model.document import Node, Problems
-from harness.model.fault import FaultKind
+from harness.model.fault import FaultKind, While
 from harness.model.plan import Connection, Schedule
 from harness.model.resolve import WrittenGroup
 
@@ -32,6 +32,9 @@ def check_fault(file: written.File, groups: list[WrittenGroup], root: Node, prob
     if file.schedule is Schedule.SEQUENTIAL:
         problems.add(root.keys["fault"], "a fault needs clients that work at once: not sequential")
     _group(file.fault, list(meeting), root, problems)
+    if any(not link.is_vsock for link in file.links):
+        for source in groups:
+            _listening(source, root, problems)
     for index, link in enumerate(file.links):
         allowed = file.fault.kind.links
         if link not in allowed:
@@ -47,6 +50,13 @@ def _group(fault: written.Fault, meeting: list[str], root: Node, problems: Probl
         problems.add(root.at("fault").mark, "shim-kill needs 'group': whose clients are killed", meeting)
     elif fault.group not in meeting:
         problems.unknown(root.at("fault", "group").mark, "group with 'meet-fault'", fault.group, meeting)
+
+
+def _listening(source: WrittenGroup, root: Node, problems: Problems) -> None:
+    for index, step in enumerate(source.group.workload):
+        if isinstance(step.meet_fault, written.MeetFault) and step.meet_fault.doing is While.LISTENING:
+            mark = root.at(*source.workload_path, index, "meet-fault", "while").mark
+            problems.add(mark, "'listening' is for vsock: a guest connects over no serial port")
 
 
 def _meetings(source: WrittenGroup, root: Node, problems: Problems) -> int:

@@ -94,8 +94,8 @@ def corrected(found: Iterable[Death]) -> Iterator[str]:
     """The claim as it holds by what was seen: a sentence or more for each host kernel."""
     found = tuple(found)
     for kernel in dict.fromkeys(death.kernel for death in found):
-        here = [death for death in found if death.kernel == kernel and death.hit]
-        cut = [death for death in here if all(one.sees != _ALIVE for one in death.hit)]
+        here = [death for death in found if death.kernel == kernel and any(map(_has_one, death.hit))]
+        cut = [death for death in here if all(one.sees != _ALIVE for one in death.hit if _has_one(one))]
         mute = [death for death in here if all(one.sees == _ALIVE for one in death.hit if _has_one(one))]
         said = [_told(death) for death in cut if death.kind in VM_DIES]
         if said:
@@ -126,8 +126,8 @@ def section(results: Results) -> Section | None:
 
 
 def _has_one(one: Met) -> bool:
-    """Whether it has a connection that can look alive: one that only connects has not."""
-    return one.cells[0] != While.CONNECTING
+    """Whether it has a connection that can look alive: one that only connects or listens has not."""
+    return While(one.cells[0]).has_connection
 
 
 def _told(death: Death) -> str:
@@ -202,15 +202,14 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     sees = facts.get("sees", _NONE)
     when = "" if after is None else f" in {seconds(after)}" if sees == _ALIVE else f" after {seconds(after)}"
     wanted = item.plan.expect.facts.get(group.name, {})
-    connects = step.doing is While.CONNECTING
+    names = ("then", "reconnect") if step.doing.has_connection else ("reconnect",)
     return Met(
         client=client,
         victim=item.plan.fault.group == group.name,
         elsewhere=group.elsewhere,
         sees=sees,
         seconds=after,
-        undisturbed=sees == _ALIVE
-        and all(facts.get(name) == "served" for name in ("reconnect", *(() if connects else ("then",)))),
+        undisturbed=sees == _ALIVE and all(facts.get(name) == "served" for name in names),
         cells=(
             step.doing.value,
             sees + when,

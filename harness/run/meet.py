@@ -15,7 +15,11 @@ from collections.abc import Callable
 
 from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import ConnectionLost
+from harness.guest.sockets import AgentSockets
 from harness.link.connect import connect
+from harness.link.listen import Listener, listening
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
 from harness.model.fault import While
 from harness.model.link import Endpoint
 from harness.model.steps import MeetFault
@@ -25,6 +29,7 @@ from harness.run.doing import ACTIVITIES, WORK, Idle
 from harness.run.line import FLAGS, Ended, Line, name
 
 NOTHING, GONE, SERVED, SILENT, BLOCKED, OK = "nothing", "gone", "served", "silent", "blocked", "ok"
+CALLED = "called"
 """What facts say beside errnos' names and ``eof``."""
 
 ANSWER_TAKES = (3.0, 0.7)
@@ -60,6 +65,8 @@ class Encounter:
         self._endpoint = endpoint
         self._pipe = pipe
         self._fault_at: float | None = None
+        self._stack = contextlib.ExitStack()
+        self._listener: Listener
         least, each = ANSWER_TAKES
         self._patience = max(least, each * slowness)
         self._between = BETWEEN * slowness
@@ -67,7 +74,7 @@ class Encounter:
     @property
     def alive(self) -> bool:
         """Whether the connection is known to be of use still."""
-        return not self.ended and self._step.doing is not While.CONNECTING
+        return not self.ended and self._step.doing.has_connection
 
     def through(self, label: str, tell: Callable[..., None]) -> dict[str, str | float]:
         """All of it; what was seen and when.
@@ -75,21 +82,26 @@ class Encounter:
         :param tell: is told READY, NOTICED and facts, as ``tell(what, name=value, …)``.
         :raise ConnectionLost: the connection ended before the fault.
         """
+        with self._stack:
+            return self._through(label, tell)
+
+    def _through(self, label: str, tell: Callable[..., None]) -> dict[str, str | float]:
         doing = self._step.doing
-        connecting = doing is While.CONNECTING
         self.introduce(label)
         tell(What.READY, doing="nothing yet")
         control.receive_order(self._pipe)  # all are there
         self.begin()
         tell(What.READY, doing=doing.value)
         sees, seconds = self.notice()
-        tell(What.FACT, sees=sees, **({} if connecting else {"next-send": self.next_send()}))
+        tell(What.FACT, sees=sees, **({"next-send": self.next_send()} if doing.has_connection else {}))
         seconds = round(seconds, 4)
         tell(What.NOTICED, doing=doing.value, sees=sees, seconds=seconds)
         self.over()
-        facts = {} if connecting else {"then": self.then()}
+        facts = {"then": self.then()} if doing.has_connection else {}
         link = self._endpoint.link
-        if not link.is_serial_port or link.is_proxied or self.ended:
+        if doing is While.LISTENING:
+            facts["reconnect"] = self._dialled()
+        elif not link.is_serial_port or link.is_proxied or self.ended:
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}
@@ -115,6 +127,11 @@ class Encounter:
             if self._step.doing is While.CONNECTING:
                 connect(self._endpoint).close()
                 return
+            if self._step.doing is While.LISTENING:
+                self._listener = self._stack.enter_context(listening(self._endpoint))
+                if (said := self._dialled()) != SERVED:
+                    raise _too_early(said)
+                return
             self._activity.start()
             poll = select.poll()
             poll.register(self._line.sock, self._activity.events)
@@ -132,8 +149,13 @@ class Encounter:
 
         :raise ConnectionLost: the connection ended before the fault.
         """
-        connecting = self._step.doing is While.CONNECTING
-        seen, at = self._refused() if connecting else self._ended()
+        match self._step.doing:
+            case While.CONNECTING:
+                seen, at = self._refused()
+            case While.LISTENING:
+                seen, at = self._called()
+            case _:
+                seen, at = self._ended()
         fault_at = self._wait()
         if at < fault_at:
             raise _too_early(seen)
@@ -213,6 +235,30 @@ class Encounter:
                 late = next(((why, at) for why, at in failed if at >= fault_at), None)
                 if late or time.monotonic() >= fault_at + self._step.within:
                     return late or (NOTHING, fault_at + self._step.within)
+
+    def _called(self) -> tuple[str, float]:
+        """Listen until somebody connects, or something is wrong, or `within` seconds after the fault."""
+        end = self._wait() + self._step.within
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        events = poll.poll(max(0.0, end - time.monotonic()) * 1000)
+        return (CALLED, time.monotonic()) if events else (NOTHING, end)
+
+    def _dialled(self) -> str:
+        """What the guest gets that dials this listening end: as `reconnect`."""
+        try:
+            with AgentSockets(connect(self._endpoint)) as agent:
+                failed = agent.dial(self._listener.port, deadline=Deadline(self._patience))
+                if failed is not None:
+                    return failed
+                with self._listener.accept(self._endpoint.cid) as sock:
+                    return self._round_trip(Line(sock))
+        except DeadlinePassed:
+            return SILENT
+        except ConnectionLost as lost:
+            return lost.why
+        except OSError as error:
+            return name(error)
 
     def _answered(self, sock: socket.socket) -> bool:
         """Wait for an answer, so that connections do not gather in the backlog; whether the fault was done.

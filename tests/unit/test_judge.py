@@ -132,6 +132,11 @@ def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Eve
     return [one(event) for event in events]
 
 
+def heard(on_link: Plan) -> list[Event]:
+    """Somebody dials the host's port when the device goes."""
+    return changed(met(on_link), "listening/0", {"sees": "called"})
+
+
 def surviving(on_link: Plan) -> list[Event]:
     """The killed shim's container goes on."""
     events = without(met(on_link), "idle/0", What.ANSWERED, What.HOLDING, What.ENDED)
@@ -262,6 +267,9 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
     ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
     ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
+    ("reliability-listening", "vsock", heard, "sees of listening/0 is called, expected nothing"),
+    ("reliability-unbound", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
+    ("reliability-restored", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
     ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),

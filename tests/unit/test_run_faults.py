@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +27,8 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
 from harness.model.trace import What
+from harness.run import control
+from harness.run import meet as meet_module
 from harness.run.meeting import After
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
@@ -32,7 +37,7 @@ from tests.unit.running import endpoint, group, only, plan, run
 from tests.unit.traces import plan as our_plan
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
-DOINGS = tuple(While)
+DOINGS = tuple(doing for doing in While if doing is not While.LISTENING)  # without a guest nobody dials
 
 
 class Agent:
@@ -248,3 +253,66 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
         trace = run(on_link, there, nursery, deed=deed, seconds=60)
     assert judge(on_link, trace).differences == ()
+
+
+class FakeGuest:
+    """In the place of `AgentSockets`: dials the listening end beside a path, where `answers` serves it."""
+
+    calls = 0
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._path = sock.getpeername()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> FakeGuest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.close()
+        self._stack.close()
+
+    def dial(self, port: int, deadline: Deadline) -> str | None:
+        FakeGuest.calls += 1
+        if FakeGuest.calls > 2:
+            return "ECONNRESET"
+        caller = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        caller.connect(f"{self._path}_{port}")
+        thread = threading.Thread(target=echo_once, args=(caller,))
+        thread.start()
+        self._stack.callback(thread.join)
+        return None
+
+
+def echo_once(sock: socket.socket) -> None:
+    decoder = Decoder()
+    while data := sock.recv(65536):
+        for frame in decoder.feed(data):
+            assert isinstance(frame, Frame)
+            sock.sendall(encode(Frame(Kind.DATA, frame.request, frame.payload)))
+            return
+
+
+@pytest.mark.parametrize(("calls", "reconnect"), [(0, "served"), (1, "ECONNRESET")])
+def test_a_listening_end_hears_nothing_of_the_fault(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, calls: int, reconnect: str
+) -> None:
+    monkeypatch.setattr(FakeGuest, "calls", calls)
+    monkeypatch.setattr(meet_module, "AgentSockets", FakeGuest)
+    ours, theirs = control.pair()
+    told: list[tuple[What, dict[str, object]]] = []
+    where = Endpoint(link=Link.SERIAL_PROXY, path=str(agent.path))
+
+    def tell(what: What, **detail: object) -> None:
+        told.append((what, detail))
+        if what is not What.FACT:
+            control.send(ours, control.Go(at=time.monotonic()))
+
+    with ours, theirs, socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(agent.path))
+        step = MeetFault(doing=While.LISTENING, within=1)
+        met = meet_module.Encounter(step, sock, where, theirs, seed=1, slowness=1.0)
+        met.through("x/0", tell)
+        assert not met.alive
+    facts = [detail for what, detail in told if what is What.FACT]
+    assert facts == [{"sees": "nothing"}, {"reconnect": reconnect}]

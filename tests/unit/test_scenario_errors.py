@@ -400,7 +400,7 @@ FAULTS = [
     (
         "while: idle",
         "while: idl",
-        "9:29: unknown activity 'idl'; allowed: idle, sending, receiving, connecting; did you mean 'idle'?",
+        "9:29: unknown activity 'idl'; allowed: {doings}; did you mean 'idle'?",
     ),
     ("within: 1", "within: 0", "9:43: within must be at least 1, not 0"),
     (
@@ -417,6 +417,7 @@ TOLD = {
     "kinds": "qemu-kill, qemu-quit, guest-panic, guest-reset, pause, agent-kill, shim-kill, "
     "proxy-kill, unplug, unbind, restore",
     "of": "facts of expect of vsock of two of sees",
+    "doings": "idle, sending, receiving, connecting, listening",
     "quotes": ": put it in quotes",
     "lacks": "no step of group 'two' gives",
     "sequential": "a fault needs clients that work at once: not sequential",
@@ -446,3 +447,9 @@ def test_cids_are_dialled_on_vsock_only(tmp_path: Path) -> None:
     text = GROUPS.replace("ping: {}", "connect: {to: nobody}").replace("vsock", "hybrid-vsock")
     what = "a CID is dialled on link 'vsock' only, not on 'hybrid-vsock'"
     assert mistakes(tmp_path, text) == [f"5:35: {what}"]
+
+
+def test_a_guest_calls_nobody_over_a_serial_port(tmp_path: Path) -> None:
+    text = FAULT.replace("vsock", "serial-proxy").replace("while: idle", "while: listening")
+    what = "'listening' is for vsock: a guest connects over no serial port"
+    assert mistakes(tmp_path, text) == [f"9:29: {what}"]

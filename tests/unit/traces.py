@@ -74,7 +74,8 @@ GUEST = {
 
 def _met(idle: Seen, sending: Seen, receiving: Seen, connecting: tuple[str, str]) -> dict[While, Seen]:
     connects = (connecting[0], "", "", connecting[1])
-    return dict(zip(While, (idle, sending, receiving, connects), strict=True))
+    listens = ("nothing", "", "", connecting[1])
+    return dict(zip(While, (idle, sending, receiving, connects, listens), strict=True))
 
 
 _CUT = ("ECONNRESET", "EPIPE", "gone", "ENODEV")
@@ -188,11 +189,11 @@ class Telling:
         sees, following, then, reconnect = (
             MET[FaultKind.SHIM_KILL] if elsewhere else MET[self.plan.fault.kind]
         )[step.doing]
-        own = {} if step.doing is While.CONNECTING else {"next-send": following}
+        own = {"next-send": following} if step.doing.has_connection else {}
         self.say(client, What.READY, index, step.op, doing=step.doing)
         self.say(client, What.FACT, index, step.op, **{"sees": sees, **own})
         self.say(client, What.NOTICED, index, step.op, doing=step.doing, sees=sees, seconds=0.025)
-        own = {} if step.doing is While.CONNECTING else {"then": then}
+        own = {"then": then} if step.doing.has_connection else {}
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
         if self.plan.fault.kind in GUEST and not elsewhere:
             self.say(client, What.FACT, guest=GUEST[self.plan.fault.kind])
