@@ -91,11 +91,15 @@ def expected(plan: Plan | None, verdict: Verdict) -> str:
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
     """What was counted, in the terms of what is expected; facts and slowdowns last.
 
-    `brief` leaves out what goes without saying: that all who were served are intact, and zeros.
+    `brief` leaves out what goes without saying: that all who were served are intact, and zeros; and of facts
+    about a fault those that are as expected, as there are many, and they have a table of their own.
     """
     tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
     parts = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
-    facts = (*_facts(plan, verdict), *(Count(str(one), one.fits) for one in verdict.slowed))
+    known = tuple(_facts(plan, verdict))
+    if brief and plan and plan.fault:
+        known = tuple(fact for fact in known if not fact.fits)
+    facts = (*known, *(Count(str(one), one.fits) for one in verdict.slowed))
     return [*parts, *([Part("", facts)] if facts else [])]
 
 

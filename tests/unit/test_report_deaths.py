@@ -10,6 +10,7 @@ import pytest
 from harness.model.trace import Event, What
 from harness.report import deaths, html, markdown
 from harness.report.results import CaseOutcome, Results
+from harness.report.words import plain, seen
 from tests.unit import runs
 from tests.unit.test_report_html import Page
 from tests.unit.traces import Telling, plan, right, without
@@ -125,6 +126,16 @@ def test_what_a_guest_says_of_its_end_stays_text(tmp_path: Path) -> None:
     assert "<img" not in html.page(results)
     row = next(line for line in markdown.markdown(results).splitlines() if "is the one killed" in line)
     assert row.replace("\\|", "").count("|") == 10
+
+
+def test_the_table_of_claims_is_not_filled_with_facts_that_are_as_expected(results: Results) -> None:
+    def told(scenario: str) -> str:
+        (item,) = [item for item in results.items if item.subject.scenario == scenario]
+        assert item.verdict
+        return plain(seen(item.plan, item.verdict, brief=True))
+
+    assert told(AGENT) == "served 5"
+    assert told(KILLED) == "served 5; ≠ sees nothing, ≠ sees eof, ≠ then gone"
 
 
 def test_without_a_fault_there_is_no_matrix(tmp_path: Path) -> None:
