@@ -115,6 +115,13 @@ MET = {
 """What clients of vsock see of each fault: at once, at the next send, later, of a new connection."""
 
 
+BEHIND_A_PORT = {
+    FaultKind.QEMU_KILL: dict.fromkeys(While, _UNPROXIED),
+    FaultKind.AGENT_KILL: dict.fromkeys(While, ("nothing", "ok", "silent", "silent")),
+}
+"""What clients of a serial port see instead."""
+
+
 class Telling:
     """Writes a trace: each call is something that one client of `plan` lives through, later than the last."""
 
@@ -187,7 +194,7 @@ class Telling:
         assert self.plan.fault
         elsewhere = any(group.elsewhere and client in group.clients for group in self.plan.groups)
         sees, following, then, reconnect = (
-            MET[FaultKind.SHIM_KILL] if elsewhere else MET[self.plan.fault.kind]
+            MET[FaultKind.SHIM_KILL] if elsewhere else self._met(self.plan.fault.kind)
         )[step.doing]
         own = {"next-send": following} if step.doing.has_connection else {}
         self.say(client, What.READY, index, step.op, doing=step.doing)
@@ -197,6 +204,9 @@ class Telling:
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
         if self.plan.fault.kind in GUEST and not elsewhere:
             self.say(client, What.FACT, guest=GUEST[self.plan.fault.kind])
+
+    def _met(self, kind: FaultKind) -> dict[While, Seen]:
+        return MET[kind] if self.plan.link.is_vsock else BEHIND_A_PORT.get(kind, MET[kind])
 
     def dies(self, client: str) -> Telling:
         """It is killed by the fault."""
