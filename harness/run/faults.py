@@ -39,7 +39,10 @@ IN_GUEST = {
     FaultKind.AGENT_KILL: "kill -9 $PPID",
     # kernel.panic=0: it stays as it is instead of rebooting
     FaultKind.GUEST_PANIC: "echo 0 > /proc/sys/kernel/panic; echo c > /proc/sysrq-trigger",
-    FaultKind.UNBIND: f"echo $device > {_DRIVER}/unbind; read line; echo $device > {_DRIVER}/bind; read line",
+    FaultKind.UNBIND: (
+        f"echo $device > {_DRIVER}/unbind; echo unbind: $? > /dev/ttyS0; read line; "
+        f"echo $device > {_DRIVER}/bind; echo bind: $? > /dev/ttyS0; read line"
+    ),
 }
 """What a command in the guest does. It is started before the fault and waits for a line, to be quick then."""
 
@@ -50,6 +53,9 @@ _DEAD = frozenset({FaultKind.QEMU_KILL, FaultKind.QEMU_QUIT, FaultKind.GUEST_PAN
 
 _COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
 """After these the agent is reached again when its guest has got as far."""
+
+_MAYBE = frozenset({FaultKind.UNBIND})
+"""After these it may not be; then clients tell."""
 
 _ANSWERS = 3.0
 """Seconds of a plain machine for an answer of the agent."""
@@ -167,10 +173,10 @@ class PodFault:
                 return After()
         endpoint = self.machine.endpoint(self._plan.link) if moved else None
         if self._kind in _COMES_BACK:
-            await asyncio.to_thread(self._answering, self.machine.endpoint(self._plan.link))
-        if (
-            self._kind is FaultKind.GUEST_RESET
-        ):  # another agent, which knows nothing of the connections before
+            patience = Deadline(5 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
+            with contextlib.suppress(*([DeadlinePassed] if self._kind in _MAYBE else [])):
+                await asyncio.to_thread(self._answering, self.machine.endpoint(self._plan.link), patience)
+        if self._kind is FaultKind.GUEST_RESET:  # its new agent knows nothing of the connections before
             return After()
         return After(endpoint=endpoint, ended=await asyncio.to_thread(self._ended))
 
@@ -210,7 +216,7 @@ class PodFault:
         client = self._stack.enter_context(AgentClient(sock))
         self._armed = client.start(["sh", "-c", script], deadline=self._soon())
 
-    def _answering(self, endpoint: Endpoint) -> None:
+    def _answering(self, endpoint: Endpoint, patience: Deadline) -> None:
         """Return once the agent answers there: nothing tells when a guest has found its device."""
 
         def ask() -> bool:
@@ -219,7 +225,7 @@ class PodFault:
                     return bool(client.hello(deadline=self._soon()))
             return False
 
-        until(ask, self._later(), f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
+        until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
     def _ended(self) -> Mapping[str, str]:
         """How connections ended, as the agent says; once it knows of those whose clients were killed."""

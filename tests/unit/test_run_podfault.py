@@ -102,7 +102,7 @@ def test_what_the_vm_is_told(vm: FakeVm, kind: FaultKind, said: list[object], al
 
 def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Endpoint] = []
-    monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint: asked.append(endpoint))
+    monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint, patience: asked.append(endpoint))
     assert done(wish(FaultKind.GUEST_RESET, Boot.COLD), vm) == After()
     assert asked == [endpoint(vm.path)]
 
