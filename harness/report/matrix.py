@@ -11,7 +11,10 @@ from harness.report.rest import ident
 from harness.report.results import Case, Item, Results, Shown, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css
-from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen
+from harness.report.words import SIGNS, WORST_FIRST, cut, number, plain, seen
+
+_LONGEST = 70
+"""Characters that one link's narrow column shows of what was seen; all of it is where the cell leads to."""
 
 
 def matrix(results: Results) -> Section:
@@ -51,12 +54,14 @@ def _rows(
 
 
 def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
-    """A test that is no scenario's: in its link's column, or over all."""
+    """A test that is no scenario's: in its link's column; over all if it has none, or more to say."""
     sign = el("b", SIGNS[case.outcome], aria_hidden="true", class_=css(case.outcome))
-    said = el("a", f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome, href=f"#{ident(case)}")
+    text = f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome
+    said = el("a", text, href=f"#{ident(case)}")
     heading = el("th", el("span", case.name), scope="row", role="rowheader")
-    if shown.link is None:
-        return el("tr", heading, el("td", sign, " ", said, colspan=len(links), role="cell"), role="row")
+    if shown.link is None or len(text) > _LONGEST:
+        of = f"{shown.link}: " if shown.link else ""
+        return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), role="cell"), role="row")
     cells = [
         el("td", sign, " ", said, role="cell", data_link=link) if link is shown.link else _empty(link)
         for link in links
@@ -93,7 +98,7 @@ def _cell(item: Item | None, link: Link) -> Markup:
     sign = el("b", SIGNS[item.outcome], aria_hidden="true", class_=css(item.outcome))
     said = plain(seen(item.plan, item.verdict, brief=True)) if item.verdict else ""
     outcome = el("span", f"{item.outcome}: ", class_="unseen") if said else None
-    leading = el("a", outcome, said or item.outcome, href=f"#{anchor(item.subject)}")
+    leading = el("a", outcome, cut(said, _LONGEST) or item.outcome, href=f"#{anchor(item.subject)}")
     return el("td", sign, " ", leading, role="cell", data_link=link)
 
 
