@@ -41,11 +41,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What an image is: `built` is UTC, ISO 8601; `bytes` is the sum over `files`."""
+    """What an image is: `built` is UTC, ISO 8601; `bytes` is the sum over `files`.
+
+    `kind` is one of `recipe.Kind`; that of another checkout's image may be none that this one knows.
+    """
 
     name: str
     id: str
-    kind: recipes.Kind
+    kind: str
     suite: str
     kernel: str
     built: str

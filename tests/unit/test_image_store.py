@@ -86,6 +86,18 @@ def test_another_recipe_is_another_image(store: Store, builder: Builder, recipes
     assert store.current(second)
 
 
+def test_an_image_of_a_kind_that_only_another_checkout_knows_is_in_nobodys_way(
+    store: Store, builder: Builder, tmp_path: Path
+) -> None:
+    image = store.get("toy")
+    other = msgspec.structs.replace(image.manifest, id="0" * 16, kind="of-tomorrow")
+    folder = image.path.with_name(other.id)
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(other))
+    assert {found.manifest.kind for found in store.images()} == {"tree", "of-tomorrow"}
+    assert store.find("toy") == image
+
+
 @pytest.mark.parametrize("fails", [RuntimeError("bug"), KeyboardInterrupt()])
 def test_a_build_that_is_broken_off_leaves_nothing(
     store: Store, builder: Builder, tmp_path: Path, fails: BaseException
