@@ -73,7 +73,7 @@ def test_error_keeps_its_parts(tmp_path: Path) -> None:
         with_fake(tmp_path, lambda m: m.execute("no-such", {"a": 1}))
     error = raised.value
     assert isinstance(error, InfrastructureError)
-    assert (error.command, error.arguments, error.error_class) == ("no-such", {"a": 1}, "GenericError")
+    assert (error.command, error.arguments, error.error_class) == ("no-such", {"a": 1}, "CommandNotFound")
     assert error.description == "The command no-such has not been found"
     assert '"a": 1' in str(error)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.report.console import Line, table
 
 
-def test_brackets_are_text() -> None:
+def test_brackets_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
     line = Line("test_x.py::test_x[bullseye-loaded]", "host-requirements", "·", "passed", None, "seen [so]")
     assert "test_x.py::test_x[bullseye-loaded]" in "".join(table([line], False).split())
     assert "seen [so]" in table([line], False)
