@@ -53,8 +53,8 @@ def _vsock_socket() -> None:
 class AfVsock:
     """Whether this process may make AF_VSOCK sockets. Makes one, connects to nothing.
 
-    Where vsock is not loaded, that loads VMware's transport, whose alias net-pf-40 is (vmci_transport.c; seen
-    on 5.10 to 6.12). So on kernels before 5.5, where it would shut vhost_vsock out, none is made then.
+    Where vsock is not loaded, that loads VMware's transport, which has the alias net-pf-40 (vmci_transport.c;
+    seen on 5.10 to 7.2). So on kernels before 5.5, where it would shut vhost_vsock out, none is made then.
     """
 
     root: Path = ROOT
@@ -107,7 +107,7 @@ class Vmci:
 
     Since commit c0cfa2d8a788 (5.5) several transports live side by side, but one to guests and one to a host
     only. VMware's becomes the one to guests while something that runs VMs has /dev/vmci open
-    (vmci_transport.c, vmci_vsock_transport_cb), and then vhost_vsock can't be loaded; seen on 5.10 to 6.12.
+    (vmci_transport.c, vmci_vsock_transport_cb), and then vhost_vsock can't be loaded; seen on 5.10 to 7.2.
     """
 
     root: Path = ROOT

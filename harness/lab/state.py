@@ -13,6 +13,8 @@ OWN_KERNEL = "trixie"
 """The Debian release whose kernel is in the lab's image."""
 
 _IMAGE = "kernel-"
+_AUTOLOADED = ("vmw_vsock_vmci_transport", "vsock_loopback", "hv_sock")
+"""Modules with the alias net-pf-40: socket(2) has all of them loaded, and with them vsock."""
 
 
 class State(StrEnum):
@@ -37,7 +39,8 @@ class State(StrEnum):
     @property
     def append(self) -> str:
         """What the kernel's command line has for it."""
-        return "" if self is State.LOADED else f" {PARAMETER}={self}"
+        blacklist = f" modprobe.blacklist={','.join(_AUTOLOADED)}" if self is State.NO_VSOCK else ""
+        return "" if self is State.LOADED else f" {PARAMETER}={self}{blacklist}"
 
 
 _ABOUT = {
