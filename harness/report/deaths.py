@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -94,20 +94,45 @@ def corrected(found: Iterable[Death]) -> Iterator[str]:
     """The claim as it holds by what was seen: a sentence or more for each host kernel."""
     found = tuple(found)
     for kernel in dict.fromkeys(death.kernel for death in found):
-        here = [death for death in found if death.kernel == kernel and any(map(_has_one, death.hit))]
-        cut = [death for death in here if all(one.sees != _ALIVE for one in death.hit if _has_one(one))]
-        mute = [death for death in here if all(one.sees == _ALIVE for one in death.hit if _has_one(one))]
-        said = [_told(death) for death in cut if death.kind in VM_DIES]
-        if said:
-            yield f"Linux {kernel}: the VM's end is told to the host's ends: {'; '.join(said)}."
-        if silent := [_told(death) for death in mute if death.kind in VM_DIES]:
-            yield (
-                f"Linux {kernel}: the VM's end is not told, and connections look alive: {'; '.join(silent)}."
-            )
-        if more := [_told(death) for death in cut if death.kind not in VM_DIES]:
-            yield f"Linux {kernel}: lost as well, though VM and shim live: {'; '.join(more)}."
-        if kept := [_told(death) for death in mute if death.kind not in VM_DIES]:
-            yield f"Linux {kernel}: not lost, and nothing is told: {'; '.join(kept)}."
+        of = [death for death in found if death.kernel == kernel]
+        here = [death for death in of if any(map(_has_one, death.hit))]
+        for sentence, fits in _SENTENCES.items():
+            if told := [_told(death) for death in here if fits(death)]:
+                yield f"Linux {kernel}: {sentence}: {'; '.join(told)}."
+        for death in of:
+            if death.kind is FaultKind.SHIM_KILL:
+                link = death.item.subject.link
+                yield f"Linux {kernel}: of a killed shim ({link}) others notice: {death.others}."
+
+
+def _connected(death: Death) -> list[Met]:
+    return [one for one in death.hit if _has_one(one)]
+
+
+def _cut(death: Death) -> bool:
+    return all(one.sees != _ALIVE for one in _connected(death))
+
+
+def _mute(death: Death) -> bool:
+    return all(one.sees == _ALIVE for one in _connected(death))
+
+
+def _kept(death: Death) -> bool:
+    return _mute(death) and all(one.undisturbed for one in _connected(death))
+
+
+_SENTENCES: dict[str, Callable[[Death], bool]] = {
+    "the VM's end is told to the host's ends": lambda death: death.kind in VM_DIES and _cut(death),
+    "the VM's end is not told, and connections look alive": lambda death: (
+        death.kind in VM_DIES and _mute(death)
+    ),
+    "lost as well, though VM and shim live": lambda death: death.kind not in VM_DIES and _cut(death),
+    "lost, though VM and shim live, and it is not told": lambda death: (
+        death.kind not in VM_DIES and _mute(death) and not _kept(death)
+    ),
+    "not lost, and nothing is told": lambda death: death.kind not in VM_DIES and _kept(death),
+}
+"""What can be said of a fault, and of which it is true."""
 
 
 def section(results: Results) -> Section | None:
@@ -119,7 +144,13 @@ def section(results: Results) -> Section | None:
     head = el("tr", *(el("th", name, scope="col") for name in names))
     rows = [row for death in found for row in _rows(death)]
     table = el("table", el("thead", head), el("tbody", *rows), class_="deaths")
-    said = el("p", "The page says: ", Claim.RELIABILITY.sentence, ". Seen in this run:", class_="sentence")
+    said = el(
+        "p",
+        "The page says: ",
+        Claim.RELIABILITY.sentence,
+        ". As corrected by what this run saw:",
+        class_="sentence",
+    )
     lines = el("ul", *(el("li", line) for line in corrected(found)))
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
     return Section("deaths", "What dies, and what each end sees", el("div", said, lines, wide))

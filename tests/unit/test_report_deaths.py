@@ -91,7 +91,9 @@ def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
     kernel = results.items[0].facts.host_kernel if results.items[0].facts else ""
-    killed, paused = deaths.corrected(deaths.deaths(results))
+    killed, paused, shim, proxied = deaths.corrected(deaths.deaths(results))
+    assert shim.startswith(f"Linux {kernel}: of a killed shim (vsock) others notice: nothing (4 clients of ")
+    assert "(serial-proxy)" in proxied
     assert killed == (
         f"Linux {kernel}: lost as well, though VM and shim live: "
         "agent killed (vsock): eof, EPIPE within 0.03 s."
@@ -100,6 +102,29 @@ def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
         f"Linux {kernel}: not lost, and nothing is told: "
         "VM stopped for a while (vsock): new ones get ETIMEDOUT."
     )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "then", "says"),
+    [
+        (KILLED, "", "the VM's end is told to the host's ends: QEMU killed (vsock): ECONNRESET within"),
+        ("reliability-guest-panic", "", "the VM's end is not told, and connections look alive: guest kernel"),
+        (AGENT, "", "lost as well, though VM and shim live: agent killed (vsock): eof, EPIPE within"),
+        (PAUSED, "", "not lost, and nothing is told: VM stopped"),
+        (PAUSED, "eof", "lost, though VM and shim live, and it is not told: VM stopped"),
+    ],
+)
+def test_what_is_said_of_each_kind_of_end(tmp_path: Path, scenario: str, then: str, says: str) -> None:
+    on_link = plan(scenario, "vsock")
+    events = [
+        msgspec.structs.replace(event, detail={**event.detail, "then": then})
+        if then and "then" in event.detail
+        else event
+        for event in right(on_link)
+    ]
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)])
+    (sentence,) = deaths.corrected(deaths.deaths(results))
+    assert says in sentence
 
 
 def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
