@@ -70,6 +70,7 @@ def run(
     seconds: float = 20.0,
     on_event: Callable[[Event], None] | None = None,
     deed: Deed | None = None,
+    elsewhere: Endpoint | None = None,
 ) -> Trace:
     """Run the plan, and check what holds of every trace."""
     place = where if isinstance(where, Endpoint) else endpoint(where)
@@ -82,6 +83,7 @@ def run(
             on_event=on_event,
             nursery=nursery,
             deed=deed,
+            elsewhere=elsewhere,
         )
     )
     check(trace)

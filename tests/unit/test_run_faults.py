@@ -231,7 +231,12 @@ def test_the_agent_remembers_how_labelled_connections_ended(agent: Agent) -> Non
 @pytest.mark.parametrize("scenario", ["reliability-shim-killed", "reliability-proxy-killed"])
 def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, scenario: str) -> None:
     on_link = our_plan(scenario, Link.SERIAL_PROXY)
-    with yamux_agent() as mux, reference_proxy(mux) as (path, process):
+    with (
+        yamux_agent() as mux,
+        reference_proxy(mux) as (path, process),
+        yamux_agent() as another,
+        reference_proxy(another) as (beside, _),
+    ):
 
         def do() -> None:
             if on_link.fault and on_link.fault.kind is FaultKind.PROXY_KILL:
@@ -251,7 +256,8 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
 
         deed = Fake(do, after=asked if scenario == "reliability-shim-killed" else ended)
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
-        trace = run(on_link, there, nursery, deed=deed, seconds=60)
+        elsewhere = Endpoint(link=Link.SERIAL_PROXY, path=str(beside))
+        trace = run(on_link, there, nursery, deed=deed, elsewhere=elsewhere, seconds=60)
     assert judge(on_link, trace).differences == ()
 
 
