@@ -25,6 +25,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Boot, Plan
 from harness.model.spec import MachineSpec, Qemu
+from harness.model.steps import MeetFault
 from harness.run import templates
 from harness.run.meeting import After
 from harness.run.place import Place
@@ -53,6 +54,17 @@ _DEAD = frozenset({FaultKind.QEMU_KILL, FaultKind.QEMU_QUIT, FaultKind.GUEST_PAN
 
 _COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
 """After these the agent is reached again when its guest has got as far."""
+
+_ENDS_IN_GUEST = frozenset(
+    {
+        FaultKind.SHIM_KILL,
+        FaultKind.PROXY_KILL,
+        FaultKind.UNPLUG,
+        FaultKind.UNBIND,
+        FaultKind.RESTORE,
+    }
+)
+"""Faults that end connections in a guest that lives."""
 
 _MAYBE = frozenset({FaultKind.UNBIND})
 """After these it may not be; then clients tell."""
@@ -94,6 +106,15 @@ def control_link(link: Link) -> Link:
     return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
 
 
+def _ending(plan: Plan, fault: Fault) -> set[str]:
+    """The clients whose connections end in the guest: its agent hears of that in its own time."""
+    if fault.kind not in _ENDS_IN_GUEST:
+        return set()
+    meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
+    groups = [group for group in meeting if not group.elsewhere and fault.group in ("", group.name)]
+    return {client for group in groups for client in group.clients}
+
+
 class PodFault:
     """The fault of `plan` for its pod, from `prepared`; a `harness.run.meeting.Deed`."""
 
@@ -105,9 +126,7 @@ class PodFault:
         self._proxy = pod.proxy
         self._copying = copying
         self._slowness = slowness
-        self._victims = {
-            client for group in plan.groups if group.name == fault.group for client in group.clients
-        }
+        self._ending = _ending(plan, fault)
         self._armed: Container | None = None
         self._stack = contextlib.AsyncExitStack()
         self._doing: Mapping[FaultKind, Callable[[], Awaitable[object]]] = {
@@ -173,7 +192,7 @@ class PodFault:
                 return After()
         endpoint = self.machine.endpoint(self._plan.link) if moved else None
         if self._kind in _COMES_BACK:
-            patience = Deadline(5 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
+            patience = Deadline(2 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
             with contextlib.suppress(*([DeadlinePassed] if self._kind in _MAYBE else [])):
                 await asyncio.to_thread(self._answering, self.machine.endpoint(self._plan.link), patience)
         if self._kind is FaultKind.GUEST_RESET:  # its new agent knows nothing of the connections before
@@ -228,7 +247,7 @@ class PodFault:
         until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
     def _ended(self) -> Mapping[str, str]:
-        """How connections ended, as the agent says; once it knows of those whose clients were killed."""
+        """How connections ended, as the agent says; once it knows of those that the fault ends there."""
         seen: dict[str, str] = {}
         endpoint = self.machine.endpoint(control_link(self._plan.link))
 
@@ -236,7 +255,7 @@ class PodFault:
             with contextlib.suppress(OSError, HarnessError):
                 with AgentClient(connect(endpoint)) as client:
                     seen.update(client.facts(deadline=self._soon()).ended)
-                    return seen.keys() >= self._victims
+                    return seen.keys() >= self._ending
             return False
 
         with contextlib.suppress(DeadlinePassed):

@@ -101,7 +101,7 @@ class Encounter:
         link = self._endpoint.link
         if doing is While.LISTENING:
             facts["reconnect"] = self._dialled()
-        elif not link.is_serial_port or link.is_proxied or self.ended:
+        elif not link.is_serial_port or link.is_proxied or facts["then"] not in (SERVED, SILENT):
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.agent.wire import Frame, Kind, encode
+from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.fault import Fault, FaultKind, While
 from harness.model.link import Endpoint, Link
@@ -62,6 +66,12 @@ class FakeVm:
 def vm() -> Iterator[FakeVm]:
     with unix_agent() as path:
         yield FakeVm(path)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These plans' clients never connect."""
+    monkeypatch.setattr(faults, "_ENDS_IN_GUEST", frozenset())
 
 
 def wish(kind: FaultKind, boot: Boot = Boot.CLONE) -> Plan:
@@ -165,6 +175,20 @@ def test_the_driver_is_bound_again(vm: FakeVm, monkeypatch: pytest.MonkeyPatch, 
     script = f"echo un >> {told}; read line; echo re >> {told}; read line"
     monkeypatch.setitem(faults.IN_GUEST, FaultKind.UNBIND, script)
     assert list(in_guest(vm, FaultKind.UNBIND, told)) == ["", "un", "re"]
+
+
+def test_the_agent_is_asked_until_it_knows_of_the_end(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_ENDS_IN_GUEST", frozenset([FaultKind.SHIM_KILL]))
+    shim = msgspec.structs.replace(
+        wish(FaultKind.SHIM_KILL), fault=Fault(kind=FaultKind.SHIM_KILL, group="idle")
+    )
+    with connect(endpoint(vm.path)) as sock:
+        sock.sendall(encode(Frame(Kind.HELLO, 5, b'{"label":"idle/0"}')))
+        assert sock.recv(65536)
+        later = threading.Timer(0.5, sock.shutdown, [socket.SHUT_RDWR])
+        later.start()
+        assert done(shim, vm) == After(ended={"idle/0": "eof"})
+        later.join()
 
 
 def test_no_fault_is_none() -> None:
