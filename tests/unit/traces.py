@@ -122,6 +122,15 @@ BEHIND_A_PORT = {
 """What clients of a serial port see instead."""
 
 
+_PROCESS_GONE = ("eof", "EPIPE", "gone", "ECONNRESET")
+ON_A_PROCESS = {
+    FaultKind.QEMU_KILL: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
+    FaultKind.QEMU_QUIT: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
+    FaultKind.PAUSE: _met(_DEAD, _DEAD, _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
+}
+"""What clients of a vsock device that is a process see instead."""
+
+
 class Telling:
     """Writes a trace: each call is something that one client of `plan` lives through, later than the last."""
 
@@ -206,7 +215,10 @@ class Telling:
             self.say(client, What.FACT, guest=GUEST[self.plan.fault.kind])
 
     def _met(self, kind: FaultKind) -> dict[While, Seen]:
-        return MET[kind] if self.plan.link.is_vsock else BEHIND_A_PORT.get(kind, MET[kind])
+        if self.plan.link is Link.VSOCK:
+            return MET[kind]
+        others = ON_A_PROCESS if self.plan.link is Link.HYBRID_VSOCK else BEHIND_A_PORT
+        return others.get(kind, MET[kind])
 
     def dies(self, client: str) -> Telling:
         """It is killed by the fault."""
