@@ -39,7 +39,7 @@ catalogue: packages ## the same, the long ones too
 	@$(RUN) $(ARGS)
 
 hybrid: packages ## the link hybrid-vsock on this machine itself, which needs neither KVM nor a lab
-	@$(BIN)/vsock-harness run scenarios --host local --link hybrid-vsock $(if $(N),-n '$(N)') $(ARGS)
+	@$(BIN)/vsock-harness run scenarios --host local --link hybrid-vsock -n '$(or $(N),2)' $(ARGS)
 
 test: packages ## all tests: the house, the units, and those that need VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)
