@@ -26,7 +26,7 @@ from harness.plugin.fixtures import Pods
 from harness.run import programs
 from harness.run.foreign import Dial, End, Foreign, Talk, crowd, ends, said, started
 from harness.run.pod import Pod
-from harness.vm.ports import plug_port
+from harness.vm.ports import plug_port, wire_spare_port
 
 pytestmark = pytest.mark.long
 
@@ -190,6 +190,8 @@ def test_qemu_ga_serves_one_at_a_time_even_over_vsock(pods: Pods, record_propert
 
 
 GA_PORT = "org.qemu.guest_agent.0"
+SPARE = "/dev/ttyS2"
+"""The guest's device of a pod's spare isa-serial port."""
 
 
 def device(agent: AgentClient) -> str | None:
@@ -197,6 +199,17 @@ def device(agent: AgentClient) -> str | None:
     argv = ["/bin/busybox", "sh", "-c", f"grep -l {GA_PORT} /sys/class/virtio-ports/*/name"]
     found = agent.run(argv, deadline=deadline())
     return f"/dev/{Path(found.stdout.decode().strip()).parent.name}" if found.code == 0 else None
+
+
+def has_opened(agent: AgentClient, pid: int, path: str) -> bool:
+    """Whether a process of the guest has a device open: what a UART gets before that is lost.
+
+    :raise AssertionError: the process has ended.
+    """
+    look = f"[ -d /proc/{pid}/fd ] || exit 2; ls -l /proc/{pid}/fd | grep -q '{path}$'"
+    done = agent.run(["/bin/busybox", "sh", "-c", look], deadline=deadline())
+    assert done.code in (0, 1), f"process {pid} has ended: {done}"
+    return done.code == 0
 
 
 def one_of_five(pods: Pods, path: Path, record_property: Record) -> None:
@@ -220,4 +233,17 @@ def test_qemu_ga_serves_one_at_a_time_over_virtio_serial(pods: Pods, record_prop
     with AgentClient(connect(pod.endpoint(Link.VSOCK))) as agent:
         port = until(functools.partial(device, agent), deadline(), f"the guest's port {GA_PORT}")
     with serving(pods, pod, *ga("virtio-serial", port)):
+        one_of_five(pods, path, record_property)
+
+
+@pytest.mark.claim("serial-one-process", link="isa-serial")
+def test_qemu_ga_serves_one_at_a_time_over_isa_serial(pods: Pods, record_property: Record) -> None:
+    """qemu-guest-agent on a UART of its own: of five clients one is served, and four wait for their turn."""
+    pod = pods.boot(Link.VSOCK, spare_port=True, programs=["qemu-ga"])
+    path = pods.place.folder.socket("qemu-ga")
+    pods.run(wire_spare_port(pod.machine.monitor, path, deadline()))
+    with serving(pods, pod, *ga("isa-serial", SPARE)) as container:
+        with AgentClient(connect(pod.endpoint(Link.VSOCK))) as agent:
+            opened = functools.partial(has_opened, agent, container.pid, SPARE)
+            until(opened, deadline(), f"qemu-ga has opened {SPARE}")
         one_of_five(pods, path, record_property)
