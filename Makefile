@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue hybrid test unit lint requirements bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue backends hybrid test unit lint requirements bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -35,7 +35,15 @@ RUN = $(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$
 e2e: packages ## boot real VMs and run all scenarios but the long ones
 	@$(RUN) -m 'not long' $(ARGS)
 
-catalogue: packages ## the same, the long ones too
+# hybrid-vsock needs no lab, and takes longer in one: make hybrid
+LAB_LINKS = vsock,virtio-serial,virtconsole,isa-serial,serial-proxy
+
+catalogue: LINK := $(or $(LINK),$(LAB_LINKS))
+catalogue: packages ## the same, the long ones too; all links but hybrid-vsock
+	@$(RUN) $(ARGS)
+
+backends: LINK := vsock,hybrid-vsock
+backends: packages ## vsock's two devices in one run: what differs is a table in the report
 	@$(RUN) $(ARGS)
 
 hybrid: packages ## the link hybrid-vsock on this machine itself, which needs neither KVM nor a lab

@@ -323,7 +323,11 @@ def test_make_e2e_passes_its_variables_on_and_ignores_the_environment() -> None:
     last = make("e2e", "HOST=lab", "LINK=vsock", "N=2", "ARGS=-k stale").splitlines()[-1]
     words = "run scenarios --host 'lab' --link 'vsock' -n '2' -m 'not long' -k stale"
     assert " ".join(last.split()).endswith(words)
-    assert make("catalogue").splitlines()[-1].split()[1:] == ["run", "scenarios", "--host", "'auto'"]
+    run = ["run", "scenarios", "--host", "'auto'", "--link"]
+    assert make("catalogue").splitlines()[-1].split()[1:-1] == run
+    assert "hybrid" not in make("catalogue").splitlines()[-1]
+    assert make("catalogue", "LINK=vsock").splitlines()[-1].split()[1:] == [*run, "'vsock'"]
+    assert make("backends").splitlines()[-1].split()[1:] == [*run, "'vsock,hybrid-vsock'"]
 
 
 def test_make_sets_up_first_and_unit_tests_need_no_packages() -> None:
