@@ -73,12 +73,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the links that `--link` does not name; have tests that bear a claim say so in their reports.
 
+    What takes long goes first, so that no host still works at it when the others have nothing left.
+
     :raise UsageError: a test's claim or link is none.
     """
     wanted = options.links(config)
     for item in items:
         if not isinstance(item, ScenarioItem):
             item.user_properties += _claimed(item)
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, isinstance(item, ScenarioItem)))
     if wanted is None:
         return
     allowed = [None, *wanted]

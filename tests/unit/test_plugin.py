@@ -51,6 +51,18 @@ def test_link_leaves_the_others_out(project: Path) -> None:
     assert "1/2 tests collected (1 deselected)" in said
 
 
+def test_what_takes_long_goes_first(project: Path) -> None:
+    (project / "scenarios/two.yaml").write_text(SCENARIO + "long: [virtio-serial]\n")
+    code, said = run(project, "--collect-only", "-q")
+    assert code == 0
+    first, *rest = [line for line in said.splitlines() if "::" in line]
+    assert first == "scenarios/two.yaml::virtio-serial"
+    assert rest == [
+        *("scenarios/one.yaml::vsock", "scenarios/one.yaml::virtio-serial"),
+        "scenarios/two.yaml::vsock",
+    ]
+
+
 def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -> None:
     (project / "scenarios/one.yaml").write_text(SCENARIO.replace("clients:", "clinets:"))
     code, said = run(project, "scenarios", "--host", "lab")
