@@ -1,0 +1,70 @@
+"""What a scenario file can't say of the claim reliability: the same fault again and again, to one guest."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.host.speed import slowness
+from harness.judge import judge
+from harness.model.deadline import Deadline
+from harness.model.errors import UsageError
+from harness.model.link import Link
+from harness.model.scenario import load
+from harness.model.trace import What
+from harness.plugin.fixtures import Pods
+from harness.run.coordinator import run_plan
+from harness.run.faults import PodFault, copying
+from harness.run.meet import NOTHING
+from harness.run.nursery import Nursery
+from harness.run.pod import Pod
+
+RESTORES = 5
+
+
+@pytest.mark.claim("reliability", link="vsock")
+@pytest.mark.long
+def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, object], None]) -> None:
+    """One guest is moved to a restored copy five times, its clients idle, sending, receiving, connecting."""
+    scenario = Path(__file__).with_name("reliability-restored.yaml")
+    if not scenario.exists():  # of a single file, only that file goes to a host
+        raise UsageError(f"{scenario.name} is not here", hint="name it beside this module, or run scenarios")
+    plan = load(scenario).for_link(Link.VSOCK)
+    record_property("expected", f"{RESTORES} restores, each as in reliability-restored")
+    noticed: list[float] = []
+
+    beside = pods.clone(Link.VSOCK).endpoint(Link.VSOCK)
+
+    async def restore(pod: Pod, stack: contextlib.AsyncExitStack, nursery: Nursery) -> Pod:
+        fault = PodFault.prepared(plan, pod, slowness(), copying(pods.place, pods.folder))
+        deed = await stack.enter_async_context(fault)
+        assert deed is not None
+        trace = await run_plan(
+            plan,
+            pod.endpoint(Link.VSOCK),
+            deadline=Deadline(60 * slowness()),
+            slowness=slowness(),
+            nursery=nursery,
+            deed=deed,
+            elsewhere=beside,
+        )
+        assert judge(plan, trace).differences == ()
+        told = [event.detail for event in trace if event.what is What.NOTICED]
+        noticed.extend(float(detail["seconds"] or 0) for detail in told if detail["sees"] != NOTHING)
+        return msgspec.structs.replace(pod, machine=deed.machine)
+
+    async def all_of_them(pod: Pod) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            with Nursery() as nursery:
+                for done in range(RESTORES):
+                    record_property("seen", f"{done} restores, then something else")
+                    pod = await restore(pod, stack, nursery)
+
+    pods.run(all_of_them(pods.clone(Link.VSOCK, Link.VIRTIO_SERIAL)))
+    record_property(
+        "seen", f"{RESTORES} restores; the end was seen after {min(noticed):.2f} to {max(noticed):.2f} s"
+    )
