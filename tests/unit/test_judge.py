@@ -267,7 +267,6 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-guest-panic", "hybrid-vsock", hit(sees="eof"), "sees of idle/0 is eof, expected nothing"),
     ("reliability-paused", "hybrid-vsock", hit(then="served"), "then of idle/0 is served, expected silent"),
     ("reliability-agent-killed", "hybrid-vsock", hit(sees="nothing"), "is nothing, expected eof"),
-    ("reliability-shim-killed", "hybrid-vsock", surviving, "expected 1 containers running, seen 2"),
     ("reliability-qemu-killed", "vsock", hit(sees="nothing"), "idle/0 is nothing, expected ECONNRESET"),
     ("reliability-qemu-quit", "vsock", hit(sees="eof"), "idle/0 is eof, expected ECONNRESET"),
     ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
