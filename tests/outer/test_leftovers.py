@@ -50,6 +50,7 @@ class Run:
             "from harness.cli.main import entry; entry()",
             "run",
             "scenarios/pod-diagram.yaml",
+            *("--link", "vsock,virtio-serial,serial-proxy"),
         ]
         argv += ["--host", "lab", "-n", "1", "--results", str(folder / "results"), *arguments]
         with self.said.open("wb") as out:
