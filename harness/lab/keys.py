@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.image import cpio
 from harness.model.errors import HostUnfit, InfrastructureError
 
 
@@ -74,3 +75,17 @@ def _pair(path: Path) -> Path:
     fresh.with_suffix(".pub").rename(path.with_suffix(".pub"))
     fresh.rename(path)
     return path
+
+
+def write_initrd(base: Path, pair: Keys, target: Path) -> None:
+    """The image's initramfs with the keys as a second segment: the image itself knows none."""
+    shutil.copyfile(base, target)
+    with target.open("ab") as file:
+        cpio.write(
+            file,
+            [
+                cpio.folder("vsock-harness", 0o700),
+                cpio.file("vsock-harness/authorized_keys", pair.user_public.encode(), 0o600),
+                cpio.file("vsock-harness/ssh_host_ed25519_key", pair.host, 0o600),
+            ],
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ import msgspec
 from harness.host.admission import free_mib
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
-from harness.image import cpio
 from harness.image.qemu import of_image
 from harness.image.store import Image
 from harness.lab import background, keys
@@ -146,7 +144,7 @@ def _spec(wish: Wish, folder: RunFolder | None, name: str) -> MachineSpec:
     initrd = Path("initrd")
     if folder is not None:
         initrd = folder.path / f"{name}.initrd"
-        _write_initrd((kernel or image).file("initrd"), wish.pair, initrd)
+        keys.write_initrd((kernel or image).file("initrd"), wish.pair, initrd)
     return MachineSpec(
         name=name,
         kernel=kernel.file("vmlinuz") if kernel else image.file("vmlinux"),
@@ -202,20 +200,6 @@ async def _running(
         raise InfrastructureError(
             f"{spec.name}: {error.summary}", detail=error.detail, hint=error.hint
         ) from error
-
-
-def _write_initrd(base: Path, pair: keys.Keys, target: Path) -> None:
-    """The image's initramfs with the keys as a second segment: the image itself knows none."""
-    shutil.copyfile(base, target)
-    with target.open("ab") as file:
-        cpio.write(
-            file,
-            [
-                cpio.folder("vsock-harness", 0o700),
-                cpio.file("vsock-harness/authorized_keys", pair.user_public.encode(), 0o600),
-                cpio.file("vsock-harness/ssh_host_ed25519_key", pair.host, 0o600),
-            ],
-        )
 
 
 def check_memory(memory_mib: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -16,10 +15,9 @@ import msgspec
 from harness.guest import inject
 from harness.host.cid import CidLease
 from harness.host.speed import slowness
-from harness.image import cpio
 from harness.image.store import Image
 from harness.lab.address import Address
-from harness.lab.keys import Keys
+from harness.lab.keys import Keys, write_initrd
 from harness.lab.ssh import Ssh, answers
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
@@ -88,7 +86,7 @@ async def booted(
     deadline = Deadline(_BOOT_SECONDS * slowness())
     begun = time.monotonic()
     initrd = place.folder.path / f"{image.name}.initrd"
-    _write_initrd(image.file("initrd"), pair, initrd)
+    write_initrd(image.file("initrd"), pair, initrd)
     wish = MachineSpec(
         name=image.name,
         kernel=image.file("vmlinux"),
@@ -183,17 +181,3 @@ async def greeted(guest: Distribution) -> Pod:
 
 def _address(pair: Keys, host: str, port: int) -> Address:
     return Address(host=host, port=port, user="root", key=pair.user, host_key=pair.host_public)
-
-
-def _write_initrd(base: Path, pair: Keys, target: Path) -> None:
-    """The image's initramfs with the keys as a second segment: the image itself knows none."""
-    shutil.copyfile(base, target)
-    with target.open("ab") as file:
-        cpio.write(
-            file,
-            [
-                cpio.folder("vsock-harness", 0o700),
-                cpio.file("vsock-harness/authorized_keys", pair.user_public.encode(), 0o600),
-                cpio.file("vsock-harness/ssh_host_ed25519_key", pair.host, 0o600),
-            ],
-        )
