@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,25 @@ clients:
 expect:
   vsock: {one: {served: 1}, two: {served: 2}}
 """
+
+
+WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
+KEYS = f"{WORDS}, facts, slowdown"
+
+Mistake = tuple[str, str, str]
+"""What stands in a right file, what instead, and what the one error says."""
+
+
+def each(rows: Sequence[Mistake]) -> pytest.MarkDecorator:
+    """Gives a test one mistake after the other, as `mistake`."""
+    return pytest.mark.parametrize("mistake", rows, ids=[new[:30] for _, new, _ in rows])
+
+
+def says_only(tmp_path: Path, text: str, mistake: Mistake, **told: str) -> None:
+    """Asserts that this mistake in a right file gives one error; `told` fills in what it says."""
+    old, new, says = mistake
+    assert old in text
+    assert mistakes(tmp_path, text.replace(old, new, 1)) == [says.format(**told) if told else says]
 
 
 def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:

@@ -1,24 +1,19 @@
-"""Each mistake of form or sense in a scenario file is one error, at its very place, with what is allowed."""
+"""Each mistake of form or sense in a flat scenario file: one error, at its very place, what is allowed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from tests.unit.mistakes import FLAT, GROUPS, mistakes
+from tests.unit.mistakes import FLAT, KEYS, WORDS, Mistake, each, says_only
 
 STEPS = (
     "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
     "wait-for, containers, meet-fault, leave, connect, messages, shutdown"
 )
-WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
-KEYS = f"{WORDS}, facts, slowdown"
 FACTS = "second-open, sees, next-send, then, reconnect, guest"
 FILE_KEYS = (
     "title, claim, about, links, long, boot, seqpacket, schedule, drain, fault, clients, workload, expect"
 )
-
 
 FORM = [
     (
@@ -134,6 +129,7 @@ FORM = [
     ),
 ]
 
+
 SENSE = [
     ("1MiB", "0KiB", "6:19: bytes must be 1 to 1099511627776, not 0"),
     (
@@ -208,248 +204,6 @@ SENSE = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "says"), FORM + SENSE, ids=[new[:30] for _, new, _ in FORM + SENSE])
-def test_one_mistake_in_a_flat_file(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in FLAT
-    assert mistakes(tmp_path, FLAT.replace(old, new, 1)) == [says]
-
-
-IN_GROUPS = [
-    ("after: one", "after: on", "7:12: unknown group 'on'; allowed: one; did you mean 'one'?"),
-    ("after: one", "after: two", "7:12: group 'two' would wait for itself; allowed: one"),
-    (
-        "one: {workload",
-        "one: {after: two, workload",
-        "5:16: groups wait for each other: one for two for one",
-    ),
-    (
-        "ping: {}",
-        "wait-for: {group: two, event: left}",
-        "5:39: groups wait for each other: one for two for one",
-    ),
-    (
-        "ping: {}",
-        "wait-for: {group: two, event: gone}",
-        "5:51: unknown event 'gone'; allowed: parked, left, holding, ended",
-    ),
-    (
-        "one: {workload",
-        "one: {initiated: gest, workload",
-        "5:20: unknown initiated 'gest'; allowed: host, guest; did you mean 'guest'?",
-    ),
-    ("ping: {}", "messages: {bytes: 64KiB}", "5:39: bytes must be 1 to 32768, not 65536"),
-    (
-        "ping: {}",
-        "connect: {to: nowhere}",
-        "5:35: unknown target 'nowhere'; allowed: listening, refusing, no-vm, nobody",
-    ),
-    (
-        "ping: {}",
-        "connect: {to: nobody, fails: reset}",
-        "5:50: fails must be an errno's name such as EPIPE, not 'reset'",
-    ),
-    (
-        "ping: {}",
-        "shutdown: {bytes: 1, type: packet}",
-        "5:48: unknown type 'packet'; allowed: stream, seqpacket, dgram; did you mean 'seqpacket'?",
-    ),
-    (
-        "- start:",
-        "- wait-for: {group: one, event: left}\n      - start:",
-        "10:39: group 'one' never leaves while others work: end its workload with 'leave'",
-    ),
-    (
-        "finish: {name: c}",
-        "finish: {name: cc}",
-        "11:24: unknown container 'cc'; allowed: c; did you mean 'c'?",
-    ),
-    (
-        "      - start: {name: c, argv: [cat]}\n",
-        "",
-        "10:24: container 'c' was not started: no 'start' above",
-    ),
-    (
-        "- finish: {name: c}",
-        "- finish: {name: c}\n      - finish: {name: c}",
-        "12:24: container 'c' was finished already",
-    ),
-    (
-        "- finish: {name: c}",
-        "- start: {name: c, argv: [cat]}",
-        "11:23: container 'c' was started already",
-    ),
-    (
-        "finish: {name: c}",
-        "finish: {name: c, exit: 1, signal: SIGTERM}",
-        "11:36: a container ends by 'exit' or by 'signal', not both",
-    ),
-    ("finish: {name: c}", "finish: {name: c, exit: 256}", "11:33: exit must be at most 255, not 256"),
-    (
-        "finish: {name: c}",
-        "finish: {name: c, signal: TERM}",
-        "11:35: signal must be a signal's name such as SIGTERM, not 'TERM'",
-    ),
-    ("argv: [cat]", "argv: cat", "10:32: argv must be a list, not 'cat'"),
-    ("argv: [cat]", "argv: []", "10:32: argv is empty"),
-    (
-        "argv: [cat]",
-        "argv: [cat, 5]",
-        "10:38: an item of argv must be text, not the number 5: put it in quotes",
-    ),
-    ("count: 2", "count: {default: 2, vsock: 0}", "8:32: count of vsock must be at least 1, not 0"),
-    (
-        "count: 2",
-        "count: 2\n    connection: shard",
-        "9:17: unknown connection 'shard'; allowed: own, shared; did you mean 'shared'?",
-    ),
-    (
-        "title: T",
-        "title: T\nworkload: [ping: {}]",
-        "2:1: each group has its own 'workload'; this one is nobody's",
-    ),
-    (
-        "  one: {",
-        "  One: {",
-        "5:3: a key of clients must be a name: small letters, digits and -, at most 32, not 'One'",
-    ),
-    ("  one: {", "  served: {", "5:3: a group cannot be called 'served': the word is taken"),
-    ("  one: {", "  default: {", "5:3: a group cannot be called 'default': the word is taken"),
-    (
-        "one: {served: 1}",
-        "one: {serve: 1}",
-        f"13:17: unknown word 'serve'; allowed: {WORDS}; did you mean 'served'?",
-    ),
-    (
-        "one: {served: 1}",
-        "one: 1",
-        f"13:16: expect of vsock of one must be a mapping of counts, not the number 1; allowed: {WORDS}",
-    ),
-    (", two: {served: 2}", "", "13:10: expect of vsock says nothing of group 'two'"),
-    (
-        "{one: {served: 1}",
-        "{served: 3, one: {served: 1}",
-        "13:22: expect of vsock counts either all clients together or each group, not both",
-    ),
-    (
-        ", two: {served",
-        ", tow: {served",
-        f"13:29: unknown word or group 'tow'; allowed: {KEYS}, one, two; did you mean 'two'?",
-    ),
-]
-
-
-@pytest.mark.parametrize(("old", "new", "says"), IN_GROUPS, ids=[new[:30] for _, new, _ in IN_GROUPS])
-def test_one_mistake_in_groups(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in GROUPS
-    assert mistakes(tmp_path, GROUPS.replace(old, new, 1)) == [says]
-
-
-def test_a_sequential_group_cannot_wait_for_a_later_one(tmp_path: Path) -> None:
-    text = GROUPS.replace("    after: one\n", "").replace("title: T", "title: T\nschedule: sequential")
-    says = "6:39: group 'two' comes later in a sequential schedule, so it would be waited for for ever"
-    assert mistakes(tmp_path, text.replace("ping: {}", "wait-for: {group: two, event: left}")) == [says]
-
-
-def test_a_ring_of_three_is_named_once(tmp_path: Path) -> None:
-    text = GROUPS.replace("after: one", "after: three").replace(
-        "  one: {workload", "  three: {after: one, workload: [{ping: {}}]}\n  one: {after: two, workload"
-    )
-    text = text.replace("{one: {", "{three: {served: 1}, one: {")
-    assert mistakes(tmp_path, text) == ["5:18: groups wait for each other: three for one for two for three"]
-
-
-def test_the_guest_opens_no_connection_over_a_serial_port(tmp_path: Path) -> None:
-    text = GROUPS.replace("links: [vsock]", "links: [vsock, isa-serial]").replace(
-        "one: {workload", "one: {initiated: guest, workload"
-    )
-    text += "  isa-serial: {one: {served: 1}, two: {served: 2}}\n"
-    what = "the guest cannot connect over link 'isa-serial': a serial port knows no connections"
-    assert mistakes(tmp_path, text) == [f"5:20: {what}"]
-
-
-@pytest.mark.parametrize("step", ["connect: {to: nobody}", "messages: {bytes: 1}", "shutdown: {bytes: 1}"])
-def test_a_serial_port_has_no_sockets(tmp_path: Path, step: str) -> None:
-    op = step.split(":")[0]
-    what = f"'{op}' cannot be done over link 'virtio-serial': a serial port has no sockets"
-    assert mistakes(tmp_path, FLAT.replace("echo: {bytes: 1MiB}", step)) == [f"6:5: {what}"]
-
-
-FAULT = """\
-title: T
-claim: reliability
-links: [vsock]
-fault: {kind: shim-kill, group: one}
-clients:
-  one: {workload: [meet-fault: {while: receiving}]}
-  two:
-    workload:
-      - meet-fault: {while: idle, within: 1}
-expect:
-  vsock: {one: {lost: 1}, two: {served: 1}, facts: {two: {sees: nothing}}}
-"""
-
-FAULTS = [
-    ("shim-kill", "shim-kil", "4:15: unknown fault 'shim-kil'; allowed: {kinds}; did you mean 'shim-kill'?"),
-    (", group: one", "", "4:8: shim-kill needs 'group': whose clients are killed; allowed: one, two"),
-    (
-        "group: one",
-        "group: on",
-        "4:33: unknown group with 'meet-fault' 'on'; allowed: one, two; did you mean 'one'?",
-    ),
-    ("shim-kill", "pause", "4:22: pause is done to no group"),
-    (
-        "while: idle",
-        "while: idl",
-        "9:29: unknown activity 'idl'; allowed: {doings}; did you mean 'idle'?",
-    ),
-    ("within: 1", "within: 0", "9:43: within must be at least 1, not 0"),
-    (
-        "within: 1}",
-        "within: 1}\n      - meet-fault: {while: sending}",
-        "10:9: a second 'meet-fault': the fault comes once",
-    ),
-    ("sees: nothing", "sees: [nothing, 5]", "11:75: an item of {of} must be text, not the number 5{quotes}"),
-    ("sees: nothing", "second-open: EBUSY", "11:58: {lacks} the fact 'second-open'; 'open-device' does"),
-    ("  two:\n", "  two:\n    connection: shared\n", "8:5: who meets a fault has its own connection"),
-    ("title: T", "title: T\nschedule: sequential", "5:1: {sequential}"),
-]
-TOLD = {
-    "kinds": "qemu-kill, qemu-quit, guest-panic, guest-reset, pause, agent-kill, shim-kill, "
-    "proxy-kill, unplug, unbind, restore",
-    "of": "facts of expect of vsock of two of sees",
-    "doings": "idle, sending, receiving, connecting, listening",
-    "quotes": ": put it in quotes",
-    "lacks": "no step of group 'two' gives",
-    "sequential": "a fault needs clients that work at once: not sequential",
-}
-
-
-@pytest.mark.parametrize(("old", "new", "says"), FAULTS, ids=[new[:30] for _, new, _ in FAULTS])
-def test_one_mistake_with_a_fault(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in FAULT
-    assert mistakes(tmp_path, FAULT.replace(old, new, 1)) == [says.format(**TOLD)]
-
-
-def test_a_fault_and_those_who_meet_it_belong_together(tmp_path: Path) -> None:
-    without = FAULT.replace("fault: {kind: shim-kill, group: one}\n", "", 1)
-    assert mistakes(tmp_path, without) == [
-        "5:19: 'meet-fault' without a 'fault' in the scenario",
-        "8:7: 'meet-fault' without a 'fault' in the scenario",
-    ]
-    assert mistakes(tmp_path, FLAT.replace("clients:", "fault: {kind: pause}\nclients:", 1)) == [
-        "4:1: nobody meets the fault: no group has the step 'meet-fault'"
-    ]
-    beside = GROUPS.replace("    count: 2", "    elsewhere: true\n    count: 2", 1)
-    assert mistakes(tmp_path, beside) == ["8:5: 'elsewhere' is for scenarios with a 'fault'"]
-
-
-def test_cids_are_dialled_on_vsock_only(tmp_path: Path) -> None:
-    text = GROUPS.replace("ping: {}", "connect: {to: nobody}").replace("vsock", "hybrid-vsock")
-    what = "a CID is dialled on link 'vsock' only, not on 'hybrid-vsock'"
-    assert mistakes(tmp_path, text) == [f"5:35: {what}"]
-
-
-def test_a_guest_calls_nobody_over_a_serial_port(tmp_path: Path) -> None:
-    text = FAULT.replace("vsock", "serial-proxy").replace("while: idle", "while: listening")
-    what = "'listening' is for vsock: a guest connects over no serial port"
-    assert mistakes(tmp_path, text) == [f"9:29: {what}"]
+@each(FORM + SENSE)
+def test_one_mistake_in_a_flat_file(tmp_path: Path, mistake: Mistake) -> None:
+    says_only(tmp_path, FLAT, mistake)

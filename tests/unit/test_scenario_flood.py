@@ -11,7 +11,7 @@ from harness.model.link import Link
 from harness.model.scenario import load
 from harness.model.steps import Flood, Moment, WaitFor, Way
 from harness.report.words import workload
-from tests.unit.mistakes import mistakes
+from tests.unit.mistakes import Mistake, each, mistakes, says_only
 
 FLOOD = """\
 title: T
@@ -75,10 +75,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "says"), MISTAKES, ids=[new[:30] for _, new, _ in MISTAKES])
-def test_one_mistake(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert old in FLOOD
-    assert mistakes(tmp_path, FLOOD.replace(old, new, 1)) == [says]
+@each(MISTAKES)
+def test_one_mistake(tmp_path: Path, mistake: Mistake) -> None:
+    says_only(tmp_path, FLOOD, mistake)
 
 
 def test_no_group_is_called_slowdown(tmp_path: Path) -> None:

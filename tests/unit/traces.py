@@ -33,10 +33,13 @@ from harness.model.steps import (
     Step,
 )
 from harness.model.trace import Event, What
+from tests.unit.fates import BEHIND_A_PORT, GUEST, MET, ON_A_PROCESS, Seen
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
+
 Value = str | int | float | bool | None
+
 
 SECOND_OPEN = {
     Link.VSOCK: "no-device",
@@ -57,78 +60,6 @@ def loaded(scenario: str) -> Scenario:
 def plan(scenario: str, link: str) -> Plan:
     """The plan of one of our scenario files."""
     return loaded(scenario).for_link(Link(link))
-
-
-Seen = tuple[str, str, str, str]
-
-GUEST = {
-    FaultKind.PAUSE: "nothing",
-    FaultKind.SHIM_KILL: "nothing",
-    FaultKind.PROXY_KILL: "eof",
-    FaultKind.UNPLUG: "ECONNRESET",
-    FaultKind.UNBIND: "ECONNRESET",
-    FaultKind.RESTORE: "ECONNRESET",
-}
-"""How the guest's end ended, where there is an agent to ask."""
-
-
-def _met(idle: Seen, sending: Seen, receiving: Seen, connecting: tuple[str, str]) -> dict[While, Seen]:
-    connects = (connecting[0], "", "", connecting[1])
-    listens = ("nothing", "", "", connecting[1])
-    return dict(zip(While, (idle, sending, receiving, connects, listens), strict=True))
-
-
-_CUT = ("ECONNRESET", "EPIPE", "gone", "ENODEV")
-_MOVED = ("ECONNRESET", "EPIPE", "gone", "served")
-_MUTE = ("nothing", "ok", "served", "served")
-_DEAD = ("nothing", "ok", "silent", "ETIMEDOUT")
-_FORGOTTEN = ("nothing", "ok", "eof", "served")
-_CLOSED = ("eof", "EPIPE", "gone", "ECONNRESET")
-_UNPROXIED = ("eof", "EPIPE", "gone", "ECONNREFUSED")
-
-
-def _blocked(seen: Seen) -> Seen:
-    """Of a sender that nobody reads from any more."""
-    return (seen[0], "blocked", "silent" if seen[2] == "eof" else seen[2], seen[3])
-
-
-def _refused(seen: Seen) -> Seen:
-    """Of a sender whose reader has closed."""
-    return ("EPIPE", *seen[1:])
-
-
-MET = {
-    FaultKind.QEMU_KILL: _met(_CUT, _CUT, _CUT, ("ENODEV", "ENODEV")),
-    FaultKind.QEMU_QUIT: _met(_CUT, _CUT, _CUT, ("ENODEV", "ENODEV")),
-    FaultKind.GUEST_PANIC: _met(_DEAD, _blocked(_DEAD), _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
-    FaultKind.GUEST_RESET: _met(_FORGOTTEN, _blocked(_FORGOTTEN), _FORGOTTEN, ("ETIMEDOUT", "served")),
-    FaultKind.PAUSE: _met(_MUTE, _blocked(_MUTE), _MUTE, ("ETIMEDOUT", "served")),
-    FaultKind.AGENT_KILL: _met(_CLOSED, _refused(_CLOSED), _CLOSED, ("ECONNRESET", "ECONNRESET")),
-    FaultKind.SHIM_KILL: _met(_MUTE, _MUTE, _MUTE, ("nothing", "served")),
-    FaultKind.PROXY_KILL: _met(
-        _UNPROXIED, _refused(_UNPROXIED), _UNPROXIED, ("ECONNREFUSED", "ECONNREFUSED")
-    ),
-    FaultKind.UNPLUG: _met(_MOVED, _MOVED, _MOVED, ("ENODEV", "served")),
-    FaultKind.UNBIND: _met(_FORGOTTEN, _blocked(_FORGOTTEN), _FORGOTTEN, ("ETIMEDOUT", "served")),
-    FaultKind.RESTORE: _met(_MOVED, _MOVED, _MOVED, ("ENODEV", "served")),
-}
-"""What clients of vsock see of each fault: at once, at the next send, later, of a new connection."""
-
-
-BEHIND_A_PORT = {
-    FaultKind.QEMU_KILL: dict.fromkeys(While, _UNPROXIED),
-    FaultKind.AGENT_KILL: dict.fromkeys(While, ("nothing", "ok", "silent", "silent")),
-}
-"""What clients of a serial port see instead."""
-
-
-_PROCESS_GONE = ("eof", "EPIPE", "gone", "ECONNRESET")
-ON_A_PROCESS = {
-    FaultKind.QEMU_KILL: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
-    FaultKind.QEMU_QUIT: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
-    FaultKind.PAUSE: _met(_DEAD, _DEAD, _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
-}
-"""What clients of a vsock device that is a process see instead."""
 
 
 class Telling:

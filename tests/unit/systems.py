@@ -1,0 +1,124 @@
+"""Systems that misbehave, each in one way: the traces they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from harness.model.plan import Plan
+from harness.model.trace import Event, What
+from tests.unit.traces import Telling, everybody_served, met, one_at_a_time, right, without
+
+System = Callable[[Plan], list[Event]]
+
+
+def flipped(on_link: Plan) -> list[Event]:
+    """One byte of the last data is wrong."""
+    last = len(on_link.groups[0].workload) - 1
+    client = on_link.clients[0]
+    return Telling(on_link).connects(client).works(client, last).wrong(client, last, "00", "01").events
+
+
+def dead(on_link: Plan) -> list[Event]:
+    """Nobody is ever answered."""
+    telling = Telling(on_link).connects(*on_link.clients)
+    for client in on_link.clients:
+        telling.asks(client)
+    return telling.ended(*on_link.clients, doing="ping").events
+
+
+def refusing_last(on_link: Plan) -> list[Event]:
+    """The last client finds the backlog full."""
+    last = on_link.clients[-1]
+    telling = Telling(on_link)
+    telling.events = without(everybody_served(on_link), last)
+    telling.say(last, What.CONNECTING).say(last, What.REFUSED, errno="ECONNRESET", error="reset by peer")
+    return telling.events
+
+
+def undialled(on_link: Plan) -> list[Event]:
+    """The guest does not get through to the host."""
+    telling = Telling(on_link)
+    telling.events = everybody_served(on_link)
+    for client in on_link.groups[0].clients:
+        telling.events = without(telling.events, client)
+        telling.say(client, What.CONNECTING).say(client, What.REFUSED, errno="ETIMEDOUT", error="timed out")
+    return telling.events
+
+
+def seeing(client: str, step: int, expected: str, seen: str) -> System:
+    """All is as it should be, but for one step of one client."""
+
+    def tell(on_link: Plan) -> list[Event]:
+        telling = Telling(on_link)
+        telling.events = without(everybody_served(on_link), client)
+        telling.connects(client).works(client, step).wrong(client, step, expected, seen)
+        return telling.leaves(client).events
+
+    return tell
+
+
+def mixed(on_link: Plan) -> list[Event]:
+    """shim-1 reads what cont2 printed."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-2/0").works("shim-1/0", 2)
+    return telling.wrong("shim-1/0", 2, "stdout 'cont1 out'", "'cont2 out'").leaves("shim-1/0").events
+
+
+def noticing(on_link: Plan) -> list[Event]:
+    """When shim-1 leaves, shim-2's connection goes too."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
+    return telling.asks("shim-2/0", 2).say("shim-2/0", What.LOST, 2, "containers", errno="ECONNRESET").events
+
+
+def outliving(on_link: Plan) -> list[Event]:
+    """cont1 goes on without its shim."""
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
+    return telling.wrong("shim-2/0", 2, "1 containers running", "2").leaves("shim-2/0").events
+
+
+def hit(**facts: str) -> System:
+    """The fault does something else to who is idle."""
+    return lambda on_link: changed(met(on_link), "idle/0", facts)
+
+
+def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Event]:
+    def one(event: Event) -> Event:
+        if event.client != client or event.what is not What.FACT:
+            return event
+        detail = {name: facts.get(name, value) for name, value in event.detail.items()}
+        return msgspec.structs.replace(event, detail=detail)
+
+    return [one(event) for event in events]
+
+
+def heard(on_link: Plan) -> list[Event]:
+    """Somebody dials the host's port when the device goes."""
+    return changed(met(on_link), "listening/0", {"sees": "called"})
+
+
+def surviving(on_link: Plan) -> list[Event]:
+    """The killed shim's container goes on."""
+    events = without(met(on_link), "idle/0", What.ANSWERED, What.HOLDING, What.ENDED)
+    telling = Telling(on_link)
+    telling.events = events
+    return telling.wrong("idle/0", 3, "1 containers running", "2").leaves("idle/0").events
+
+
+def serving(count: int) -> System:
+    return lambda on_link: one_at_a_time(on_link, served=count)
+
+
+def slow(**slowness: float) -> System:
+    """Groups that are so many times slower."""
+    return lambda on_link: everybody_served(on_link, slowness=slowness)
+
+
+def opening(seen: str) -> System:
+    return lambda on_link: right(on_link) if not seen else everybody_served(on_link, second_open=seen)
+
+
+def answering_anyway(on_link: Plan) -> list[Event]:
+    """On a serial port, the next client is not bothered by the answer of the one before."""
+    asker, other = on_link.clients
+    return Telling(on_link).connects(asker).works(asker).connects(other).works(other).ended(other).events
