@@ -7,31 +7,18 @@ import contextlib
 import threading
 import time
 import uuid
-from typing import Any, Protocol
+from typing import Any
 
 from harness.guest.client import AgentClient, Hello
 from harness.host.speed import slowness
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import InfrastructureError, SystemFailure
-from harness.model.link import Endpoint, Link
+from harness.model.link import Link
+from harness.run.beside import Beside
 from harness.vm.machine import Machine
 
 _HELLO_SECONDS = 20.0
-
-
-class Beside(Protocol):
-    """A process beside the VM that a link goes through: a proxy, or a vsock device's backend."""
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where clients reach the agent through it."""
-
-    async def ended(self) -> None:
-        """Wait for its end."""
-
-    async def check(self) -> None:
-        """Raise if it ended unasked while its VM ran."""
 
 
 def first(links: frozenset[Link]) -> Link:

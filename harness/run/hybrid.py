@@ -23,10 +23,10 @@ from harness.host.speed import slowness
 from harness.image import tree
 from harness.image.store import Image
 from harness.model.deadline import Deadline, until
-from harness.model.errors import HostUnfit, InfrastructureError, SystemFailure
+from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.link import AGENT_PORT, Endpoint, Link
+from harness.run.beside import Beside
 from harness.vm.commandline import VhostUser
-from harness.vm.machine import SETTLE_SECONDS, Machine
 
 IMAGE = "vhost-device-vsock"
 """The image it comes from."""
@@ -53,53 +53,13 @@ def of_image(image: Image) -> tuple[str, ...]:
     return tuple(tree.command(image.file("tree"), _PROGRAM))
 
 
-class Device:
-    """A running vhost-device-vsock, from `running`. `pid` is its process, `sockets` where it listens."""
+class Device(Beside):
+    """A running vhost-device-vsock, from `running`. `sockets` is where it listens."""
 
     def __init__(self, process: asyncio.subprocess.Process, sockets: VhostUser, log: Path) -> None:
-        self.pid = process.pid
+        endpoint = Endpoint(link=Link.HYBRID_VSOCK, path=str(sockets.uds), port=AGENT_PORT)
+        super().__init__("vhost-device-vsock", process, endpoint, log)
         self.sockets = sockets
-        self._process = process
-        self._log = log
-        self._machine: Machine | None = None
-        self._end_expected = False
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where clients reach the agent through it."""
-        return Endpoint(link=Link.HYBRID_VSOCK, path=str(self.sockets.uds), port=AGENT_PORT)
-
-    def serves(self, machine: Machine) -> None:
-        """It is the device of `machine`, whose end is then its own."""
-        self._machine = machine
-
-    async def ended(self) -> None:
-        """Wait for its end."""
-        await self._process.wait()
-
-    def allow_end(self) -> None:
-        """From now on it may end without `check` taking that for a failure."""
-        self._end_expected = True
-
-    async def check(self) -> None:
-        """Raise, once, if it ended unasked while its VM ran.
-
-        :raise SystemFailure: with what it said last.
-        """
-        code = self._process.returncode
-        if code is None or self._end_expected:
-            return
-        if self._machine is not None:
-            # A VM's end is its end too, and may be known a moment later.
-            await asyncio.wait({self._machine.died}, timeout=SETTLE_SECONDS)
-            if self._machine.died.done():
-                return
-        self._end_expected = True
-        raise SystemFailure(
-            f"vhost-device-vsock (process {self.pid}) ended by itself with {code}",
-            detail=self._log.read_text(errors="replace")[-2000:].strip(),
-            hint=f"its command line and words are in {self._log.name}",
-        )
 
     def listens(self) -> bool:
         """Whether it has come to listen on both of its sockets.
@@ -109,7 +69,7 @@ class Device:
         if self._process.returncode is not None:
             raise InfrastructureError(
                 f"vhost-device-vsock ended with {self._process.returncode} before it listened",
-                detail=self._log.read_text(errors="replace")[-2000:].strip(),
+                detail=self._last_words(),
             )
         lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
         listening = {words[7] for words in lines if len(words) > 7 and int(words[3], 16) & _LISTENS}

@@ -17,7 +17,8 @@ from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, HostUnfit, SystemFailure
 from harness.model.link import Endpoint, Link
 from harness.model.proxy import filled
-from harness.vm.machine import SETTLE_SECONDS, Machine
+from harness.run.beside import Beside
+from harness.vm.machine import Machine
 
 _ENDS_WITHIN = 5.0
 """Seconds from SIGTERM to SIGKILL."""
@@ -31,8 +32,8 @@ def of_image(image: Image) -> tuple[str, ...]:
     return (program, "-listen-socket", "unix://{listen}", "-mux-socket", "{mux}", "-sandbox", "{id}")
 
 
-class Proxy:
-    """A running proxy, from `beside`. `pid` is its process, `endpoint` where its clients connect.
+class Proxy(Beside):
+    """A running proxy, from `beside`.
 
     When it listens it does not say: a refused connection is to be tried again.
     """
@@ -40,40 +41,8 @@ class Proxy:
     def __init__(
         self, process: asyncio.subprocess.Process, listen: Path, log: Path, machine: Machine
     ) -> None:
-        self.pid = process.pid
-        self.endpoint = Endpoint(link=Link.SERIAL_PROXY, path=str(listen))
-        self._process = process
-        self._log = log
-        self._machine = machine
-        self._end_expected = False
-
-    async def ended(self) -> None:
-        """Wait for its end."""
-        await self._process.wait()
-
-    def allow_end(self) -> None:
-        """From now on it may end without `check` taking that for a failure."""
-        self._end_expected = True
-
-    async def check(self) -> None:
-        """Raise, once, if it ended unasked while its VM ran.
-
-        :raise SystemFailure: with what it said last.
-        """
-        code = self._process.returncode
-        if code is None or self._end_expected:
-            return
-        # A VM's end is its end too, and may be known a moment later.
-        await asyncio.wait({self._machine.died}, timeout=SETTLE_SECONDS)
-        if self._machine.died.done():
-            return
-        self._end_expected = True
-        said = self._log.read_text(errors="replace")[-2000:].strip()
-        raise SystemFailure(
-            f"the proxy (process {self.pid}) ended by itself with {code}",
-            detail=said,
-            hint=f"its command line and words are in {self._log.name}",
-        )
+        super().__init__("the proxy", process, Endpoint(link=Link.SERIAL_PROXY, path=str(listen)), log)
+        self.serves(machine)
 
     async def stop(self) -> None:
         """End it by SIGTERM.

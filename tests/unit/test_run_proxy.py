@@ -22,7 +22,7 @@ from harness.model.deadline import Deadline, until_async
 from harness.model.errors import DeadlinePassed, HostUnfit, InfrastructureError, SystemFailure, UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.proxy import command, filled
-from harness.run import proxy
+from harness.run import beside, proxy
 from harness.run.greeting import greet
 from harness.run.pod import Pod
 from harness.run.proxy import Proxy
@@ -104,7 +104,7 @@ def folder() -> Iterator[RunFolder]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A puppet's end is known at once."""
-    monkeypatch.setattr(proxy, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(beside, "SETTLE_SECONDS", 0.01)
 
 
 Scenario = Callable[[Proxy, Puppet], Awaitable[None]]
