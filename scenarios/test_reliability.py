@@ -12,7 +12,6 @@ import pytest
 from harness.host.speed import slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
-from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.scenario import load
 from harness.model.trace import What
@@ -30,10 +29,7 @@ RESTORES = 5
 @pytest.mark.long
 def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, object], None]) -> None:
     """One guest is moved to a restored copy five times, its clients idle, sending, receiving, connecting."""
-    scenario = Path(__file__).with_name("reliability-restored.yaml")
-    if not scenario.exists():  # of a single file, only that file goes to a host
-        raise UsageError(f"{scenario.name} is not here", hint="name it beside this module, or run scenarios")
-    plan = load(scenario).for_link(Link.VSOCK)
+    plan = load(Path(__file__).with_name("reliability-restored.yaml")).for_link(Link.VSOCK)
     record_property("expected", f"{RESTORES} restores, each as in reliability-restored")
     noticed: list[float] = []
 

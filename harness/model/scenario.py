@@ -21,6 +21,9 @@ from harness.model.resolve import Resolver
 from harness.model.rules import Rules, groups_of
 from harness.model.shape import shape_of
 
+SUFFIXES = (".yaml", ".yml")
+"""Of scenario files' names."""
+
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario. `name` is the file's name without its suffix; `links` are in the file's order.

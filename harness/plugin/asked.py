@@ -11,7 +11,7 @@ from harness.image.store import Image, Store
 from harness.model.errors import HarnessError, UsageError
 from harness.model.link import Link
 from harness.model.progress import Progress
-from harness.model.scenario import load
+from harness.model.scenario import SUFFIXES, load
 from harness.plugin import options
 from harness.plugin.collect import scenario_files
 from harness.run import hybrid
@@ -71,7 +71,7 @@ def for_none(config: pytest.Config) -> Asked:
 
 
 def _is_scenarios_only(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") or (path.is_dir() and not any(path.rglob("test_*.py")))
+    return path.suffix in SUFFIXES or (path.is_dir() and not any(path.rglob("test_*.py")))
 
 
 def usual(asked: Asked) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.link import Link
-from harness.model.scenario import Scenario, load
+from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin import options
 from harness.plugin.item import ScenarioItem
 
@@ -21,7 +21,7 @@ _OURS = re.compile(rb"^(claim|links|expect|workload):", re.MULTILINE)
 
 def is_scenario(path: Path, config: pytest.Config, explicit: bool = False) -> bool:
     """Whether a file is one: YAML given by name, or with our keys in a folder `scenarios` of the project."""
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in SUFFIXES or not path.is_file():
         return False
     root = config.rootpath
     parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
@@ -51,7 +51,7 @@ def _yaml_below(folder: Path) -> Iterator[Path]:
     """YAML files, but for those in folders that pytest does not enter either (hidden ones, node_modules)."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "node_modules"]
-        yield from (Path(place, name) for name in files if name.endswith((".yaml", ".yml")))
+        yield from (Path(place, name) for name in files if name.endswith(SUFFIXES))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from harness.model.claims import Claim
 from harness.model.link import Link
-from harness.model.scenario import Scenario, load
+from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin.collect import scenario_files
 from harness.plugin.rerunreport import RERUN
 from harness.report import html, markdown, results
@@ -168,7 +168,7 @@ class Record:
     def _subject(self, name: str) -> Subject | None:
         path, _, link = name.partition("::")
         scenario = self._scenarios.get(PurePosixPath(path).stem)
-        if scenario is None or PurePosixPath(path).suffix not in (".yaml", ".yml") or link not in list(Link):
+        if scenario is None or PurePosixPath(path).suffix not in SUFFIXES or link not in list(Link):
             return None
         return Subject(scenario=scenario.name, claim=scenario.claim, link=Link(link))
 

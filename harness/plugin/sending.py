@@ -13,6 +13,7 @@ import pytest
 from harness.image.store import Image
 from harness.lab import deploy
 from harness.model.errors import UsageError
+from harness.model.scenario import SUFFIXES
 from harness.plugin import hosts, rerunsession
 from harness.plugin.reports import HEADER
 
@@ -83,16 +84,29 @@ def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, P
 
 
 def _send(config: pytest.Config, argument: str, sent: str, remote: deploy.Remote) -> None:
-    """Push the file or folder that `argument` names; with ``test_NAME.py`` also the folder NAME beside it."""
+    """Push what goes with the file or folder that `argument` names."""
     _, path, inside = _name_there(config, argument, sent)
-    base, files = (path, _files(path)) if path.is_dir() else (path.parent, [Path(path.name)])
-    beside = path.with_name(path.stem.removeprefix("test_"))
-    if path.suffix == ".py" and beside.is_dir():
-        files += [beside.relative_to(base) / file for file in _files(beside)]
+    base, files = with_it(path)
     target = inside if path.is_dir() else inside.parent
     root = remote.layout.work / sent
     remote.ssh.push(base, root / PurePosixPath(target), files, only=False)
     remote.ssh.run(["touch", str(root / "pytest.ini")])
+
+
+def with_it(path: Path) -> tuple[Path, list[Path]]:
+    """What goes to a host when `path` is named: a folder, and files by their paths in it.
+
+    Of a folder that is all in it; a scenario file goes alone. With a module ``test_NAME.py`` goes what it may
+    read beside it: the folder NAME and the scenario files. They are not run for that: they are not named.
+    """
+    if path.is_dir():
+        return path, _files(path)
+    base, files = path.parent, [Path(path.name)]
+    if path.suffix == ".py":
+        files += [Path(other.name) for other in sorted(base.iterdir()) if other.suffix in SUFFIXES]
+        own = base / path.stem.removeprefix("test_")
+        files += [own.relative_to(base) / file for file in _files(own)]
+    return base, files
 
 
 def _files(folder: Path) -> list[Path]:
