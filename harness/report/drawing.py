@@ -1,23 +1,20 @@
 """A timeline as HTML: a row for each client, its life in SVG; the same as a table; and what the signs mean.
 
 Places on the time axis are percentages, so a drawing fits any width without being scaled: strokes, signs and
-letters keep their size. What a pointer or the arrow keys show of a span or a moment is in its `data-t`.
+letters keep their size. Heights, and what is the same in all rows, are the style's: a page has hundreds.
+What the page's script shows of a span or a moment it makes from its class, its place, the timeline's `data-s`
+(seconds) and its own `data-t`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from harness.model.expect import Word
 from harness.model.trace import What
-from harness.report.markup import Child, Markup, el
-from harness.report.timeline import TICKS, Moment, Row, Span, State, Timeline
+from harness.report.markup import Child, Markup, el, join
+from harness.report.timeline import AMISS, TICKS, Moment, Row, Span, State, Timeline
 from harness.report.words import cut, seconds
-
-ROOMY = 16
-"""Up to so many rows are drawn at full height."""
 
 _MOMENT_SHAPES = {
     What.FACT: ("fact", "told a fact"),
@@ -26,29 +23,17 @@ _MOMENT_SHAPES = {
     What.STALE: ("stale", "read a stale reply"),
     What.LOST: ("lost", "lost its connection"),
     What.LEFT: ("left", "left"),
-    What.ENDED: ("ended", "ended by the coordinator"),
+    What.ENDED: ("ended", "ended by the run, all being over"),
 }
-_STATE_NAMES = {
-    State.CONNECTING: "connecting",
-    State.WAITING: "waiting: no answer told yet",
-    State.SERVED: "being served",
-    State.PAUSED: "waits for another group, as planned",
-    State.HOLDING: "holds its connection",
+_STATES = {
+    State.CONNECTING: ("c", "connecting"),
+    State.WAITING: ("w", "waiting: no answer yet"),
+    State.SERVED: ("s", "being served"),
+    State.PAUSED: ("p", "waits for others, as planned"),
+    State.MEETING: ("m", "what the fault is to meet"),
+    State.HOLDING: ("h", "done, holds its connection"),
 }
-
-
-class _Height(msgspec.Struct, frozen=True):
-    """Pixels of a row, and of a full bar in it."""
-
-    row: int
-    bar: int
-
-    @property
-    def middle(self) -> int:
-        return self.row // 2
-
-
-_FULL, _COMPACT = _Height(22, 12), _Height(14, 8)
+"""Class and meaning; the script has the classes, too."""
 
 
 def definitions() -> Markup:
@@ -72,7 +57,10 @@ def definitions() -> Markup:
         "left": [6],
         "ended": [7],
     }
-    signs = [el("g", *(shapes[n] for n in which), id=f"m-{name}") for name, which in names.items()]
+    signs = [
+        el("g", *(shapes[n] for n in which), id=f"m-{name}", class_=f"m-{name}")
+        for name, which in names.items()
+    ]
     stripes = el(
         "pattern",
         el("path", d="M-1 1 1-1M-1 7 7-1M5 7 7 5", stroke="currentColor", stroke_width=1.5),
@@ -85,95 +73,67 @@ def definitions() -> Markup:
     return el("svg", el("defs", *signs, stripes), class_="hidden", aria_hidden="true")
 
 
-def drawing(drawn: Timeline, name: str) -> Markup:
-    """Axis and rows. `name` is unique in the page."""
-    height = _FULL if len(drawn.rows) <= ROOMY else _COMPACT
-    grid = f"grid-{name}"
-    rows = [_row(row, drawn.length, height, grid) for row in drawn.rows]
+def drawing(drawn: Timeline) -> Markup:
+    """Axis and rows."""
     count = len(drawn.rows)
-    says = (
-        f"Timeline of {count} client{'s' if count > 1 else ''} over {seconds(drawn.length)}. "
-        "Arrow keys go from event to event; the table below says the same."
-    )
+    clients = f"{count} client{'s' if count > 1 else ''}"
+    says = f"{clients} over {seconds(drawn.length)}; arrow keys go from event to event"
     lines = el(
         "div",
-        _axis(drawn.length, grid, height.row),
-        *rows,
-        class_="timeline" if height is _FULL else "timeline compact",
+        _axis(drawn.length),
+        *(_row(row, drawn.length) for row in drawn.rows),
+        class_="rows timeline",
         tabindex=0,
-        role="group",
+        role="img",
         aria_label=says,
+        data_s=f"{drawn.length:.4f}",
     )
     return el("div", lines, _left_out(drawn), class_="drawing")
 
 
-def _row(row: Row, length: float, height: _Height, grid: str) -> Markup:
-    life = el(
-        "svg",
-        el("use", href=f"#{grid}"),
-        *(_span(span, length, height) for span in row.spans),
-        _ticks(row.ticks, height),
-        *(_moment(moment, length, height) for moment in row.moments),
-        class_="life",
-        height=height.row,
-        aria_hidden="true",
-    )
-    return el(
-        "div",
-        el("span", row.end.client, class_="who", title=row.end.client),
-        life,
-        el("span", *_end(row), class_=f"end {row.end.end}"),
-        class_="line",
-    )
+def _row(row: Row, length: float) -> Markup:
+    spans = [_span(span, length) for span in row.spans]
+    life = el("svg", *spans, _ticks(row.ticks), *(_moment(moment, length) for moment in row.moments))
+    client = row.end.client
+    title = client if len(client) > _WHOLE else None
+    return el("p", el("span", client, title=title), life, el("span", *_end(row)))
+
+
+_WHOLE = 14
+"""Letters of a client's name for which there is room beside its row."""
 
 
 def _end(row: Row) -> Iterator[Child]:
-    yield str(row.end.end)
-    if row.end.end is Word.SERVED:
+    word = row.end.end
+    yield el("b", word) if word in AMISS else word
+    if word is Word.SERVED:
         yield el("small", " waited") if row.end.waited else None
         yield None if row.end.intact else el("small", " not intact")
 
 
-def _span(span: Span, length: float, height: _Height) -> Markup:
-    """Height and fill tell the states apart; colour only helps."""
-    part = {State.SERVED: 1.0, State.WAITING: 1.0, State.HOLDING: 0.5}.get(span.state, 0.25)
-    tall = height.bar * part
+def _span(span: Span, length: float) -> Markup:
+    """Height and fill tell the states apart; colour only helps. No gap comes of rounding."""
+    start, end = _rounded(span.start, length), _rounded(span.end, length)
     return el(
         "rect",
-        class_=f"s-{span.state}",
-        x=_percent(span.start, length),
-        width=_percent(span.end - span.start, length),
-        y=_number(height.middle - tall / 2),
-        height=_number(tall),
-        data_t=span.text,
+        class_=_STATES[span.state][0],
+        x=f"{_number(start)}%",
+        width=f"{_number(end - start)}%",
+        data_t=span.text or None,
     )
 
 
-def _ticks(places: tuple[int, ...], height: _Height) -> Markup | None:
+def _ticks(places: tuple[int, ...]) -> Markup | None:
     """All in one path, in a picture of its own that is stretched; the strokes are not."""
     if not places:
         return None
-    return el(
-        "svg",
-        el("path", d="".join(f"M{place} 0V1" for place in places), class_="tick"),
-        viewBox=f"0 0 {TICKS} 1",
-        preserveAspectRatio="none",
-        y=height.middle,
-        width="100%",
-        height=height.bar // 2,
-    )
+    path = el("path", d="".join(f"M{place},0v1" for place in places))
+    return el("svg", path, viewBox=f"0 0 {TICKS} 1", preserveAspectRatio="none")
 
 
-def _moment(moment: Moment, length: float, height: _Height) -> Markup:
+def _moment(moment: Moment, length: float) -> Markup:
     shape, _ = _MOMENT_SHAPES[moment.what]
-    return el(
-        "use",
-        href=f"#m-{shape}",
-        x=_percent(moment.at, length),
-        y=height.middle,
-        class_=f"m-{shape}",
-        data_t=moment.text,
-    )
+    return el("use", href=f"#m-{shape}", x=_percent(moment.at, length), data_t=moment.text or None)
 
 
 def ticks(length: float) -> list[float]:
@@ -187,32 +147,24 @@ def ticks(length: float) -> list[float]:
     return [round(number * step, 6) for number in range(int(length / step + 1e-9) + 1)] if length else [0.0]
 
 
-def _axis(length: float, grid: str, height: int) -> Markup:
-    """The numbers, and the lines that each row shows behind it."""
+def _axis(length: float) -> Markup:
+    """Behind all rows: the numbers above them, and a line down from each."""
     places = ticks(length)
-    lines = [el("line", x1=_percent(at, length), x2=_percent(at, length), y1=0, y2=height) for at in places]
     digits = max(0, min(4, len(f"{places[1]:.4f}".rstrip("0").partition(".")[2]))) if len(places) > 1 else 0
-    labels = []
-    for at in places:
-        anchor = "start" if at == 0 else "end" if at > 0.94 * length else "middle"
-        text = f"{at:.{digits}f}" + (" s" if at == places[-1] else "")
-        labels.append(el("text", text, x=_percent(at, length), y=11, text_anchor=anchor))
-    shown = el("svg", el("defs", el("g", *lines, id=grid, class_="grid")), *labels, class_="life", height=16)
-    return el(
-        "div",
-        el("span", class_="who"),
-        shown,
-        el("span", class_="end"),
-        class_="line axis",
-        aria_hidden="true",
-    )
+    texts = (f"{at:.{digits}f}" + (" s" if at == places[-1] else "") for at in places)
+    return axis({_percent(at, length): text for at, text in zip(places, texts, strict=True)})
+
+
+def axis(labels: dict[str, str]) -> Markup:
+    """What a block of rows has behind them: by place in percent, a number and a line."""
+    return el("svg", *(join([el("rect", x=x), el("text", text, x=x)]) for x, text in labels.items()))
 
 
 def _left_out(drawn: Timeline) -> Markup | None:
     if not drawn.left_out:
         return None
     words = ", ".join(f"{count} of {kind}" for kind, count in drawn.left_out.items())
-    return el("p", f"Not drawn: {words}.", class_="note")
+    return el("p", f"Not drawn, as they ended like some of these: {words}.", class_="note")
 
 
 def legend(drawings: Sequence[Timeline]) -> Markup | None:
@@ -220,71 +172,60 @@ def legend(drawings: Sequence[Timeline]) -> Markup | None:
     rows = [row for drawn in drawings for row in drawn.rows]
     states = {span.state for row in rows for span in row.spans}
     whats = {moment.what for row in rows for moment in row.moments}
-    entries = [_key(_sample(state), text) for state, text in _STATE_NAMES.items() if state in states]
+    entries = [
+        _key(el("rect", class_=css, width=18), text)
+        for state, (css, text) in _STATES.items()
+        if state in states
+    ]
     if any(row.ticks for row in rows):
-        entries.append(
-            _key(el("line", x1=9, x2=9, y1=3, y2=12, class_="tick"), "bytes moved, or a round trip")
-        )
+        entries.append(_key(el("path", d="M9,3v9"), "bytes moved, or a round trip"))
     for what, (shape, text) in _MOMENT_SHAPES.items():
         if what in whats:
-            entries.append(_key(el("use", href=f"#m-{shape}", x=9, y=7, class_=f"m-{shape}"), text))
+            entries.append(_key(el("use", href=f"#m-{shape}", x=9), text))
     return el("ul", *entries, class_="legend", aria_hidden="true") if entries else None
 
 
-def _sample(state: State) -> Markup:
-    return _span(Span(state, 0, 1, ""), 1, _Height(14, 12))
-
-
 def _key(sign: Markup, text: str) -> Markup:
-    return el("li", el("svg", sign, width=18, height=14), text)
+    return el("li", el("svg", sign), text)
 
 
 _COLUMNS = {
     What.CONNECTING: "connecting",
     What.CONNECTED: "connected",
-    What.ASKED: "asked",
     What.ANSWERED: "first answer",
-    What.HOLDING: "holding",
 }
 
 
 def table(drawn: Timeline) -> Markup:
     """The text alternative, folded: when each client first came to each point, and how it ended."""
-    head = el(
-        "tr",
-        el("th", "client", scope="col"),
-        *(el("th", name, scope="col", class_="n") for name in _COLUMNS.values()),
-        el("th", "steps done", scope="col", class_="n"),
-        el("th", "over", scope="col", class_="n"),
-        el("th", "how it ended", scope="col"),
-    )
-    whole = el("table", el("thead", head), el("tbody", *map(_numbers, drawn.rows)), class_="numbers")
-    wide = el("div", whole, class_="wide", tabindex=0, role="region", aria_label="Clients")
-    return el("details", el("summary", "The same as a table"), wide)
+    names = ("client", *_COLUMNS.values(), "steps done", "over", "how it ended")
+    head = el("tr", *(el("th", name) for name in names))
+    whole = el("table", el("thead", head), el("tbody", *map(_numbers, drawn.rows)), class_="told")
+    return el("details", el("summary", "As a table"), whole)
 
 
 def _numbers(row: Row) -> Markup:
     cells = [_time(row.first.get(what)) for what in _COLUMNS]
-    said = [moment.text for moment in row.moments if moment.what is What.FACT]
+    said = [moment.text.partition(";")[2] for moment in row.moments if moment.what is What.FACT]
     why = cut(row.end.why, 300)
     why = "; ".join([why if why.startswith(f"was {row.end.end}") else f"{row.end.end}: {why}", *said])
-    return el(
-        "tr",
-        el("th", row.end.client, scope="row"),
-        *cells,
-        el("td", f"{row.done} of {row.steps}", class_="n"),
-        _time(row.over),
-        el("td", why, class_="why"),
-    )
+    done = el("td", f"{row.done} of {row.steps}")
+    return el("tr", el("th", row.end.client), *cells, done, _time(row.over), el("td", why))
 
 
 def _time(at: float | None) -> Markup:
-    return el("td", "–" if at is None else f"{at:.2f}", class_="n")
+    return el("td", "–" if at is None else f"{at:.2f}")
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{_number(100 * part / whole if whole else 0)}%"
+    return f"{_number(_rounded(part, whole))}%"
+
+
+def _rounded(part: float, whole: float) -> float:
+    """Per cent, to less than a pixel and to 0.01 s of up to 100 s."""
+    return round(100 * part / whole, 1 if whole <= 10 else 2) if whole else 0.0
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    """Without the digits that say nothing: ``.3``, ``12``."""
+    return f"{value:.2f}".rstrip("0").rstrip(".").removeprefix("0") or "0"

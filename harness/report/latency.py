@@ -11,14 +11,15 @@ from harness.judge.paces import Pace, paces
 from harness.model.link import Link
 from harness.model.trips import quantile
 from harness.model.verdict import Slowed
+from harness.report.drawing import axis
 from harness.report.markup import Markup, el, join
 from harness.report.results import Item, Results
 from harness.report.scenarios import anchor
 from harness.report.section import Section
 from harness.report.words import size
 
-_HEIGHT = 22
-_MIDDLE = _HEIGHT // 2
+_MIDDLE = 11
+"""Pixels from the top of a row, whose height the style knows."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ def measured(results: Results) -> dict[str, list[Measured]]:
 
 def latency(results: Results) -> Section | None:
     """A drawing and a table for each scenario that compares groups."""
-    parts = [_scenario(rows, number) for number, rows in enumerate(measured(results).values())]
+    parts = [_scenario(rows) for rows in measured(results).values()]
     if not parts:
         return None
     about = el(
@@ -92,28 +93,28 @@ def latency(results: Results) -> Section | None:
     return Section("latency", "Latency beside others", join([about, *parts]))
 
 
-def _scenario(rows: Sequence[Measured], number: int) -> Markup:
+def _scenario(rows: Sequence[Measured]) -> Markup:
     first = rows[0].item
     return el(
         "article",
         el("h3", first.title, " ", el("code", first.subject.scenario)),
-        _drawing(rows, f"latency-grid-{number}"),
+        _drawing(rows),
         _table(rows),
         class_="latency",
     )
 
 
-def _drawing(rows: Sequence[Measured], grid: str) -> Markup | None:
+def _drawing(rows: Sequence[Measured]) -> Markup | None:
     times = [time for row in rows for time in (row.p50, row.p99) if time]
     if not times:
         return None
     scale = _Scale(min(times), max(times))
-    lines: list[Markup] = [_axis(scale, grid)]
+    lines: list[Markup] = [axis({scale.place(tick): _shown(tick) for tick in scale.ticks})]
     for link in dict.fromkeys(row.link for row in rows):
-        lines.append(el("p", link, class_="of"))
-        lines += [_line(row, scale, grid) for row in rows if row.link is link and row.pace.trips]
+        lines.append(el("h4", link))
+        lines += [_line(row, scale) for row in rows if row.link is link and row.pace.trips]
     says = "Round trips by link and group; the table below says the same."
-    return el("div", *lines, class_="trips", role="img", aria_label=says)
+    return el("div", *lines, class_="rows trips", role="img", aria_label=says)
 
 
 class _Scale:
@@ -141,38 +142,23 @@ def _is_decade(step: float) -> bool:
     return abs(math.log10(step) - round(math.log10(step))) < 1e-6
 
 
-def _axis(scale: _Scale, grid: str) -> Markup:
-    places = [scale.place(tick) for tick in scale.ticks]
-    lines = [el("line", x1=x, x2=x, y1=0, y2=_HEIGHT) for x in places]
-    labels = []
-    for tick, x in zip(scale.ticks, places, strict=True):
-        share = float(x.rstrip("%"))
-        where = "start" if share < 4 else "end" if share > 96 else "middle"
-        labels.append(el("text", _shown(tick), x=x, y=11, text_anchor=where))
-    shown = el("svg", el("defs", el("g", *lines, id=grid, class_="grid")), *labels, class_="life", height=16)
-    return el("div", el("span", class_="who"), shown, el("span", class_="end"), class_="line axis")
-
-
-def _line(row: Measured, scale: _Scale, grid: str) -> Markup:
+def _line(row: Measured, scale: _Scale) -> Markup:
     """From p50 to p99. Fill tells a base from what was loaded; colour only helps."""
     p50, p99 = row.p50 or 0.0, row.p99 or 0.0
     kind = "base" if row.base else "loaded"
     drawn = el(
         "svg",
-        el("use", href=f"#{grid}"),
         el("line", x1=scale.place(p50), x2=scale.place(p99), y1=_MIDDLE, y2=_MIDDLE, class_="reach"),
         el("circle", cx=scale.place(p50), cy=_MIDDLE, r=5, class_="p50"),
         el("line", x1=scale.place(p99), x2=scale.place(p99), y1=_MIDDLE - 6, y2=_MIDDLE + 6, class_="p99"),
-        class_="life",
-        height=_HEIGHT,
     )
     said = f"{_shown(p50)} – {_shown(p99)}"
     return el(
-        "div",
-        el("span", row.pace.group, class_="who"),
+        "p",
+        el("span", row.pace.group),
         drawn,
-        el("span", said, class_="end"),
-        class_=f"line {kind}",
+        el("span", said),
+        class_=kind,
     )
 
 

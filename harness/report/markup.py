@@ -1,6 +1,7 @@
 """HTML that can't be broken by what it shows: traces hold text that a guest has chosen.
 
-`el` makes an element. A `str` in it is always text and is escaped; only what `el` made is markup, and no
+`el` makes an element, in as few bytes as HTML allows: no quotes and end tags where none are needed, as a page
+has thousands. A `str` in it is always text and is escaped; only what `el` made is markup, and no
 other module makes any (`tests/unit/test_report_markup.py` holds that). What could run code, style or fetch
 something is no element or attribute here, so a mistake of ours is an exception and not a hole.
 """
@@ -43,6 +44,11 @@ _GRAPHICS = {"defs", "g", "pattern", "svg", "text"}
 _HOLDING = _TEXT | _BLOCKS | _HEADINGS | _LISTS | _TABLES | _GRAPHICS
 _LINED = (_BLOCKS | _HEADINGS | _LISTS | {"caption", "tr", "svg"}) - {"pre"}
 """After these a new line begins, so that the file can be read and compared."""
+_UNENDED = frozenset({"dd", "dt", "li", "tbody", "td", "tfoot", "th", "thead", "tr"})
+"""HTML ends these by itself, where the next one begins or the parent ends; nothing else may follow them."""
+
+_PLAIN = re.compile(r"[\w.,:;%#+-][\w.,:;%#/+-]*", re.ASCII)
+"""Values that need no quotes; one that ends with a `/` is told from ``/>`` by the space before that."""
 
 _ATTRIBUTE = re.compile(r"[a-z][a-zA-Z-]*[a-z0-9]|[xyrd]")
 _FETCHING = re.compile(r"on.*|style|src.*|.*src|action|formaction|data|background|poster|ping|http-?equiv")
@@ -59,11 +65,11 @@ def el(tag: str, *children: Child, **attributes: str | float | bool | None) -> M
     """
     given = "".join(_attribute(name, value) for name, value in attributes.items())
     if tag in _VOID or (tag in _DRAWN and not children):
-        return Markup(f"<{tag}{given}{'/' if tag in _DRAWN else ''}>")
+        return Markup(f"<{tag}{given}{' /' if tag in _DRAWN else ''}>")
     if tag not in _HOLDING and tag not in _DRAWN:
         raise ValueError(f"<{tag}> has no place in a report")
-    end = "\n" if tag in _LINED else ""
-    return Markup(f"<{tag}{given}>{_inside(children)}</{tag}>{end}")
+    end = ("" if tag in _UNENDED else f"</{tag}>") + ("\n" if tag in _LINED else "")
+    return Markup(f"<{tag}{given}>{_inside(children)}{end}")
 
 
 def join(children: Iterable[Child], between: Child = "") -> Markup:
@@ -137,7 +143,8 @@ def _attribute(name: str, value: str | float | bool | None) -> str:
         return f" {name}"
     if name == "href" and not _LEADS_INSIDE.fullmatch(str(value)):
         raise ValueError(f"href {value!r} leads out of the results folder")
-    return f' {name}="{_escaped(str(value))}"'
+    text = str(value)
+    return f" {name}={text}" if _PLAIN.fullmatch(text) else f' {name}="{_escaped(text)}"'
 
 
 def _hash(text: str) -> str:

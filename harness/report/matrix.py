@@ -8,7 +8,7 @@ from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report.markup import Markup, el
 from harness.report.rest import ident
-from harness.report.results import Case, Item, Results, Shown, counted
+from harness.report.results import Case, CaseOutcome, Item, Results, Shown, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css
 from harness.report.words import SIGNS, WORST_FIRST, cut, number, plain, seen
@@ -20,53 +20,61 @@ _LONGEST = 70
 def matrix(results: Results) -> Section:
     """A row for every claim, below it one for each of its scenarios and tests; a column for each link."""
     links = results.links
-    head = el(
-        "tr", el("th", "claim", scope="col"), *(el("th", link, scope="col") for link in links), role="row"
-    )
+    head = el("tr", el("th", "claim"), *(el("th", link) for link in links))
     rows: list[Markup] = []
     for claim in Claim:
         tests = [(case, shown) for case, shown in results.shown if shown.claim is claim]
         rows += _rows(claim, [item for item in results.items if item.subject.claim is claim], tests, links)
-    table = el("table", el("thead", head), el("tbody", *rows), class_="matrix", role="table")
-    return Section("claims", "Claims and links", table)
+    table = el("table", el("thead", head), el("tbody", *rows), class_="matrix")
+    return Section("claims", "Claims and links", el("div", el("p", _about(results), class_="note"), table))
+
+
+def _about(results: Results) -> str:
+    """What the rows and signs mean; of the signs those that occur."""
+    signs = [f"{SIGNS[word]} {word}" for word in reversed(WORST_FIRST) if results.counts[word]]
+    return (
+        "In bold a claim of the page that is tested; below it each scenario or test, and what was seen on "
+        "each link, which leads to what was expected and to its clients. "
+        f"{', '.join([*signs, '· not on this link'])}."
+    )
 
 
 def _rows(
     claim: Claim, items: Sequence[Item], tests: Sequence[tuple[Case, Shown]], links: Sequence[Link]
 ) -> list[Markup]:
-    name = el("th", el("strong", claim), el("span", claim.sentence), scope="row", role="rowheader")
+    name = el("th", el("strong", claim), el("span", claim.sentence))
     cases = [(item.case, item.subject.link, anchor(item.subject)) for item in items]
     cases += [(case, shown.link, ident(case)) for case, shown in tests if shown.link]
     if not items and not tests:
         nothing = "no scenario of this claim in this run"
-        cells = [el("td", nothing, colspan=len(links), role="cell", class_="none")]
+        cells = [el("td", nothing, colspan=len(links), class_="none")]
     elif cases:
         cells = [_counts([(case, to) for case, on, to in cases if on is link], link) for link in links]
     else:
-        cells = [el("td", colspan=len(links), role="cell", class_="none")]
-    rows = [el("tr", name, *cells, role="row", class_="claim")]
+        cells = [el("td", colspan=len(links), class_="none")]
+    rows = [el("tr", name, *cells, class_="claim")]
     rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
         own = {item.subject.link: item for item in items if item.subject.scenario == scenario}
-        heading = el("th", el("span", scenario), scope="row", role="rowheader")
-        rows.append(el("tr", heading, *(_cell(own.get(link), link) for link in links), role="row"))
+        rows.append(el("tr", el("th", scenario), *(_cell(own.get(link), link) for link in links)))
     return rows
 
 
 def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
     """A test that is no scenario's: in its link's column; over all if it has none, or more to say."""
-    sign = el("b", SIGNS[case.outcome], aria_hidden="true", class_=css(case.outcome))
     text = f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome
     said = el("a", text, href=f"#{ident(case)}")
-    heading = el("th", el("span", case.name), scope="row", role="rowheader")
+    sign, heading = el("b", SIGNS[case.outcome]), el("th", case.name)
     if shown.link is None or len(text) > _LONGEST:
         of = f"{shown.link}: " if shown.link else ""
-        return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), role="cell"), role="row")
+        return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), class_=css(case.outcome)))
     cells = [
-        el("td", sign, " ", said, role="cell", data_link=link) if link is shown.link else _empty(link)
+        el("td", sign, " ", said, data_link=link, class_=css(case.outcome))
+        if link is shown.link
+        else _empty()
         for link in links
     ]
-    return el("tr", heading, *cells, role="row")
+    return el("tr", heading, *cells)
 
 
 def _counts(cases: Sequence[tuple[Case, str]], link: Link) -> Markup:
@@ -75,33 +83,27 @@ def _counts(cases: Sequence[tuple[Case, str]], link: Link) -> Markup:
     :param cases: each with its id in the page.
     """
     if not cases:
-        return _empty(link)
+        return _empty()
     counts = counted(case for case, _ in cases)
     words = [
-        el(
-            "span",
-            el("b", SIGNS[word], aria_hidden="true"),
-            f" {number(counts[word], word)}",
-            class_=css(word),
-        )
+        el("span", el("b", SIGNS[word]), f" {number(counts[word], word)}", class_=css(word))
         for word in WORST_FIRST
         if counts[word]
     ]
     first, to = min(cases, key=lambda one: WORST_FIRST.index(one[0].outcome))
     leading = el("a", *words, href=f"#{to}")
-    return el("td", leading, role="cell", data_link=link, class_=css(first.outcome))
+    return el("td", leading, data_link=link, class_=css(first.outcome))
 
 
 def _cell(item: Item | None, link: Link) -> Markup:
     if item is None:
-        return _empty(link)
-    sign = el("b", SIGNS[item.outcome], aria_hidden="true", class_=css(item.outcome))
+        return _empty()
     said = plain(seen(item.plan, item.verdict, brief=True)) if item.verdict else ""
-    outcome = el("span", f"{item.outcome}: ", class_="unseen") if said else None
+    unseen = said and item.outcome is not CaseOutcome.PASSED
+    outcome = el("span", f"{item.outcome}: ", class_="unseen") if unseen else None
     leading = el("a", outcome, cut(said, _LONGEST) or item.outcome, href=f"#{anchor(item.subject)}")
-    return el("td", sign, " ", leading, role="cell", data_link=link)
+    return el("td", el("b", SIGNS[item.outcome]), " ", leading, data_link=link, class_=css(item.outcome))
 
 
-def _empty(link: Link) -> Markup:
-    unseen = el("span", "not on this link", class_="unseen")
-    return el("td", el("span", "·", aria_hidden="true"), unseen, role="cell", data_link=link, class_="none")
+def _empty() -> Markup:
+    return el("td", "·", class_="none")

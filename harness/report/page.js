@@ -13,20 +13,38 @@
     current = null;
   };
 
+  const states = { c: "connecting", w: "waiting", s: "served", p: "paused", h: "holding", m: "when the fault comes" };
+
+  const seconds = (value) => {
+    const whole = Math.round(value);
+    if (value >= 120) return Math.floor(whole / 60) + " min " + String(whole % 60).padStart(2, "0") + " s";
+    return value.toFixed(value < 9.995 ? 2 : 1) + " s";
+  };
+
+  // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent": places are in percent, what was told is text
+  const told = (mark) => {
+    const [, step, said] = /^([^;]*);?([^]*)$/.exec(mark.dataset.t || "");
+    const at = (name) => mark.getAttribute(name).slice(0, -1) / 100 * mark.closest("[data-s]").dataset.s;
+    const when = mark.tagName === "rect"
+      ? seconds(at("x")) + " to " + seconds(at("x") + at("width")) : "at " + seconds(at("x"));
+    const what = states[mark.classList[0]] || mark.getAttribute("href").slice(3);
+    return what + (step && ", step " + step) + ": " + when + (said && "; " + said);
+  };
+
   const show = (mark) => {
     if (mark === current) return;
     if (current) current.classList.remove("on");
     current = mark;
     mark.classList.add("on");
-    const line = mark.closest(".line");
-    tip.textContent = line.querySelector(".who").textContent + ": " + mark.dataset.t;
+    const line = mark.closest(".rows > p");
+    tip.textContent = line.firstChild.textContent + " " + told(mark);
     tip.classList.add("on");
     place();
   };
 
   const place = () => {
     const box = current.getBoundingClientRect();
-    const row = current.closest(".line").getBoundingClientRect();
+    const row = current.closest(".rows > p").getBoundingClientRect();
     const middle = Math.min(Math.max(box.left + box.width / 2, 0), innerWidth);
     const left = Math.min(Math.max(middle - tip.offsetWidth / 2, 4), innerWidth - tip.offsetWidth - 4);
     const above = row.top - tip.offsetHeight - 4;
@@ -34,14 +52,14 @@
     tip.style.top = (above > 0 ? above : row.bottom + 4) + "px";
   };
 
-  const marks = (line) => [...line.querySelectorAll("[data-t]")].sort((one, other) =>
+  const marks = (line) => [...line.querySelectorAll("rect, use")].sort((one, other) =>
     one.getBoundingClientRect().left - other.getBoundingClientRect().left);
 
   // signs are small and lie on spans: the nearest sign within reach, else the span below, else the nearest
   const nearest = (line, x) => {
     let best = null;
     let least = Infinity;
-    for (const mark of line.querySelectorAll("[data-t]")) {
+    for (const mark of line.querySelectorAll("rect, use")) {
       const box = mark.getBoundingClientRect();
       const sign = mark.tagName === "use";
       const away = Math.max(box.left - x, x - box.right, 0);
@@ -52,16 +70,16 @@
   };
 
   const under = (event) => {
-    const line = event.target.closest(".line");
-    const life = line && line.querySelector(".life");
+    const line = event.target.closest(".rows > p");
+    const life = line && line.querySelector("svg");
     const mark = life && life.contains(event.target) && nearest(line, event.clientX);
     if (mark) show(mark); else hide();
   };
 
   const step = (timeline, key) => {
-    const lines = [...timeline.querySelectorAll(".line")].filter((line) => line.querySelector("[data-t]"));
+    const lines = [...timeline.querySelectorAll("p")].filter((line) => line.querySelector("rect, use"));
     if (!lines.length) return;
-    const line = current && timeline.contains(current) ? current.closest(".line") : null;
+    const line = current && timeline.contains(current) ? current.closest(".rows > p") : null;
     if (!line) return show(marks(lines[0])[0]);
     const own = marks(line);
     const at = own.indexOf(current);
@@ -74,7 +92,7 @@
       const box = current.getBoundingClientRect();
       if (to) show(nearest(to, box.left + box.width / 2));
     }
-    current.closest(".line").scrollIntoView({ block: "nearest" });
+    current.closest(".rows > p").scrollIntoView({ block: "nearest" });
   };
 
   const keys = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];

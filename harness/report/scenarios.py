@@ -11,17 +11,20 @@ from harness.report.markup import Markup, el, join
 from harness.report.results import Item, Results, Subject
 from harness.report.section import Section, badge, css
 from harness.report.timeline import Timeline, timeline
-from harness.report.words import cut, expected, seen, workload
+from harness.report.words import cut, expected, plain, seen, workload
 
 _LONGEST = 4000
 """Characters of one failure's text that are shown."""
+
+_INTACT = re.compile(r", intact \d+")
+"""Often not stated, as it goes without saying."""
 
 
 def scenarios(results: Results) -> Section | None:
     """All of them, by claim."""
     names = list(dict.fromkeys(item.subject.scenario for item in results.items))
     by_name = {name: [item for item in results.items if item.subject.scenario == name] for name in names}
-    articles = [_article(own, number) for number, own in enumerate(by_name.values())]
+    articles = [_article(own) for own in by_name.values()]
     return Section("scenarios", "Scenarios", join(articles)) if articles else None
 
 
@@ -36,7 +39,7 @@ def address(*parts: str) -> str:
     return quote("./" + "/".join(parts), safe="/")
 
 
-def _article(items: Sequence[Item], number: int) -> Markup:
+def _article(items: Sequence[Item]) -> Markup:
     first = items[0]
     plans = dict.fromkeys(workload(item.plan) for item in items if item.plan)
     drawn = {
@@ -52,14 +55,11 @@ def _article(items: Sequence[Item], number: int) -> Markup:
         el("p", first.about, class_="about") if first.about else None,
         *(el("p", plan, class_="workload") for plan in plans if len(plans) == 1),
         legend(list(drawn.values())),
-        *(
-            _link(item, f"{number}-{place}", drawn.get(item.subject), len(plans) > 1)
-            for place, item in enumerate(items)
-        ),
+        *(_link(item, drawn.get(item.subject), len(plans) > 1) for item in items),
     )
 
 
-def _link(item: Item, name: str, drawn: Timeline | None, with_workload: bool) -> Markup:
+def _link(item: Item, drawn: Timeline | None, with_workload: bool) -> Markup:
     """One link's part of a scenario."""
     return el(
         "section",
@@ -72,7 +72,7 @@ def _link(item: Item, name: str, drawn: Timeline | None, with_workload: bool) ->
         ),
         el("p", workload(item.plan), class_="workload") if item.plan and with_workload else None,
         _differences(item),
-        drawing(drawn, name) if drawn else None,
+        drawing(drawn) if drawn else None,
         *(el("p", line, class_="warning") for line in item.unreadable),
         el("div", table(drawn) if drawn else None, _evidence(item), class_="bottom"),
         id=anchor(item.subject),
@@ -81,24 +81,22 @@ def _link(item: Item, name: str, drawn: Timeline | None, with_workload: bool) ->
 
 
 def _compared(item: Item) -> Markup | None:
-    """Expected and seen, one below the other; what does not fit is marked."""
+    """Expected and seen, one below the other, or once if they say the same; what does not fit is marked."""
     if item.verdict is None:
         return None
+    found = seen(item.plan, item.verdict)
+    wanted = expected(item.plan, item.verdict)
     parts = []
-    for part in seen(item.plan, item.verdict):
+    for part in found:
         counts = (
             count.text if count.fits else el("strong", "≠ ", count.text, class_="off")
             for count in part.counts
         )
         parts.append(join([f"{part.name}: " if part.name else "", join(counts, ", ")]))
-    return el(
-        "dl",
-        el("dt", "expected"),
-        el("dd", expected(item.plan, item.verdict)),
-        el("dt", "seen"),
-        el("dd", join(parts, "; ")),
-        class_="said",
-    )
+    said = el("dd", join(parts, "; "))
+    if _INTACT.sub("", plain(found)) == _INTACT.sub("", wanted):
+        return el("dl", el("dt", "as expected"), said, class_="said")
+    return el("dl", el("dt", "expected"), el("dd", wanted), el("dt", "seen"), said, class_="said")
 
 
 def _differences(item: Item) -> Markup | None:

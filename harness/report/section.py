@@ -24,8 +24,7 @@ Maker = Callable[[Results], Section | None]
 
 def badge(outcome: CaseOutcome) -> Markup:
     """The outcome as sign and word."""
-    sign = el("b", SIGNS[outcome], aria_hidden="true")
-    return el("span", sign, f" {outcome}", class_=f"badge {css(outcome)}")
+    return el("span", el("b", SIGNS[outcome]), f" {outcome}", class_=f"badge {css(outcome)}")
 
 
 def css(outcome: CaseOutcome) -> str:

@@ -9,14 +9,19 @@ from enum import StrEnum
 import msgspec
 
 from harness.judge.ends import is_answer
+from harness.model.expect import Word
+from harness.model.fault import While
 from harness.model.plan import Plan
-from harness.model.steps import WaitFor
+from harness.model.steps import MeetFault, WaitFor
 from harness.model.trace import Event, What
 from harness.model.verdict import ClientEnd
-from harness.report.words import cut, seconds, size
+from harness.report.words import cut, size
 
-MOST_ROWS = 60
+MOST_ROWS = 12
 """Clients that are drawn; the others end as some of these do, and are counted."""
+
+AMISS = frozenset({Word.REFUSED, Word.GARBLED, Word.STALE, Word.LOST})
+"""Ends to look at first."""
 
 TICKS = 200
 """Places in a row where progress can show; what falls on the same one is drawn once."""
@@ -31,7 +36,8 @@ class State(StrEnum):
     CONNECTING = "connecting"  # in connect()
     WAITING = "waiting"  # has a connection, and told of no answer yet, or of no more
     SERVED = "served"  # answers come
-    PAUSED = "paused"  # waits for another group, as its workload says
+    PAUSED = "paused"  # waits for others, as its workload says
+    MEETING = "meeting"  # in the middle of what the fault is to meet
     HOLDING = "holding"  # all done, connection kept
 
 
@@ -42,7 +48,7 @@ _OVER = frozenset(MOMENTS) - {What.FACT}
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A client was in `state` from `start` to `end`; `text` is the whole of it in words."""
+    """A client was in `state` from `start` to `end`; `text` is what else is known: ``STEP OP;WORDS``."""
 
     state: State
     start: float
@@ -51,7 +57,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Something that happened at one time."""
+    """Something that happened at one time; `text` as a span's."""
 
     what: What
     at: float
@@ -87,7 +93,8 @@ class Timeline(msgspec.Struct, frozen=True):
 def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> Timeline:
     """What `trace` looked like; `ends` are the verdict's, one for each client of the plan.
 
-    Of more than `MOST_ROWS` clients, the first of each group and end are kept, then the first of all.
+    Of more than `MOST_ROWS` clients, the first of each group and end are kept, then those that ended amiss,
+    then some all along the order.
     """
     start = min((event.at for event in trace), default=0.0)
     length = max((event.at for event in trace), default=start) - start
@@ -105,19 +112,20 @@ def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> T
     for end in ends:
         if end.client in drawn and end.client in by_client:
             group = end.client.rpartition("/")[0]
-            rows.append(_Life(by_client[end.client], waits[group]).row(end, steps[group], length))
-    left_out = Counter(f"{_group(end)} {end.end}" for end in ends if end.client not in drawn)
+            rows.append(_Life(by_client[end.client], waits[group], steps[group]).row(end, length))
+    left_out = Counter(f"{_group(end)} ({end.end})" for end in ends if end.client not in drawn)
     return Timeline(tuple(rows), length, dict(left_out))
 
 
 def _chosen(ends: Sequence[ClientEnd]) -> set[str]:
     if len(ends) <= MOST_ROWS:
         return {end.client for end in ends}
-    kinds: dict[tuple[str, str], str] = {}
+    kinds: dict[tuple[str, str, bool], str] = {}
     for end in ends:
-        kinds.setdefault((_group(end), end.end), end.client)
-    order = [*kinds.values(), *(end.client for end in ends)]
-    return set(list(dict.fromkeys(order))[:MOST_ROWS])
+        kinds.setdefault((_group(end), end.end, end.intact), end.client)
+    amiss = (end.client for end in ends if end.end in AMISS)
+    along = (ends[place * len(ends) // MOST_ROWS].client for place in range(MOST_ROWS))
+    return set(list(dict.fromkeys([*kinds.values(), *amiss, *along]))[:MOST_ROWS])
 
 
 def _group(end: ClientEnd) -> str:
@@ -127,15 +135,16 @@ def _group(end: ClientEnd) -> str:
 class _Life:
     """One client's events, read once."""
 
-    def __init__(self, events: list[Event], waits: set[int]) -> None:
+    def __init__(self, events: list[Event], waits: set[int], steps: int) -> None:
         self._events = events
         self._waits = waits
+        self._steps = steps
         self._spans: list[Span] = []
         self._first: dict[What, float] = {}
         self._last_answer: float | None = None
         self._open: tuple[State, int, float, list[Event]] | None = None
 
-    def row(self, end: ClientEnd, steps: int, length: float) -> Row:
+    def row(self, end: ClientEnd, length: float) -> Row:
         """All of it. `length` is the whole trace's."""
         for event in self._events:
             self._note(event)
@@ -150,12 +159,12 @@ class _Life:
         return Row(
             end=end,
             spans=tuple(self._spans),
-            moments=tuple(_moments(self._events)),
+            moments=tuple(self._moments()),
             ticks=tuple(sorted({round(at / width) for at in ticks})),
             first=self._first,
             over=over,
             done=len(done),
-            steps=steps,
+            steps=self._steps,
         )
 
     def _note(self, event: Event) -> None:
@@ -166,6 +175,8 @@ class _Life:
             self._last_answer = event.at
 
     def _after(self, event: Event) -> State | None:
+        if event.op == MeetFault.op and event.what is not What.ASKED:
+            return self._at_the_fault(event)
         answered = State.SERVED if self._last_answer is not None else State.WAITING
         match event.what:
             case What.CONNECTING:
@@ -178,6 +189,17 @@ class _Life:
                 return State.HOLDING
             case What.ASKED | What.PROGRESS | What.FACT | What.ANSWERED:
                 return answered
+        return None
+
+    def _at_the_fault(self, event: Event) -> State | None:
+        """It comes, waits for the others, does what is to be met, notices, and looks again when told to."""
+        match event.what:
+            case What.READY:
+                return State.PAUSED if event.detail.get("doing") not in list(While) else State.MEETING
+            case What.NOTICED:
+                return State.PAUSED
+            case What.FACT | What.ANSWERED:
+                return self._open[0] if self._open else None
         return None
 
     def _go(self, state: State | None, event: Event) -> None:
@@ -203,45 +225,49 @@ class _Life:
         unanswered = not any(event.what is What.ANSWERED for event in events)
         if state is State.SERVED and cut_off and unanswered and ceased is not None and ceased < at:
             if start < ceased:
-                self._spans.append(Span(state, start, ceased, _told(state, step, start, ceased, events)))
+                self._spans.append(Span(state, start, ceased, self._told(state, step, events)))
             start, state = max(start, ceased), State.WAITING
-        self._spans.append(Span(state, start, at, _told(state, step, start, at, events)))
+        self._spans.append(Span(state, start, at, self._told(state, step, events)))
 
+    def _told(self, state: State, step: int, events: Sequence[Event]) -> str:
+        op = next((event.op for event in events if event.op and event.step >= 0), "")
+        parts = []
+        moved = [event for event in events if event.what is What.PROGRESS]
+        if moved:
+            detail = moved[-1].detail
+            parts.append(f"{_size(detail.get('sent'))} sent, {_size(detail.get('received'))} received")
+        pings = sum(event.what is What.PINGED for event in events)
+        if state is State.MEETING:
+            parts.append(str(events[0].detail["doing"]))
+        if pings:
+            parts.append(f"{pings} round trip{'s' if pings > 1 else ''}")
+        answer = next((event for event in events if event.what is What.ANSWERED), None)
+        if answer is not None and answer.detail and state is not State.WAITING:
+            parts.append(f"answered: {_detail(answer)}")
+        return self._about(step, op, "; ".join(parts))
 
-def _told(state: State, step: int, start: float, end: float, events: Sequence[Event]) -> str:
-    op = next((event.op for event in events if event.op and event.step >= 0), "")
-    parts = [f"{state}: step {step + 1}, {op}" if op and step >= 0 else str(state)]
-    parts.append(f"{seconds(start)} to {seconds(end)}")
-    moved = [event for event in events if event.what is What.PROGRESS]
-    if moved:
-        detail = moved[-1].detail
-        parts.append(f"{_size(detail.get('sent'))} sent, {_size(detail.get('received'))} received")
-    pings = sum(event.what is What.PINGED for event in events)
-    if pings:
-        parts.append(f"{pings} round trip{'s' if pings > 1 else ''}")
-    answer = next((event for event in events if event.what is What.ANSWERED), None)
-    if answer is not None and answer.detail:
-        parts.append(f"answered: {_detail(answer)}")
-    return "; ".join(parts)
+    def _moments(self) -> Iterator[Moment]:
+        """But for the leaving that follows what a client should not have read: it always does."""
+        read_amiss = False
+        for event in self._events:
+            if event.what in MOMENTS and not (read_amiss and event.what is What.LEFT):
+                read_amiss = event.what in (What.WRONG, What.STALE)
+                yield Moment(event.what, event.at, self._about(event.step, event.op, _detail(event)))
 
-
-def _moments(events: Sequence[Event]) -> Iterator[Moment]:
-    """But for the leaving that follows what a client should not have read: it always does, and at once."""
-    read_amiss = False
-    for event in events:
-        if event.what in MOMENTS and not (read_amiss and event.what is What.LEFT):
-            read_amiss = event.what in (What.WRONG, What.STALE)
-            said = _detail(event)
-            where = f", step {event.step + 1} ({event.op})" if event.step >= 0 else ""
-            text = f"{event.what}{where}; {seconds(event.at)}{f'; {said}' if said else ''}"
-            yield Moment(event.what, event.at, text)
+    def _about(self, step: int, op: str, said: str) -> str:
+        """``2 echo;64 KiB sent``: the step's number and word if there is another, then what was told."""
+        where = f"{step + 1} {op}" if op and step >= 0 and self._steps > 1 else ""
+        return f"{where};{said}" if said else where
 
 
 def _detail(event: Event) -> str:
-    """What came with an event; the data's seed is left to the trace."""
-    return cut(
-        ", ".join(f"{name} {value}" for name, value in event.detail.items() if name != "seed"), _LONGEST
+    """What came with an event; the data's seed is left to the trace, and what goes without saying."""
+    said = (
+        _size(value) if name == "bytes" else f"{name} {value}"
+        for name, value in event.detail.items()
+        if name != "seed" and (name, value) != ("doing", "holding")
     )
+    return cut(", ".join(said), _LONGEST)
 
 
 def _size(value: object) -> str:

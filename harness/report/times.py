@@ -39,18 +39,17 @@ def times(results: Results) -> Section | None:
     longest = max(row.whole for row in rows)
     head = el(
         "tr",
-        el("th", "scenario and link", scope="col"),
-        el("th", "all", scope="col", class_="n"),
-        el("th", el("span", "as a bar", class_="unseen"), scope="col", class_="bars"),
+        *(el("th", name) for name in ("scenario and link", "all")),
+        el("th", el("span", "as a bar", class_="unseen"), class_="bars"),
         *(_heading(name, place) for place, name in enumerate(names)),
     )
     body = [_row(row, names, longest) for row in rows]
     foot = el(
         "tr",
-        el("th", "median", scope="row"),
-        el("td", _shown(statistics.median(row.whole for row in rows)), class_="n"),
+        el("th", "median"),
+        el("td", _shown(statistics.median(row.whole for row in rows))),
         el("td"),
-        *(el("td", _median(rows, name), class_="n") for name in names),
+        *(el("td", _median(rows, name)) for name in names),
     )
     table = el("table", el("thead", head), el("tbody", *body), el("tfoot", foot), class_="times")
     about = el(
@@ -73,10 +72,8 @@ def _phases(item: Item) -> dict[str, float]:
 
 
 def _heading(name: str, place: int) -> Markup:
-    sample = el(
-        "svg", el("rect", width=8, height=8, class_=_kind(place)), width=8, height=8, aria_hidden="true"
-    )
-    return el("th", sample, f" {name}", scope="col", class_="n")
+    sample = el("svg", el("rect", width=8, class_=_kind(place)), aria_hidden="true")
+    return el("th", sample, f" {name}")
 
 
 def _row(row: _Times, names: Sequence[str], longest: float) -> Markup:
@@ -84,15 +81,15 @@ def _row(row: _Times, names: Sequence[str], longest: float) -> Markup:
     for place, name in enumerate(names):
         share = 100 * row.phases.get(name, 0) / longest if longest else 0
         if share >= 0.1:
-            bars.append(el("rect", x=f"{before:.1f}%", width=f"{share:.1f}%", height=10, class_=_kind(place)))
+            bars.append(el("rect", x=f"{before:.1f}%", width=f"{share:.1f}%", class_=_kind(place)))
         before += share
     subject = row.item.subject
     return el(
         "tr",
-        el("th", el("a", subject.scenario, href=f"#{anchor(subject)}"), f" {subject.link}", scope="row"),
-        el("td", _shown(row.whole), class_="n"),
-        el("td", el("svg", *bars, height=10, aria_hidden="true"), class_="bars"),
-        *(el("td", _shown(row.phases.get(name)), class_="n") for name in names),
+        el("th", el("a", subject.scenario, href=f"#{anchor(subject)}"), f" {subject.link}"),
+        el("td", _shown(row.whole)),
+        el("td", el("svg", *bars, aria_hidden="true")),
+        *(el("td", _shown(row.phases.get(name))) for name in names),
     )
 
 

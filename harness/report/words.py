@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -84,23 +84,41 @@ def expected(plan: Plan | None, verdict: Verdict) -> str:
     """What the scenario states of this link; facts and slowdowns last."""
     facts = plan.expect.facts if plan else {}
     slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
-    told = (f"{name} {in_words(value)}" for group in facts.values() for name, value in group.items())
-    return "; ".join([verdict.expected, *([", ".join(told)] if facts else []), *slow])
+    told = [
+        _of(group, facts) + ", ".join(f"{name} {in_words(value)}" for name, value in wanted.items())
+        for group, wanted in facts.items()
+    ]
+    return "; ".join([verdict.expected, *told, *slow])
 
 
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
     """What was counted, in the terms of what is expected; facts and slowdowns last.
 
-    `brief` leaves out what goes without saying: that all who were served are intact, and zeros; and of facts
-    about a fault those that are as expected, as there are many, and they have a table of their own.
+    `brief` leaves out what goes without saying, that all who were served are intact, and zeros; slowdowns
+    come first. Of a fault it says what is not as expected, or in a word what the host's ends saw.
     """
     tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
-    parts = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
-    known = tuple(_facts(plan, verdict))
-    if brief and plan and plan.fault:
-        known = tuple(fact for fact in known if not fact.fits)
-    facts = (*known, *(Count(str(one), one.fits) for one in verdict.slowed))
-    return [*parts, *([Part("", facts)] if facts else [])]
+    counted = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
+    known = list(_facts(plan, verdict))
+    slow = [Part("", tuple(Count(str(one), one.fits) for one in verdict.slowed))] if verdict.slowed else []
+    if not brief:
+        return [*counted, *known, *slow]
+    if plan and plan.fault and (saw := _saw(plan, verdict)):
+        unfit = [
+            Part(part.name, tuple(count for count in part.counts if not count.fits))
+            for part in (*counted, *known)
+        ]
+        return [part for part in unfit if part.counts] or [Part("", (Count(saw),))]
+    return [*slow, *counted, *known]
+
+
+def _saw(plan: Plan, verdict: Verdict) -> str:
+    """What a fault did to those it was to meet, in a word each; empty if they did not say."""
+    victim = plan.fault.group if plan.fault else None
+    groups = {group.name for group in plan.groups if not group.elsewhere and group.name != victim}
+    found = (end.facts.get("sees") for end in verdict.ends if end.client.rpartition("/")[0] in groups)
+    words = dict.fromkeys(word for word in found if word)
+    return f"host ends saw {', '.join(words)}" if words else ""
 
 
 def plain(parts: Iterable[Part]) -> str:
@@ -129,14 +147,21 @@ def _tallied(tally: Tally, brief: bool) -> Iterator[Count]:
             yield Count(f"{word} {count}", fits)
 
 
-def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Count]:
+def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Part]:
+    """Of each group that is expected to tell some; where it is the only one it goes without its name."""
     wanted = plan.expect.facts if plan else {}
     for group, facts in wanted.items():
         told = [end.facts for end in verdict.ends if end.client.rpartition("/")[0] == group]
+        counts = []
         for name, value in facts.items():
             values = dict.fromkeys(found[name] for found in told if name in found)
             fits = bool(values) and all(is_wanted(seen, value) for seen in values)
-            yield Count(f"{name} {' and '.join(values) or 'not reported'}", fits)
+            counts.append(Count(f"{name} {' and '.join(values) or 'not reported'}", fits))
+        yield Part(group if len(wanted) > 1 else "", tuple(counts))
+
+
+def _of(group: str, groups: Collection[str]) -> str:
+    return f"{group}: " if len(groups) > 1 else ""
 
 
 def workload(plan: Plan) -> str:

@@ -161,12 +161,13 @@ def test_what_a_guest_says_of_its_end_stays_text(tmp_path: Path) -> None:
 
 def test_the_table_of_claims_is_not_filled_with_facts_that_are_as_expected(results: Results) -> None:
     def told(scenario: str) -> str:
-        (item,) = [item for item in results.items if item.subject.scenario == scenario]
+        item = next(item for item in results.items if item.subject.scenario == scenario)
         assert item.verdict
         return plain(seen(item.plan, item.verdict, brief=True))
 
-    assert told(AGENT) == "served 5"
-    assert told(KILLED) == "served 5; ≠ sees nothing, ≠ sees eof, ≠ then gone"
+    assert told(AGENT) == "host ends saw eof, EPIPE, ECONNRESET"
+    assert told(KILLED) == "receiving: ≠ sees nothing; beside: ≠ sees eof, ≠ then gone"
+    assert told(SHIM) == "host ends saw nothing"
 
 
 def test_without_a_fault_there_is_no_matrix(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_nothing_in_it_asks_for_anything(page: Page) -> None:
 def test_what_a_guest_said_is_there_as_text(page: Page) -> None:
     said = shown(runs.HOSTILE)
     assert page.text.count(said) >= 6
-    assert any(value.endswith(f"expected 00, seen {said}") for value in page.values("data-t"))
+    assert f";expected 00, seen {said}" in page.values("data-t")
     assert "alert" not in page.raw["script"]
 
 
@@ -110,13 +110,9 @@ def test_each_claim_is_there_and_those_without_scenarios_say_so(page: Page) -> N
 
 def test_the_matrix_counts_and_leads_to_the_worst(mixed: Results) -> None:
     text = html.page(mixed)
-    row = re.search(
-        r'<tr role="row" class="claim"><th[^>]*><strong>multiple-clients</strong>.*?</tr>', text, re.S
-    )
+    row = re.search(r"<tr class=claim><th><strong>multiple-clients</strong>.*?<tr", text, re.S)
     assert row
-    cells = re.findall(
-        r'<td role="cell" data-link="([\w-]+)" class="([\w-]+)"><a href="(#[\w-]+)">(.*?)</a>', row[0]
-    )
+    cells = re.findall(r"<td data-link=([\w-]+) class=([\w-]+)><a href=(#[\w-]+)>(.*?)</a>", row[0])
     told = [
         (link, kind, address, " ".join(re.sub("<[^>]*>", "", said).split()))
         for link, kind, address, said in cells
@@ -201,9 +197,16 @@ def test_a_run_that_was_cut_off_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_it_stays_small(tmp_path: Path) -> None:
+def test_long_traces_of_many_clients_stay_small(tmp_path: Path) -> None:
     cases = []
     for scenario, link in (("multiple-clients-50", "vsock"), ("multiple-clients-50", "virtio-serial")):
         on_link = plan(scenario, link)
         cases.append(runs.evidence(tmp_path, on_link, large(on_link, 40)))
-    assert len(html.page(runs.write(tmp_path, cases))) < 400_000
+    assert len(html.page(runs.write(tmp_path, cases))) < 70_000
+
+
+def test_the_whole_catalogue_stays_small(tmp_path: Path) -> None:
+    """Less than 5.3 KB an item, the page's own style and script included: below 350 KB in a lab."""
+    results = runs.catalogue(tmp_path)
+    assert len(results.items) > 60
+    assert len(html.page(results).encode()) < 5300 * len(results.items)

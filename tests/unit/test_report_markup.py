@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,8 +83,24 @@ def test_what_can_not_be_seen_is_spelled_out() -> None:
 
 def test_attributes_are_named_as_in_html() -> None:
     made = str(el("td", 7, class_="n", aria_label="x", data_t="y", hidden=True, title=None, open=False))
-    assert made == '<td class="n" aria-label="x" data-t="y" hidden>7</td>'
+    assert made == "<td class=n aria-label=x data-t=y hidden>7"
     assert str(join([el("b", 1), None, "<"], ", ")) == "<b>1</b>, &lt;"
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a=b", "a'b", "a`b", "a>b", "/a", "a&lt;b", "ä"])
+def test_what_needs_quotes_has_them(text: str) -> None:
+    assert f'title="{html.escape(text)}"' in str(el("p", title=text))
+
+
+def test_a_slash_at_the_end_of_a_value_ends_no_element() -> None:
+    read = Read(str(el("svg", el("use", href="#a", x="1/"), el("a", "x", href="./b/"))))
+    assert read.tags == ["svg", "use", "a"]
+    assert read.attributes == [("href", "#a"), ("x", "1/"), ("href", "./b/")]
+
+
+def test_cells_and_entries_end_by_themselves() -> None:
+    table = el("table", el("tbody", el("tr", el("th", "a"), el("td", el("b", 1)))))
+    assert "".join(str(table).split("\n")) == "<table><tbody><tr><th>a<td><b>1</b></table>"
 
 
 @pytest.mark.parametrize(
