@@ -1,11 +1,10 @@
-"""Setup of a bare checkout, make's targets and CI's script; programs and package managers are fakes."""
+"""Setup of a bare checkout; programs and package managers are fakes."""
 
 from __future__ import annotations
 
 import ast
 import fcntl
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,10 @@ from types import ModuleType
 
 import pytest
 
+from tests.unit.fake_programs import BASE, Programs
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / ".ci" / "bootstrap.py"
-BASE = f"{os.defpath}:/usr/local/bin"
 
 
 @pytest.fixture
@@ -34,32 +34,6 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.platform, "freedesktop_os_release", lambda: {"ID": "debian"})
     return module
-
-
-class Programs:
-    """A PATH of fakes: each writes its arguments into `log`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "bin"
-        self.folder.mkdir()
-        self.log = folder / "log"
-
-    def add(self, *names: str, body: str = "") -> None:
-        for name in names:
-            path = self.folder / name
-            path.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >> {self.log}\n{body}\n')
-            path.chmod(0o755)
-
-    @property
-    def calls(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    made = Programs(tmp_path)
-    monkeypatch.setenv("PATH", str(made.folder))
-    return made
 
 
 @pytest.fixture
@@ -304,70 +278,3 @@ def test_two_setups_of_a_checkout_wait_for_each_other(bootstrap: ModuleType) -> 
             held.close()
             assert second.stderr.read() == ""
     assert second.returncode == 0
-
-
-def make(*words: str) -> str:
-    """What make would run."""
-    environment = {"PATH": os.environ["PATH"], "HOST": "from-the-environment", "ARGS": "too"}
-    done = subprocess.run(
-        ["make", "-n", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
-def test_make_e2e_passes_its_variables_on_and_ignores_the_environment() -> None:
-    assert make("e2e").splitlines()[-1].split() == [
-        ".venv/bin/vsock-harness",
-        *("run", "scenarios", "--host", "'auto'", "-m", "'not", "long'"),
-    ]
-    last = make("e2e", "HOST=lab", "LINK=vsock", "N=2", "ARGS=-k stale").splitlines()[-1]
-    words = "run scenarios --host 'lab' --link 'vsock' -n '2' -m 'not long' -k stale"
-    assert " ".join(last.split()).endswith(words)
-    run = ["run", "scenarios", "--host", "'auto'", "--link"]
-    assert make("catalogue").splitlines()[-1].split()[1:-1] == run
-    assert "hybrid" not in make("catalogue").splitlines()[-1]
-    assert make("catalogue", "LINK=vsock").splitlines()[-1].split()[1:] == [*run, "'vsock'"]
-    assert make("backends").splitlines()[-1].split()[1:] == [*run, "'vsock,hybrid-vsock'"]
-
-
-def test_make_sets_up_first_and_unit_tests_need_no_packages() -> None:
-    assert make("e2e").startswith("python3 .ci/bootstrap.py --images\n")
-    assert make("test").startswith("python3 .ci/bootstrap.py --images\n")
-    assert make("unit", "PYTHON=python3.13").startswith("python3.13 .ci/bootstrap.py\n")
-
-
-def test_make_test_runs_all_and_unit_leaves_out_the_slow() -> None:
-    whole = make("test", "HOST=lab").splitlines()
-    assert any("tests/unit" in line and "slow" not in line for line in whole)
-    assert "tests/vm -v --host 'lab'" in whole[-1]
-    assert "-m 'not slow'" in make("unit")
-
-
-def test_make_alone_lists_the_targets() -> None:
-    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("  make ")]
-    phony = (ROOT / "Makefile").read_text().partition(".PHONY: ")[2].splitlines()[0].split()
-    assert listed[:-1] == [target for target in phony if target not in ("packages", "venv")]
-
-
-@pytest.mark.parametrize(("test", "e2e"), [(0, 0), (2, 0), (0, 2), (2, 2)])
-def test_ci_runs_both_and_fails_if_either_does(
-    tmp_path: Path, programs: Programs, test: int, e2e: int
-) -> None:
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
-    body = f"""[ "$CI" = true ] || exit 9
-if read -r line; then exit 8; fi
-case $1 in test) echo "=== 3 failed ==="; exit {test};; e2e) echo "=== 30 passed ==="; exit {e2e};; esac"""
-    programs.add("make", body=body)
-    done = subprocess.run(
-        [tmp_path / ".ci/run"],
-        env={"PATH": f"{programs.folder}:{BASE}"},
-        input="something\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert programs.calls == ["make test", "make e2e"]
-    assert done.returncode == (2 if test or e2e else 0)
-    assert done.stdout.splitlines()[-1] == "=== 30 passed ==="

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,12 +28,6 @@ ROUND = Talk(b"again\n", b"again\n")
 
 def soon() -> Deadline:
     return Deadline(60)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[RunFolder]:
-    with RunFolder.create(tmp_path) as folder:
-        yield folder
 
 
 def dialler(folder: RunFolder, tmp_path: Path, *programs: list[str]) -> Dial:

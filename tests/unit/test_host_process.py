@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from harness.host.runfolder import RunFolder
 from harness.model.errors import HostUnfit, InfrastructureError
 
 STUBBORN = ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; while :; do wait; done"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[RunFolder]:
-    with RunFolder.create(tmp_path) as made:
-        yield made
 
 
 def stubborn(folder: RunFolder) -> tuple[subprocess.Popen[bytes], int]:

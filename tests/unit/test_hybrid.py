@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -26,12 +26,6 @@ from harness.run.hybrid import Device
 from harness.vm.machine import Machine
 
 DEVICE = Path(__file__).with_name("fake_vhost_device.py")
-
-
-@pytest.fixture
-def folder() -> Iterator[RunFolder]:
-    with RunFolder.create() as made:
-        yield made
 
 
 @pytest.fixture

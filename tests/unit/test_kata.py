@@ -1,68 +1,35 @@
-"""Kata's version and configuration: the releases' files in `scenarios/kata_config`, and mutations of them."""
+"""Kata's releases and their rules: its files in `scenarios/kata_config`, and mutations of them."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.host import probe_kata
-from harness.host.finding import Finding, Verdict
-from harness.host.kata import GO_PATHS, RUST_PATHS, Host, Release, of_clone
-from harness.host.kata_toml import BadToml, Document
-
-FILES = Path(__file__).parents[2] / "scenarios/kata_config"
-SWITCH = ("hypervisor", "qemu", "use_vsock")
-QEMU_1 = "1.12.0-qemu.toml"
-QEMU_2 = "2.0.0-qemu.toml"
-RUST = "4.1.0-qemu-runtime-rs.toml"
-
-
-def nothing(argv: Sequence[str]) -> str:
-    raise AssertionError(f"nothing is installed, but {argv} was run")
-
-
-def bare(root: Path) -> Host:
-    """A host without Kata."""
-    return Host({}, root / "host", nothing)
-
-
-def put(root: Path, name: str, text: str) -> Path:
-    path = root / name.lstrip("/")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def changed(name: str, old: str = "", new: str = "") -> str:
-    text = (FILES / name).read_text()
-    assert old in text
-    return text.replace(old, new, 1)
-
-
-def look(root: Path, text: str, version: str = "") -> dict[str, Finding]:
-    """The findings on a file of this text."""
-    release = Release.parse(version, "--kata-version") if version else None
-    examined = probe_kata.examine(bare(root), put(root, "configuration.toml", text), release)
-    return {finding.ability: finding for finding in examined.findings}
-
-
-def number(text: str, line: str) -> int:
-    return text.split("\n").index(line) + 1
-
-
-OK, UNUSED, MISSING, UNSURE, BROKEN = (
-    Verdict.OK,
-    Verdict.NOT_NEEDED,
-    Verdict.MISSING,
-    Verdict.UNKNOWN,
-    Verdict.BROKEN,
+from harness.host.finding import Verdict
+from harness.host.kata import Release
+from harness.host.kata_toml import Document
+from tests.unit.katas import (
+    BROKEN,
+    FILES,
+    MISSING,
+    OK,
+    QEMU_1,
+    QEMU_2,
+    RUST,
+    SWITCH,
+    UNSURE,
+    UNUSED,
+    bare,
+    changed,
+    look,
+    mended,
+    number,
+    put,
 )
-
 
 RELEASES: list[tuple[str, str, dict[str, Verdict], bool]] = [
     ("1.0.0-qemu.toml", "1.x", {"version": UNSURE, "qemu": MISSING, "proxy": OK}, True),
@@ -100,16 +67,6 @@ def test_each_release_as_it_comes(
 
 def test_every_file_is_in_the_table() -> None:
     assert {row[0] for row in RELEASES} == {path.name for path in FILES.iterdir()}
-
-
-# use_vsock in 1.x
-
-
-def mended(finding: Finding, root: Path) -> dict[str, Finding]:
-    """The findings once the finding's command has been run."""
-    assert finding.mend
-    subprocess.run(["sh", "-c", re.sub(r"\bsudo ", "", finding.mend)], check=True)
-    return look(root, (root / "configuration.toml").read_text())
 
 
 @pytest.mark.parametrize(
@@ -307,252 +264,3 @@ def test_a_hypervisor_that_is_named_but_not_there(tmp_path: Path) -> None:
     assert (
         f":{line}: hypervisor_name = 'clh', but there is no [hypervisor.clh]; the file has qemu" in found.seen
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "ability", "verdict", "says"),
-    [
-        (
-            changed(QEMU_2, "hypervisor.qemu", "hypervisor.kemu"),
-            "kata-kemu",
-            UNSURE,
-            "is none that is known: acrn, ",
-        ),
-        ("[agent.kata]\n#debug_console_enabled = true\n", "kata-config", UNSURE, "no [hypervisor.*]"),
-        (
-            "hypervisor.qemu = 3\n",
-            "kata-qemu",
-            BROKEN,
-            "configuration.toml:1: hypervisor.qemu must be a table",
-        ),
-        ("[hypervisor.qemu]\n", "kata-qemu", UNSURE, "depends on Kata's version"),
-        ("[hypervisor.qemu]\n", "kata-version", UNSURE, "give --kata-version"),
-        ("[hypervisor.qemu]\n[proxy.kata]\n", "kata-version", UNSURE, "1.x (deduced from proxy.kata at "),
-    ],
-)
-def test_files_that_are_odd(tmp_path: Path, text: str, ability: str, verdict: Verdict, says: str) -> None:
-    found = look(tmp_path, text)[ability]
-    assert found.verdict is verdict
-    assert says in found.seen
-
-
-# files that are no TOML
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("#use_vsock = true", "use_vsock = yes", "20:13: Invalid value: use_vsock = yes; true and false are"),
-        ("#use_vsock = true", "use_vsock = True", "20:13: Invalid value: use_vsock = True; true and false"),
-        ("#use_vsock = true", "use_vsock", "20:10: Expected '=' after a key in a key/value pair: use_vsock"),
-        ("[proxy.kata]", "[proxy.kata", "28:12: Expected ']' at the end of a table declaration: [proxy.kata"),
-        ("[shim.kata]", "[proxy.kata]", "32:12: Cannot declare ('proxy', 'kata') twice: [proxy.kata]"),
-        ("experimental=[]", "experimental=[", "50:15: Invalid value: experimental=["),
-    ],
-)
-def test_what_is_no_toml_is_named_by_file_line_and_column(
-    tmp_path: Path, old: str, new: str, says: str
-) -> None:
-    found = look(tmp_path, changed(QEMU_1, old, new))
-    assert list(found) == ["kata-config"]
-    assert found["kata-config"].verdict is BROKEN
-    assert f"{tmp_path}/configuration.toml:{says}" in found["kata-config"].seen
-    assert "Kata refuses the whole configuration" in found["kata-config"].seen
-
-
-def test_a_drop_in_that_is_no_toml_is_named(tmp_path: Path) -> None:
-    put(tmp_path, "config.d/10.toml", "[hypervisor.qemu\n")
-    found = look(tmp_path, changed(QEMU_2))["kata-config"]
-    assert found.verdict is BROKEN
-    assert f"{tmp_path}/config.d/10.toml:1:17: Expected ']'" in found.seen
-
-
-def test_a_folder_among_the_drop_ins_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.d/sub").mkdir(parents=True)
-    found = look(tmp_path, changed(QEMU_2))["kata-config"]
-    assert found.verdict is BROKEN
-    assert f"{tmp_path}/config.d/sub: Is a directory" in found.seen
-
-
-def test_what_is_not_utf8(tmp_path: Path) -> None:
-    path = tmp_path / "x.toml"
-    path.write_bytes(b"# a\n# b\xff\n")
-    with pytest.raises(BadToml, match=r"x\.toml:2: byte 0xff is not UTF-8"):
-        Document.load(path)
-
-
-def test_what_this_user_may_not_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
-
-    path = put(tmp_path, "x.toml", "")
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    (found,) = probe_kata.examine(bare(tmp_path), path).findings
-    assert found.verdict is UNSURE
-    assert "this user may not read it" in found.seen
-    assert "doctor --kata" in found.mend
-
-
-# where Kata is, and which
-
-
-RENDERED = changed(QEMU_1)
-
-
-@pytest.mark.parametrize("at", range(len(GO_PATHS + RUST_PATHS)))
-def test_the_first_place_that_has_a_file_is_taken(tmp_path: Path, at: int) -> None:
-    places = [tmp_path / path.lstrip("/") for path in GO_PATHS + RUST_PATHS]
-    for place in places[at:]:
-        put(tmp_path, str(place.relative_to(tmp_path)), RENDERED)
-    found = Host({}, tmp_path, nothing).find()
-    assert found.file == places[at]
-    assert found.absent == tuple(places[:at])
-    assert found.others == tuple(places[at + 1 :])
-    seen = probe_kata.examine(Host({}, tmp_path, nothing)).findings[1].seen
-    assert all(str(place) in seen for place in places)
-
-
-def test_nothing_at_all_is_said_with_all_places(tmp_path: Path) -> None:
-    examined = probe_kata.examine(Host({}, tmp_path, nothing))
-    version, config = examined.findings
-    assert (version.verdict, config.verdict) == (MISSING, MISSING)
-    assert all(path in config.seen for path in GO_PATHS + RUST_PATHS)
-    assert not examined.vhost
-
-
-def test_the_variable_comes_first(tmp_path: Path) -> None:
-    put(tmp_path, GO_PATHS[0], RENDERED)
-    named = put(tmp_path, "mine.toml", RENDERED)
-    config = probe_kata.examine(Host({"KATA_CONF_FILE": str(named)}, tmp_path, nothing)).findings[1]
-    assert config.seen.startswith(f"{named} (KATA_CONF_FILE names {named})")
-    gone = probe_kata.examine(Host({"KATA_CONF_FILE": "/gone"}, tmp_path, nothing)).findings[1]
-    assert gone.verdict is MISSING
-    assert "KATA_CONF_FILE names /gone" in gone.seen
-
-
-@pytest.mark.parametrize(("version", "verdict"), [("3.32.0", OK), ("4.0.0", BROKEN)])
-def test_since_4_0_the_variable_may_name_default_places_only(
-    tmp_path: Path, version: str, verdict: Verdict
-) -> None:
-    named = put(tmp_path, "mine.toml", changed(RUST))
-    release = Release.parse(version, "x")
-    host = Host({"KATA_CONF_FILE": str(named)}, tmp_path, nothing)
-    assert probe_kata.examine(host, None, release).findings[1].verdict is verdict
-    default = put(tmp_path, RUST_PATHS[0], changed(RUST))
-    host = Host({"KATA_CONF_FILE": str(default)}, tmp_path, nothing)
-    assert probe_kata.examine(host, None, release).findings[1].verdict is OK
-
-
-def test_of_a_packages_file_a_copy_is_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = put(tmp_path, GO_PATHS[1], RENDERED)
-    host = Host({}, tmp_path, nothing)
-    found = probe_kata.examine(host).findings[2]
-    assert found.mend.count(str(tmp_path / GO_PATHS[0].lstrip("/"))) == 2
-    subprocess.run(["sh", "-c", re.sub(r"\bsudo ", "", found.mend)], check=True)
-    assert original.read_text() == RENDERED
-    after = probe_kata.examine(host).findings
-    assert after[1].seen.startswith(str(tmp_path / GO_PATHS[0].lstrip("/")))
-    assert after[2].verdict is OK
-
-
-def program(root: Path, path: str, prints: dict[str, str]) -> Path:
-    """An executable that prints by its first argument, and fails for others."""
-    cases = "".join(f"{option}) printf %s {shlex.quote(text)} ;;\n" for option, text in prints.items())
-    made = put(root, path, f'#!/bin/sh\ncase "$1" in\n{cases}*) exit 1 ;;\nesac\n')
-    made.chmod(0o755)
-    return made
-
-
-RUNTIME = "kata-runtime  : {}\n   commit   : 123abc\n   OCI specs: 1.0.2-dev\n"
-GO_SHIM = (
-    'Kata Containers containerd shim (Golang): id: "io.containerd.kata.v2", version: {}, commit: 1a-dirty\n'
-)
-RUST_SHIM = "Kata Containers containerd shim (Rust): id: io.containerd.kata.v2, version: {}, commit: 1a\n"
-
-
-@pytest.mark.parametrize(
-    ("path", "prints", "version"),
-    [
-        ("/usr/bin/kata-runtime", RUNTIME, "1.12.0"),
-        ("/usr/local/bin/kata-runtime", RUNTIME, "1.13.0-alpha0"),
-        ("/opt/kata/bin/containerd-shim-kata-v2", GO_SHIM, "3.2.0"),
-        ("/opt/kata/runtime-rs/bin/containerd-shim-kata-v2", RUST_SHIM, "4.1.0"),
-        ("/usr/bin/containerd-shim-kata-v2", GO_SHIM.replace(" (Golang)", ""), "1.5.0"),
-    ],
-)
-def test_what_is_installed_says_its_version(tmp_path: Path, path: str, prints: str, version: str) -> None:
-    made = program(tmp_path, path, {"--version": prints.format(version)})
-    put(tmp_path, GO_PATHS[0], RENDERED)
-    found = probe_kata.examine(Host({"PATH": "/usr/bin"}, tmp_path)).findings[0]
-    assert found.verdict is OK
-    assert f"Kata Containers {version} ({made} --version)" in found.seen
-
-
-def test_of_two_runtimes_the_files_own_is_asked(tmp_path: Path) -> None:
-    go = program(tmp_path, "/opt/kata/bin/containerd-shim-kata-v2", {"--version": GO_SHIM.format("3.2.0")})
-    rust = "/opt/kata/runtime-rs/bin/containerd-shim-kata-v2"
-    program(tmp_path, rust, {"--version": RUST_SHIM.format("3.3.0")})
-    host = Host({}, tmp_path)
-    for path, version in ((GO_PATHS[0], "3.2.0"), (RUST_PATHS[0], "3.3.0")):
-        release = host.installed(tmp_path / path.lstrip("/"))
-        assert release
-        assert release.text == version
-    go.write_text("#!/bin/sh\nexit 1\n")  # what doesn't run is passed over
-    release = host.installed()
-    assert release
-    assert release.text == "3.3.0"
-
-
-def test_kata_runtime_is_asked_where_it_looks(tmp_path: Path) -> None:
-    prints = {"--kata-show-default-config-paths": "/etc/mine.toml\n/opt/mine.toml\n", "--version": "?"}
-    program(tmp_path, "/usr/bin/kata-runtime", prints)
-    put(tmp_path, GO_PATHS[0], RENDERED)
-    mine = put(tmp_path, "/opt/mine.toml", RENDERED)
-    found = Host({}, tmp_path).find()
-    assert found.file == mine
-    assert found.absent == (tmp_path / "etc/mine.toml",)
-    assert found.others == (tmp_path / GO_PATHS[0].lstrip("/"),)
-
-
-@pytest.mark.parametrize("tree", ["src/runtime/config", "virtcontainers"])
-def test_a_clone_says_its_version_and_its_templates_are_read(tmp_path: Path, tree: str) -> None:
-    (tmp_path / tree).mkdir(parents=True)
-    put(tmp_path, "VERSION", "1.12.0\n")
-    text = changed(QEMU_1, "[proxy.kata]", "[proxy.@PROJECT_TYPE@]")
-    text = text.replace("sandbox_cgroup_only=false", "sandbox_cgroup_only=@DEFSANDBOXCGROUPONLY@\n\n")
-    text = text.replace("enable_annotations = []", "enable_annotations = @DEFENABLEANNOTATIONS@")
-    template = put(tmp_path, "config/configuration-qemu.toml.in", text)
-    version, config, qemu, proxy = probe_kata.examine(bare(tmp_path), template).findings
-    assert f"1.12.0 (VERSION of the source tree {tmp_path})" in version.seen
-    assert (config.verdict, proxy.verdict) == (OK, OK)
-    assert f"{template}:{number(text, '#use_vsock = true')}: use_vsock is commented out" in qemu.seen
-    assert f"{template}:{number(text, '[proxy.@PROJECT_TYPE@]')}: [proxy.kata]" in proxy.seen
-
-
-def test_elsewhere_there_is_no_clone(tmp_path: Path) -> None:
-    put(tmp_path, "VERSION", "1.12.0\n")
-    assert of_clone(put(tmp_path, "configuration.toml", "")) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "rules", "vsock"),
-    [
-        ("1.1.0", 1, False),
-        ("1.2.0", 1, True),
-        ("1.10", 1, True),
-        ("2.0.0-alpha2", 1, True),
-        ("2.0.0-alpha3", 2, True),
-        ("2.1-alpha0", 2, True),
-        ("3.2.0", 3, True),
-        ("4.1.0", 3, True),
-    ],
-)
-def test_versions(text: str, rules: int, vsock: bool) -> None:
-    release = Release.parse(text, "x")
-    assert release
-    assert (release.rules, release.vsock) == (rules, vsock)
-
-
-@pytest.mark.parametrize("text", ["", "1", "3.x", "v3.2", "1.2.3.4"])
-def test_what_is_no_version(text: str) -> None:
-    assert Release.parse(text, "x") is None

@@ -14,7 +14,7 @@ from harness.report import html, markdown, results
 from harness.report.density import density, rows
 from harness.run.density import write
 from tests.unit import runs
-from tests.unit.test_density import GOOD, PLAIN, PROXIES, measured
+from tests.unit.densities import GOOD, PLAIN, PROXIES, measured
 
 
 @pytest.fixture

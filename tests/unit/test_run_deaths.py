@@ -36,12 +36,6 @@ from tests.unit.running import (
 )
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @contextlib.contextmanager
 def server(tmp_path: Path, serve: Callable[[socket.socket], None]) -> Iterator[Path]:
     """A listener with `serve` for its first connection, in a thread; it keeps its connection to the end."""

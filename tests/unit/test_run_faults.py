@@ -88,12 +88,6 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         agent.process.kill()
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 def meeting(*doings: While, within: int = 10, kind: FaultKind = FaultKind.AGENT_KILL) -> Plan:
     """A client for each of `doings`; as on a proxied link, so that all of them connect once more."""
     groups = [group(doing.value, MeetFault(doing=doing, within=within)) for doing in doings]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,40 +14,19 @@ from harness.model.plan import Schedule
 from harness.model.steps import Flood, Leave, Moment, Ping, WaitFor, Way
 from harness.model.trace import Event, What
 from harness.run.nursery import Nursery
-from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
 
 ENDLESS = 1 << 40
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
-@pytest.fixture(scope="module")
-def multi() -> Iterator[Path]:
-    with unix_agent() as path:
-        yield path
-
-
-@pytest.fixture
-def serial() -> Iterator[Path]:
-    with serial_like_agent() as path:
-        yield path
-
-
 @pytest.mark.parametrize("way", Way)
-def test_a_flood_goes_on_while_others_talk_and_ends_with_them(
-    nursery: Nursery, multi: Path, way: Way
-) -> None:
+def test_a_flood_goes_on_while_others_talk_and_ends_with_them(nursery: Nursery, many: Path, way: Way) -> None:
     what = plan(
         group("alone", Ping(times=10), Leave(), count=2),
         group("flood", Flood(bytes=ENDLESS, way=way), after="alone"),
         group("beside", Ping(times=30), count=2, after="flood"),
     )
-    trace = run(what, multi, nursery)
+    trace = run(what, many, nursery)
     assert ends(trace) == {"served": 5}
     flood = of(trace, "flood/0")
     assert only(trace, "flood/0", What.HOLDING).detail == {"pings": False}
@@ -66,11 +44,11 @@ def test_a_flood_goes_on_while_others_talk_and_ends_with_them(
 
 @pytest.mark.parametrize("size", [1000, 3 << 20])
 @pytest.mark.parametrize("way", Way)
-def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, way: Way, size: int) -> None:
+def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, many: Path, way: Way, size: int) -> None:
     what = plan(
         group("flood", Flood(bytes=size, way=way)), group("next", Ping()), schedule=Schedule.SEQUENTIAL
     )
-    trace = run(what, multi, nursery)
+    trace = run(what, many, nursery)
     assert ends(trace) == {"served": 2}
     assert [event.client for event in trace if event.what is What.LEFT] == ["flood/0", "next/0"]
     assert not [event for event in trace if event.what is What.HOLDING]
@@ -79,9 +57,9 @@ def test_in_a_sequence_it_is_through_and_leaves(nursery: Nursery, multi: Path, w
     assert int(last.detail["sent" if way is Way.SEND else "received"] or 0) >= size
 
 
-def test_when_told_to_leave_it_leaves(nursery: Nursery, multi: Path) -> None:
+def test_when_told_to_leave_it_leaves(nursery: Nursery, many: Path) -> None:
     what = plan(group("flood", Flood(bytes=ENDLESS)), group("other", Ping(), after="flood"), drain=True)
-    trace = run(what, multi, nursery)
+    trace = run(what, many, nursery)
     assert [event.client for event in trace if event.what is What.LEFT] == ["flood/0", "other/0"]
 
 
@@ -93,14 +71,14 @@ def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path, way: Wa
     assert ends(trace, "flood") == {"served": 1}
 
 
-def test_each_round_trip_is_timed(nursery: Nursery, multi: Path) -> None:
-    trace = run(plan(group("client", Ping(times=5), Ping(times=2000))), multi, nursery)
-    few, many = (event for event in trace if event.what is What.ANSWERED)
+def test_each_round_trip_is_timed(nursery: Nursery, many: Path) -> None:
+    trace = run(plan(group("client", Ping(times=5), Ping(times=2000))), many, nursery)
+    few, all_of_them = (event for event in trace if event.what is What.ANSWERED)
     first, _ = (event for event in trace if event.what is What.PROGRESS)
     assert first.at < few.at, "that somebody answers is known at the first round trip"
     assert first.detail["received"]
     assert len(few.trips) == 5
-    assert len(many.trips) == 1000
+    assert len(all_of_them.trips) == 1000
     taken = (few.at - next(event.at for event in trace if event.what is What.ASKED)) * 1e6
     assert 0 < sum(few.trips) <= taken
     assert few.detail["times"] == 5
@@ -117,10 +95,10 @@ def test_behind_another_client_of_a_serial_port_it_waits(nursery: Nursery, seria
     assert not [event for event in of(trace, "flood/0") if event.what in (What.ANSWERED, What.HOLDING)]
 
 
-def test_all_who_are_parked_begin_at_once(nursery: Nursery, multi: Path) -> None:
+def test_all_who_are_parked_begin_at_once(nursery: Nursery, many: Path) -> None:
     talkers = group("talkers", WaitFor(group="flood", event=Moment.HOLDING), Ping(times=3), Leave(), count=8)
     flood = group("flood", WaitFor(group="talkers", event=Moment.PARKED), Flood(bytes=ENDLESS))
-    trace = run(plan(talkers, flood), multi, nursery)
+    trace = run(plan(talkers, flood), many, nursery)
     assert ends(trace) == {"served": 9}
     connected = [event.at for event in trace if event.what is What.CONNECTED]
     (begun,) = (event.at for event in trace if event.op == "flood" and event.what is What.ASKED)
@@ -139,7 +117,7 @@ def test_who_waits_for_a_serial_port_is_never_parked(nursery: Nursery, serial: P
     assert not [event for event in trace if event.client.startswith("talkers") and event.trips]
 
 
-def test_it_ends_though_who_left_is_still_there(nursery: Nursery, multi: Path) -> None:
+def test_it_ends_though_who_left_is_still_there(nursery: Nursery, many: Path) -> None:
     """A process takes its time to be gone. This one is stopped until the flood has ended."""
     pids: dict[str, int] = {}
 
@@ -152,5 +130,5 @@ def test_it_ends_though_who_left_is_still_there(nursery: Nursery, multi: Path) -
                 os.kill(pids["talker/0"], sent)
 
     what = plan(group("flood", Flood(bytes=ENDLESS)), group("talker", Ping(), Leave(), after="flood"))
-    trace = run(what, multi, nursery, on_event=see)
+    trace = run(what, many, nursery, on_event=see)
     assert ends(trace) == {"served": 2}

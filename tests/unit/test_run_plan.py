@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,27 +32,7 @@ from harness.run.nursery import Nursery
 from harness.run.patience import HUNG
 from harness.run.roster import Trace
 from harness.run.steps import seed_for
-from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
-@pytest.fixture(scope="module")
-def multi() -> Iterator[Path]:
-    """An agent for many clients, which each test leaves without any."""
-    with unix_agent() as path:
-        yield path
-
-
-@pytest.fixture
-def serial() -> Iterator[Path]:
-    with serial_like_agent() as path:
-        yield path
 
 
 def quick(trace: Trace) -> bool:
@@ -64,8 +43,8 @@ def quick(trace: Trace) -> bool:
 EIGHT = plan(group("client", Echo(bytes=256 * 1024), count=8))
 
 
-def test_eight_clients_are_served_at_once(nursery: Nursery, multi: Path) -> None:
-    trace = run(EIGHT, multi, nursery)
+def test_eight_clients_are_served_at_once(nursery: Nursery, many: Path) -> None:
+    trace = run(EIGHT, many, nursery)
     assert ends(trace) == {"served": 8}
     holding = [event.at for event in trace if event.what is What.HOLDING]
     ended = [event.at for event in trace if event.what is What.ENDED]
@@ -94,9 +73,9 @@ def test_draining_serves_those_who_waited_one_by_one(nursery: Nursery, serial: P
         assert only(trace, before, What.LEFT).at < only(trace, after, What.ANSWERED).at
 
 
-def test_draining_a_link_for_many_lets_all_leave(nursery: Nursery, multi: Path) -> None:
+def test_draining_a_link_for_many_lets_all_leave(nursery: Nursery, many: Path) -> None:
     seen: list[Event] = []
-    trace = run(plan(group("client", Ping(), count=4), drain=True), multi, nursery, on_event=seen.append)
+    trace = run(plan(group("client", Ping(), count=4), drain=True), many, nursery, on_event=seen.append)
     arrived = [event.client for event in seen if event.what is What.HOLDING]
     held = [event for event in trace if event.what is What.HOLDING]
     left = [event for event in trace if event.what is What.LEFT]
@@ -105,7 +84,7 @@ def test_draining_a_link_for_many_lets_all_leave(nursery: Nursery, multi: Path) 
     assert [event.client for event in left] == arrived
 
 
-@pytest.mark.parametrize("port", ["multi", "serial"])
+@pytest.mark.parametrize("port", ["many", "serial"])
 def test_a_sequence_has_one_client_at_a_time(
     nursery: Nursery, port: str, request: pytest.FixtureRequest
 ) -> None:
@@ -128,8 +107,8 @@ def test_a_serial_port_hands_a_reply_to_the_next_client(nursery: Nursery, serial
     assert ends(trace, "next") == {"stale": 1}
 
 
-def test_a_connection_of_its_own_never_has_a_stale_reply(nursery: Nursery, multi: Path) -> None:
-    assert ends(run(STALE, multi, nursery)) == {"served": 2}
+def test_a_connection_of_its_own_never_has_a_stale_reply(nursery: Nursery, many: Path) -> None:
+    assert ends(run(STALE, many, nursery)) == {"served": 2}
 
 
 STALLED = plan(
@@ -145,8 +124,8 @@ def test_one_that_stops_reading_stalls_a_serial_port(nursery: Nursery, serial: P
     assert quick(trace)
 
 
-def test_one_that_stops_reading_stalls_nobody_else(nursery: Nursery, multi: Path) -> None:
-    trace = run(STALLED, multi, nursery)
+def test_one_that_stops_reading_stalls_nobody_else(nursery: Nursery, many: Path) -> None:
+    trace = run(STALLED, many, nursery)
     assert ends(trace) == {"served": 5}
     held = only(trace, "stalled/0", What.HOLDING).at
     assert held < min(event.at for event in of(trace, "others/0"))
@@ -172,7 +151,7 @@ def test_sharers_are_refused_with_their_opener(nursery: Nursery, tmp_path: Path)
     assert {event.detail["errno"] for event in trace if event.what is What.REFUSED} == {"ENOENT"}
 
 
-def test_containers_are_the_clients_own(nursery: Nursery, multi: Path) -> None:
+def test_containers_are_the_clients_own(nursery: Nursery, many: Path) -> None:
     cat: tuple[Step, ...] = (
         Start(name="c", argv=("cat",)),
         WaitFor(group="observer", event=Moment.LEFT),
@@ -187,7 +166,7 @@ def test_containers_are_the_clients_own(nursery: Nursery, multi: Path) -> None:
             "last", Containers(running=0), Run(argv=("sh", "-c", "kill -9 $$"), signal="SIGKILL"), after="two"
         ),
     )
-    trace = run(shims, multi, nursery)
+    trace = run(shims, many, nursery)
     assert ends(trace) == {"served": 5}, trace
     one = [event for event in of(trace, "one/0") if event.what is not What.PINGED]
     assert one[-3].detail == {"exit": 0, "stdout": "'mine'", "stderr": "''"}
@@ -205,8 +184,8 @@ def test_containers_are_the_clients_own(nursery: Nursery, multi: Path) -> None:
         (Containers(running=1), "1 containers running", "0"),
     ],
 )
-def test_what_differs_is_wrong(nursery: Nursery, multi: Path, step: Step, expected: str, seen: str) -> None:
-    trace = run(plan(group("client", step, Ping())), multi, nursery, slowness=0.05)
+def test_what_differs_is_wrong(nursery: Nursery, many: Path, step: Step, expected: str, seen: str) -> None:
+    trace = run(plan(group("client", step, Ping())), many, nursery, slowness=0.05)
     wrong = only(trace, "client/0", What.WRONG)
     assert wrong.detail["expected"] == expected
     assert seen in str(wrong.detail["seen"])
@@ -214,11 +193,11 @@ def test_what_differs_is_wrong(nursery: Nursery, multi: Path, step: Step, expect
     assert only(trace, "client/0", What.ASKED).step == 0, "the step after it is not begun"
 
 
-def test_data_goes_both_ways_and_is_the_same_each_time(nursery: Nursery, multi: Path) -> None:
+def test_data_goes_both_ways_and_is_the_same_each_time(nursery: Nursery, many: Path) -> None:
     both = plan(
         group("client", Echo(bytes=3000, times=2), Send(bytes=600_000), Receive(bytes=600_000), count=2)
     )
-    first, second = run(both, multi, nursery), run(both, multi, nursery)
+    first, second = run(both, many, nursery), run(both, many, nursery)
     details = [
         sorted((e.client, e.step, *e.detail.items()) for e in trace if e.what is What.ANSWERED)
         for trace in (first, second)
@@ -234,18 +213,18 @@ def test_data_goes_both_ways_and_is_the_same_each_time(nursery: Nursery, multi: 
     assert len({seed_for("unit", c, s) for c in ("client/0", "client/1") for s in range(9)}) == 18
 
 
-def test_the_second_open_is_a_fact(nursery: Nursery, multi: Path) -> None:
-    trace = run(plan(group("client", OpenDevice())), multi, nursery)
+def test_the_second_open_is_a_fact(nursery: Nursery, many: Path) -> None:
+    trace = run(plan(group("client", OpenDevice())), many, nursery)
     assert only(trace, "client/0", What.FACT).detail == {"second-open": "no-device"}
 
 
 @pytest.mark.parametrize("event", list(Moment))
-def test_wait_for_waits(nursery: Nursery, multi: Path, event: Moment) -> None:
+def test_wait_for_waits(nursery: Nursery, many: Path, event: Moment) -> None:
     waiting = plan(
         group("late", WaitFor(group="early", event=event), Ping()),
         group("early", Echo(bytes=100_000, times=5), Leave(), count=2),
     )
-    trace = run(waiting, multi, nursery)
+    trace = run(waiting, many, nursery)
     assert ends(trace) == {"served": 3}
     let_go = next(e for e in of(trace, "late/0") if e.what is What.ANSWERED)
     assert let_go.op == "wait-for"
@@ -259,19 +238,19 @@ NEVER = (
 )
 
 
-def test_what_cannot_come_ends_at_once(nursery: Nursery, multi: Path) -> None:
-    trace = run(plan(*NEVER), multi, nursery, slowness=50.0)
+def test_what_cannot_come_ends_at_once(nursery: Nursery, many: Path) -> None:
+    trace = run(plan(*NEVER), many, nursery, slowness=50.0)
     assert only(trace, "late/0", What.ENDED).detail == {"doing": "waits for early: left"}
     assert only(trace, "last/0", What.ENDED).detail == {"doing": "not started"}
 
 
-def test_draining_lets_it_come(nursery: Nursery, multi: Path) -> None:
-    assert ends(run(plan(*NEVER, drain=True), multi, nursery)) == {"served": 3}
+def test_draining_lets_it_come(nursery: Nursery, many: Path) -> None:
+    assert ends(run(plan(*NEVER, drain=True), many, nursery)) == {"served": 3}
 
 
-def test_fifty_clients(nursery: Nursery, multi: Path) -> None:
+def test_fifty_clients(nursery: Nursery, many: Path) -> None:
     seen: list[Event] = []
-    trace = run(plan(group("client", Echo(bytes=4096), count=50)), multi, nursery, on_event=seen.append)
+    trace = run(plan(group("client", Echo(bytes=4096), count=50)), many, nursery, on_event=seen.append)
     assert ends(trace) == {"served": 50}
     assert sorted(seen, key=lambda event: event.at) == list(trace)
     assert len({event.detail["pid"] for event in trace if event.what is What.STARTED}) == 50

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -93,12 +93,6 @@ class Puppet:
     def check(self) -> None:
         if self.wrong:
             raise self.wrong
-
-
-@pytest.fixture
-def folder() -> Iterator[RunFolder]:
-    with RunFolder.create() as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from harness.model.trace import What
 from harness.run.dialled import dialled
 from tests.unit.agents import reference_proxy, serial_like_agent, unix_agent
 from tests.unit.running import endpoint, ends, group, only, plan, run
-from tests.unit.test_agent import Peer
+from tests.unit.peers import Peer
 
 BYTES = 100_000
 

@@ -1,0 +1,71 @@
+"""Fixtures of several test files: agents to talk to, and folders of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.host.runfolder import RunFolder
+from harness.run.nursery import Nursery
+from tests.unit.agents import serial_like_agent, unix_agent
+from tests.unit.fake_programs import Programs
+from tests.unit.machines import FakeLease, Starter
+from tests.unit.rerunning import Project
+
+
+@pytest.fixture(scope="module")
+def many() -> Iterator[Path]:
+    """An agent for many clients, which each test leaves without any."""
+    with unix_agent() as path:
+        yield path
+
+
+@pytest.fixture
+def serial() -> Iterator[Path]:
+    """An agent on one serial port."""
+    with serial_like_agent() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Where clients' processes come from."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def folder() -> Iterator[RunFolder]:
+    """The folder of a run: its sockets and processes."""
+    with RunFolder.create() as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A folder for runs whose hosts fail."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """A PATH of fake programs."""
+    made = Programs(tmp_path)
+    monkeypatch.setenv("PATH", str(made.folder))
+    return made
+
+
+@pytest.fixture
+def lease() -> Iterator[FakeLease]:
+    """A CID to plug in."""
+    with contextlib.closing(FakeLease()) as made:
+        yield made
+
+
+@pytest.fixture
+def start(folder: RunFolder, tmp_path: Path) -> Starter:
+    """Starts machines with a fake QEMU."""
+    return Starter(folder, tmp_path / "deep" / "logs")
