@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import fnmatch
 import os
 import shutil
@@ -12,9 +11,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
-from harness.image import cpio, golang, kernel, packages, recipe, store, tree
+from harness.image import cpio, finish, golang, kernel, packages, recipe, store, tree
 from harness.model.errors import HostUnfit
 from harness.model.progress import Progress
 
@@ -49,58 +46,26 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
     elif wish.kind == "program":
         with progress.stage(f"image {name}: compiling"):
             golang.compile_program(root, sorted((folder / name).glob("*.go")), out / name, scratch)
-            _licences(root, out / "licences")
+            licences(root, out / "licences")
     else:
         release = kernel.version(root)
-        finish = _FINISH[wish.kind]
         with progress.stage(f"image {name}: kernel and initramfs"):
             boot = kernel.bzimage(root)
             if wish.kind == "kernel":
                 shutil.copyfile(boot, out / "vmlinuz")
             else:
                 kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
-            finish(wish, folder / name, root, out)
-    manifest = store.Manifest(
-        name=name,
-        id=identity,
-        kind=wish.kind,
-        suite=wish.suite,
-        kernel=release,
-        built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seconds=0.0,
-        bytes=0,
-        packages=contents,
-        files={},
-    )
+            _OF_KIND[wish.kind](wish, folder / name, root, out)
+    manifest = finish.manifest(name, identity, wish, contents, release)
     with progress.stage(f"image {name}: hashes"):
-        if wish.kind in ("guest", "program"):
-            _drive(_described(manifest, out, begun), out, scratch)
-        manifest = _described(manifest, out, begun)
-    _write_manifest(manifest, out)
-    return manifest
+        return finish.finished(manifest, out, scratch, begun=begun, drive=wish.kind in ("guest", "program"))
 
 
-def _described(manifest: store.Manifest, out: Path, begun: float) -> store.Manifest:
-    files = store.describe(out)
-    size = sum(entry.bytes for entry in files.values())
-    seconds = round(time.monotonic() - begun, 1)
-    return msgspec.structs.replace(manifest, files=files, bytes=size, seconds=seconds)
-
-
-def _write_manifest(manifest: store.Manifest, folder: Path) -> None:
-    (folder / store.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-
-
-def _drive(manifest: store.Manifest, out: Path, scratch: Path) -> None:
-    """`image.erofs`: the image as a lab's drive; `where` is its place in the lab's store."""
-    staged = scratch / "drive"
-    staged.mkdir()
-    for name in manifest.files:
-        (staged / name).parent.mkdir(exist_ok=True)
-        os.link(out / name, staged / name)
-    _write_manifest(manifest, staged)
-    (staged / "where").write_text(f"{manifest.name}/{manifest.id}\n")
-    tree.run(["mkfs.erofs", "--all-root", "-T0", str(out / "image.erofs"), str(staged)], "packing the drive")
+def licences(root: Path, target: Path) -> None:
+    """The copyright file of each package, as what is compiled of them is all that is kept."""
+    target.mkdir()
+    for path in sorted((root / "usr/share/doc").glob("*/copyright")):
+        shutil.copyfile(path, target / path.parent.name)
 
 
 def check_tools() -> None:
@@ -174,13 +139,6 @@ def _prune(root: Path, wish: recipe.Recipe) -> None:
                 path.unlink()
         elif path.is_dir() and not path.is_symlink() and wish.keep and not any(path.iterdir()):
             path.rmdir()
-
-
-def _licences(root: Path, target: Path) -> None:
-    """The copyright file of each package, as what is compiled of them is all that is kept."""
-    target.mkdir()
-    for path in sorted((root / "usr/share/doc").glob("*/copyright")):
-        shutil.copyfile(path, target / path.parent.name)
 
 
 def _compile(root: Path, wish: recipe.Recipe) -> None:
@@ -291,7 +249,7 @@ def _kernel(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
         cpio.write(file, _initrd(modules, source.parent / "lab", extra))
 
 
-_FINISH: dict[str, Callable[[recipe.Recipe, Path, Path, Path], None]] = {
+_OF_KIND: dict[str, Callable[[recipe.Recipe, Path, Path, Path], None]] = {
     "guest": _guest,
     "lab": _lab,
     "kernel": _kernel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import time
@@ -48,20 +47,9 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         _settle(root, folder / name)
         pack = ["mkfs.erofs", "--all-root", "-T0", str(out / "root.erofs"), str(root)]
         tree.run(pack, "packing the root")
-    manifest = store.Manifest(
-        name=name,
-        id=identity,
-        kind=wish.kind,
-        suite=wish.suite,
-        kernel=release,
-        built=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - begun, 1),
-        bytes=0,
-        packages=contents,
-        files={},
-    )
+    manifest = finish.manifest(name, identity, wish, contents, release)
     with progress.stage(f"image {name}: hashes"):
-        return finish.finished(manifest, out, scratch)
+        return finish.finished(manifest, out, scratch, begun=begun)
 
 
 def _install(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Package, ...]:

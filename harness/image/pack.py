@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 import tarfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
     :raise UsageError: a program's file is not in the tree.
     """
     wish = recipe.load(name, folder)
+    begun = time.monotonic()
     manifest = base.build(name, identity, folder, scratch, progress)
     out, root = scratch / "out", scratch / "tree"
     (out / store.MANIFEST).unlink()
@@ -38,8 +40,8 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         for program, files in sorted(wish.programs.items()):
             with tarfile.open(out / f"{program}.tar", "w", format=tarfile.GNU_FORMAT) as tar:
                 _write(tar, root, _with_libraries(root, files, program))
-        _licences(root, out / "licences")
-        return finish.finished(manifest, out, scratch)
+        base.licences(root, out / "licences")
+        return finish.finished(manifest, out, scratch, begun=begun)
 
 
 def _with_libraries(root: Path, files: Iterable[str], program: str) -> list[Path]:
@@ -90,9 +92,3 @@ def _add(tar: tarfile.TarFile, name: str, *, data: bytes = b"", mode: int = 0o75
     if link:
         entry.type, entry.linkname = tarfile.SYMTYPE, link
     tar.addfile(entry, io.BytesIO(data))
-
-
-def _licences(root: Path, target: Path) -> None:
-    target.mkdir()
-    for path in sorted((root / "usr/share/doc").glob("*/copyright")):
-        shutil.copyfile(path, target / path.parent.name)

@@ -15,10 +15,10 @@ from harness.model.errors import UsageError
 Kind = Literal["guest", "lab", "kernel", "tree", "program", "distribution"]
 RECIPES = Path(__file__).resolve().parents[2] / "guest-images"
 _BUILDER = Path(__file__).resolve().parent
-_BUILDS = ("build", "cpio", "kernel", "packages", "tree")
+_BUILDS = ("build", "cpio", "finish", "kernel", "packages", "tree")
 """The modules whose change may change what comes out."""
 
-_BUILDS_PROGRAM = ("build", "golang", "tree")
+_BUILDS_PROGRAM = ("build", "finish", "golang", "tree")
 _BUILDS_PROGRAMS = ("build", "finish", "pack", "tree")
 _BUILDS_DISTRIBUTION = ("build", "cpio", "distribution", "finish", "kernel", "tree")
 _BUILDS_BY_KIND = {"program": _BUILDS_PROGRAM, "distribution": _BUILDS_DISTRIBUTION}
