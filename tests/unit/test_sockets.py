@@ -27,8 +27,8 @@ from harness.model.steps import Echo, SocketType
 from harness.model.trace import What
 from harness.run.dialled import dialled
 from tests.unit.agents import reference_proxy, serial_like_agent, unix_agent
-from tests.unit.running import endpoint, ends, group, only, plan, run
 from tests.unit.peers import Peer
+from tests.unit.running import endpoint, ends, group, only, plan, run
 
 BYTES = 100_000
 
