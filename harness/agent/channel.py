@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .bulk import LITTLE, LowMark, widen
-from .wire import Frame, parts
+from .wire import Bulk, Frame, parts
 
 KEPT_MAX = 1 << 20
 """The most bytes of late replies that a channel keeps."""
@@ -36,7 +36,7 @@ class Channel:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._writing = threading.Lock()
-        self._kept: list[list[bytes]] = []
+        self._kept: list[list[bytes | memoryview]] = []
         self.why = "eof"
         """How it ended, once it has: ``eof`` or the errno's name of the first read or write that failed."""
 
@@ -55,7 +55,7 @@ class Channel:
         except OSError as error:
             return self._failed(error)
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame | Bulk) -> None:
         """Write the kept replies, then `frame`, whole, after what others write. Blocks while nobody reads.
 
         :raise Gone: if the channel is over.
@@ -94,8 +94,8 @@ class Channel:
         if self._write_fd != self._read_fd:
             os.close(self._write_fd)
 
-    def _write(self, pieces: list[bytes]) -> None:
-        left: list[bytes | memoryview] = list(pieces)
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        left = list(pieces)
         try:
             while left:
                 count = os.writev(self._write_fd, left)

@@ -28,6 +28,12 @@ class Seeded:
         start = self._reach(start, length)
         return self._laps[start : start + length]
 
+    def view(self, start: int, length: int) -> memoryview:
+        """`piece`, without a copy."""
+        length = min(length, self.total - start)
+        start = self._reach(start, length)
+        return memoryview(self._laps)[start : start + length]
+
     def holds(self, start: int, piece: bytes | memoryview) -> bool:
         """Whether `piece` is what stands at byte `start`, all of it; copies nothing."""
         if start + len(piece) > self.total:
@@ -44,6 +50,11 @@ class Seeded:
 
 
 def stream(seed: int, total: int, chunk: int) -> Iterator[bytes]:
+    """As `views`, but copies."""
+    return map(bytes, views(seed, total, chunk))
+
+
+def views(seed: int, total: int, chunk: int) -> Iterator[memoryview]:
     """Yield the `Seeded` bytes in pieces of `chunk`, the last one shorter.
 
     :raise ValueError: if `chunk` is not positive.
@@ -52,4 +63,4 @@ def stream(seed: int, total: int, chunk: int) -> Iterator[bytes]:
         raise ValueError(f"pieces of {chunk} bytes: must be positive")
     data = Seeded(seed, total)
     for start in range(0, total, chunk):
-        yield data.piece(start, chunk)
+        yield data.view(start, chunk)

@@ -10,10 +10,10 @@ from . import facts, identity, raw, sockets
 from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
-from .seeded import stream
-from .sink import Sink
+from .decoder import Decoder
+from .sink import Sink, pieces
 from .sockets import Sockets
-from .wire import MAX_PAYLOAD, BadFrame, Decoder, Frame, Kind
+from .wire import MAX_PAYLOAD, BadFrame, Frame, Kind
 
 _SINKS_MAX = 16
 
@@ -55,6 +55,7 @@ class Session:
             Kind.ECHO_LATER: self._echo_later,
             Kind.SINK: self._sink,
             Kind.DATA: self._data,
+            Kind.BULK: self._data,
             Kind.SOURCE: self._source,
             Kind.RUN: self._run,
             Kind.STDIN: self._stdin,
@@ -75,7 +76,7 @@ class Session:
     def run(self) -> None:
         """Read, decode, do, until the channel is over."""
         self._channel.watch(self._client_left)
-        decoder = Decoder(take=self._take)
+        decoder = Decoder(take=self._take, bulk=not self._channel.lasting)
         try:
             while count := self._channel.read(decoder.room(), decoder.lacks):
                 for frame in decoder.filled(count):
@@ -160,13 +161,13 @@ class Session:
     def _data(self, frame: Frame) -> None:
         sink = self._sinks.get(frame.request)
         if sink is None:
-            raise Refused("no-sink", "DATA for a request that is no open SINK")
+            raise Refused("no-sink", f"{Kind(frame.kind).name} for a request that is no open SINK")
         sink.take(frame.payload)
         self._finish_sink(frame.request)
 
     def _take(self, kind: int, request: int, payload: memoryview) -> bool:
         """A large piece of a sink, where it lies."""
-        sink = self._sinks.get(request) if kind == Kind.DATA else None
+        sink = self._sinks.get(request) if kind in (Kind.DATA, Kind.BULK) else None
         if sink is None:
             return False
         sink.take(payload)
@@ -184,7 +185,7 @@ class Session:
             self._send(Kind.DONE, request, _json({"bytes": sink.came, "wrong": sink.wrong}))
 
     def _source(self, frame: Frame) -> None:
-        wish = _fields(frame, seed=0, bytes=0, chunk=65536)
+        wish = _fields(frame, seed=0, bytes=0, chunk=65536, bulk=False)
         clients_left = self._clients_left
         self._widen(wish["bytes"])
         if wish["chunk"] > MAX_PAYLOAD:
@@ -192,10 +193,10 @@ class Session:
                 "bad-request", f"pieces of {wish['chunk']} bytes, at most {MAX_PAYLOAD} are allowed"
             )
         try:
-            for piece in stream(wish["seed"], wish["bytes"], wish["chunk"]):
+            for piece in pieces(frame.request, wish["seed"], wish["bytes"], wish["chunk"], bulk=wish["bulk"]):
                 if self._clients_left != clients_left:
                     return
-                self._send(Kind.DATA, frame.request, piece)
+                self._channel.send(piece)
         except ValueError as error:
             raise Refused("bad-request", str(error)) from error
         self._send(Kind.DONE, frame.request, _json({"bytes": wish["bytes"], "wrong": None}))

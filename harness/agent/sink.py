@@ -1,8 +1,10 @@
-"""What a client sends to be compared: SINK."""
+"""Seeded data on their way: what SINK compares, and what either end sends."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from .seeded import Seeded
+from .seeded import Seeded, views
+from .wire import Bulk, Frame, Kind
 
 _SHOWN = 16
 """Bytes told of each where data differs."""
@@ -30,3 +32,12 @@ class Sink:
             shown = expected[at : at + _SHOWN].hex(), bytes(piece[at : at + _SHOWN]).hex()
             self.wrong = {"at": self.came + at, "expected": shown[0], "seen": shown[1]}
         self.came += len(piece)
+
+
+def pieces(request: int, seed: int, total: int, chunk: int, *, bulk: bool) -> Iterator[Frame | Bulk]:
+    """All `total` bytes in frames of `chunk` bytes of payload, the last one shorter; DATA, or BULK.
+
+    :raise ValueError: if `chunk` is not positive.
+    """
+    for view in views(seed, total, chunk):
+        yield Bulk(request, view) if bulk else Frame(Kind.DATA, request, bytes(view))

@@ -6,11 +6,11 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-import msgspec
-
 from harness.agent.bulk import BULK, LowMark, widen
-from harness.agent.seeded import Seeded, stream
-from harness.agent.wire import Frame, Kind
+from harness.agent.seeded import Seeded
+from harness.agent.sink import pieces
+from harness.agent.wire import MAX_PAYLOAD, Bulk, Frame, Kind
+from harness.guest.answers import Device, Done, Facts, Hello
 from harness.guest.container import Completed, Container
 from harness.guest.conversation import Conversation, decoded, encoded, payload
 from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, WrongData, compare
@@ -31,49 +31,6 @@ __all__ = [
 
 A = TypeVar("A")
 Progress = Callable[[int], None]
-
-
-class Hello(msgspec.Struct, frozen=True):
-    """Who answers: digest of the agent's files, versions, the guest's boot, and the channel it came by."""
-
-    agent: str
-    version: str
-    python: str
-    kernel: str
-    boot_id: str
-    uptime: float
-    channel: str
-    wire: int
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended."""
-
-    fds: int
-    sockets: int
-    threads: int
-    rss_kib: int
-    pss_kib: int
-    sessions: int
-    containers: int
-    ended: dict[str, str] = {}
-
-
-class _Device(msgspec.Struct, frozen=True):
-    opened: bool
-    errno: str | None
-    device: str | None
-
-
-class _Wrong(msgspec.Struct, frozen=True):
-    at: int
-    expected: str
-    seen: str
-
-
-class _Done(msgspec.Struct, frozen=True):
-    bytes: int
-    wrong: _Wrong | None
 
 
 class AgentClient:
@@ -136,7 +93,7 @@ class AgentClient:
         :param device: a path in the guest, or ``self``: the device of the link in use.
         :return: ``opened``, the errno's name, or ``no-device`` if the link in use has none.
         """
-        answer = self._ask(Kind.OPEN_DEVICE, {"device": device}, _Device, deadline)
+        answer = self._ask(Kind.OPEN_DEVICE, {"device": device}, Device, deadline)
         if answer.device is None:
             return "no-device"
         return "opened" if answer.opened else str(answer.errno)
@@ -207,24 +164,24 @@ class AgentClient:
         :raise WrongData: if the agent saw others, or another number of them.
         """
 
-        def frames(request: int) -> Iterator[Frame]:
+        wide = total >= BULK and widen(self._sock)
+
+        def frames(request: int) -> Iterator[Frame | Bulk]:
             yield Frame(Kind.SINK, request, encoded({"seed": seed, "bytes": total}))
             sent = 0
-            for piece in stream(seed, total, self._chunk):
-                yield Frame(Kind.DATA, request, piece)
-                sent += len(piece)
+            for piece in pieces(request, seed, total, MAX_PAYLOAD if wide else self._chunk, bulk=wide):
+                yield piece
+                sent += len(piece.payload)
                 if on_progress:
                     on_progress(sent)
 
-        if total >= BULK:
-            widen(self._sock)
         answers: list[bytes] = []
 
         def answered(frame: Frame) -> None:
             answers.append(payload(frame, Kind.DONE))
 
         self._talk.call(frames, answered, lambda: bool(answers), "send", deadline)
-        done = decoded(answers[0], _Done)
+        done = decoded(answers[0], Done)
         if done.wrong:
             wrong = done.wrong
             raise WrongData("send", wrong.at, bytes.fromhex(wrong.expected), bytes.fromhex(wrong.seen))
@@ -246,7 +203,10 @@ class AgentClient:
         :param on_progress: called with the number of bytes that have come and were right.
         :raise WrongData: if they differ.
         """
-        wish = {"seed": seed, "bytes": total, "chunk": self._chunk}
+        wide = total >= BULK and stop_after is None and widen(self._sock)
+        if wide:
+            self._talk.low_mark = self._talk.low_mark or LowMark(self._sock)
+        wish = {"seed": seed, "bytes": total, "chunk": MAX_PAYLOAD if wide else self._chunk, "bulk": wide}
         expected = Seeded(seed, total)
         came = 0
         done: list[bytes] = []
@@ -255,25 +215,24 @@ class AgentClient:
             yield Frame(Kind.SOURCE, request, encoded(wish))
 
         def answered(frame: Frame) -> None:
-            nonlocal came
             if frame.kind == Kind.DONE:
                 done.append(frame.payload)
                 compare("receive: count", 0, str(total).encode(), str(came).encode())
-                return
-            piece = payload(frame, Kind.DATA)
+            else:
+                take(payload(frame, Kind.DATA))
+
+        def take(piece: bytes | memoryview) -> None:
+            nonlocal came
             if not expected.holds(came, piece):
-                compare("receive", came, expected.piece(came, len(piece)), piece)
+                compare("receive", came, expected.piece(came, len(piece)), bytes(piece))
             came += len(piece)
             if on_progress:
                 on_progress(came)
 
-        if total >= BULK and stop_after is None and widen(self._sock):
-            self._talk.low_mark = self._talk.low_mark or LowMark(self._sock)
-
         def finished() -> bool:
             return bool(done) or (stop_after is not None and came >= stop_after)
 
-        self._talk.call(frames, answered, finished, "receive", deadline)
+        self._talk.call(frames, answered, finished, "receive", deadline, bulk=take)
 
     def start(
         self,

@@ -7,14 +7,14 @@ import errno
 import random
 import select
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from harness.agent.bulk import LITTLE, LowMark
-from harness.agent.wire import BadFrame, Decoder, Frame, Kind, parts
+from harness.agent.decoder import Decoder
+from harness.agent.wire import BadFrame, Bulk, Frame, Kind, parts
 from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, agent_error, kind_name
 from harness.model.deadline import Deadline
 
@@ -36,28 +36,35 @@ class Conversation:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._first = self._next = random.SystemRandom().randrange(1, 1 << 31)
-        self._decoder = Decoder()
-        self._inbox: deque[Frame | BadFrame] = deque()
+        self._decoder = Decoder(take=self._take)
+        self._inbox: Iterator[Frame | BadFrame] = iter(())
         self._outbox: list[bytes | memoryview] = []
         self._poll = select.poll()
         self.low_mark: LowMark | None = None
         self._handlers: dict[int, Callable[[Frame], None]] = {}
+        self._takers: dict[int, Callable[[memoryview], None]] = {}
         self.notices: list[AgentError] = []
 
-    def open(self, handler: Callable[[Frame], None]) -> int:
-        """A new request id, whose frames `handler` gets; it may raise, and the exchange then raises that."""
+    def open(self, handler: Callable[[Frame], None], bulk: Callable[[memoryview], None] | None = None) -> int:
+        """A new request id, whose frames `handler` gets; it may raise, and the exchange then raises that.
+
+        `bulk` gets the pieces of its BULK, in memory that is used again afterwards.
+        """
         request = self._next
         self._next += 1
         self._handlers[request] = handler
+        if bulk:
+            self._takers[request] = bulk
         return request
 
     def close(self, request: int) -> None:
         """Drop whatever still comes for `request`."""
         self._handlers.pop(request, None)
+        self._takers.pop(request, None)
 
     def exchange(
         self,
-        frames: Iterable[Frame],
+        frames: Iterable[Frame | Bulk],
         finished: Callable[[], bool],
         what: str,
         deadline: Deadline | None,
@@ -75,8 +82,8 @@ class Conversation:
         source = iter(frames)
         more = True
         while True:
-            while self._inbox:
-                self._hand_out(self._inbox.popleft())
+            for come in self._inbox:
+                self._hand_out(come)
             if more and not self._outbox and may_write():
                 frame = next(source, None)
                 more = frame is not None
@@ -87,14 +94,15 @@ class Conversation:
 
     def call(
         self,
-        frames: Callable[[int], Iterable[Frame]],
+        frames: Callable[[int], Iterable[Frame | Bulk]],
         handler: Callable[[Frame], None],
         finished: Callable[[], bool],
         what: str,
         deadline: Deadline | None,
+        bulk: Callable[[memoryview], None] | None = None,
     ) -> None:
         """One request from `open` to `close`, around an `exchange` of ``frames(request)``."""
-        request = self.open(handler)
+        request = self.open(handler, bulk)
         try:
             self.exchange(frames(request), finished, what, deadline)
         finally:
@@ -129,7 +137,7 @@ class Conversation:
             raise self._lost(_name(error), what) from error
         if not count:
             raise self._lost("eof", what)
-        self._inbox += self._decoder.filled(count)
+        self._inbox = self._decoder.filled(count)
 
     def _write(self, what: str) -> None:
         try:
@@ -150,25 +158,37 @@ class Conversation:
 
     def _read_last_words(self) -> None:
         """What the agent said before it closed is here already: take its complaints from it."""
+        self._takers.clear()
+        self._heed(self._inbox)
         with contextlib.suppress(OSError):
             while count := self._sock.recv_into(self._decoder.room(), 0, _FLAGS):
-                self._inbox += self._decoder.filled(count)
-        for frame in self._inbox:
+                self._heed(self._decoder.filled(count))
+
+    def _heed(self, come: Iterable[Frame | BadFrame]) -> None:
+        """Keep what the agent complained of without naming a request."""
+        for frame in come:
             if isinstance(frame, Frame) and frame.kind == Kind.ERROR and frame.request == 0:
                 self.notices.append(agent_error(frame))
-        self._inbox.clear()
 
     def _lost(self, why: str, what: str) -> ConnectionLost:
         inside = " in the middle of a frame" if self._decoder.inside else ""
         said = "; ".join(notice.summary for notice in self.notices)
         return ConnectionLost(why, f"{what}: the connection ended{inside} ({why})", detail=said)
 
+    def _take(self, kind: int, request: int, payload: memoryview) -> bool:
+        """A piece of a BULK, where it lies; what comes for a request that is closed is dropped."""
+        if kind != Kind.BULK or not self._first <= request < self._next:
+            return False
+        if taker := self._takers.get(request):
+            taker(payload)
+        return True
+
     def _hand_out(self, frame: Frame | BadFrame) -> None:
         if isinstance(frame, BadFrame):
             raise Garbled(frame.reason, f"read {frame.skipped} bytes that are no frame: {frame.reason}")
         if frame.request == 0 and frame.kind == Kind.ERROR:
             # Of the channel, not of a request; on a serial port perhaps about what another client left there.
-            self.notices.append(agent_error(frame))
+            self._heed([frame])
             return
         handler = self._handlers.get(frame.request)
         if handler:

@@ -8,7 +8,8 @@ import socket
 import time
 from collections.abc import Iterator
 
-from harness.agent.wire import BadFrame, Decoder, Frame, Kind
+from harness.agent.decoder import Decoder
+from harness.agent.wire import BadFrame, Frame, Kind
 from harness.guest.errors import Garbled
 
 FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.agent.wire import BadFrame, Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import BadFrame, Frame, Kind, encode
 from harness.model.deadline import Deadline, until
 
 

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import Frame, Kind, encode
 from harness.guest.client import AgentClient
 from harness.model.deadline import Deadline
 

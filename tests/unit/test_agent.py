@@ -16,7 +16,7 @@ import pytest
 from harness.agent import digest
 from harness.agent.seeded import stream
 from harness.agent.server import Agent
-from harness.agent.wire import MAX_PAYLOAD, Frame, Kind, encode
+from harness.agent.wire import MAX_PAYLOAD, WIRE_VERSION, Frame, Kind, encode
 from tests.unit.agents import HARNESS, serial_like_agent, unix_agent
 from tests.unit.peers import Peer, alive, soon
 
@@ -28,7 +28,7 @@ def test_hello_names_the_files_it_runs_from(many: Path) -> None:
     assert hello.pop("uptime") > 0
     assert hello["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert hello["kernel"] == os.uname().release
-    assert (hello["channel"], hello["wire"], hello["version"]) == ("unix", 2, "1")
+    assert (hello["channel"], hello["wire"], hello["version"]) == ("unix", WIRE_VERSION, "1")
 
 
 def test_digest_depends_on_names_and_contents(tmp_path: Path) -> None:

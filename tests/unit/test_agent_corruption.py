@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.agent.wire import SYNC, Frame, Kind, encode
+from harness.agent.wire import SYNC, Bulk, Frame, Kind, parts
 from tests.unit.agents import serial_like_agent
 from tests.unit.peers import Peer
 
@@ -51,7 +51,9 @@ def corrupted(draw: st.DrawFn) -> bytes:
     kinds = [kind for kind in Kind if kind != Kind.RUN]
     payloads = st.binary(max_size=40) | st.sampled_from([b"{}", b'{"bytes": 100}', SYNC])
     frames = st.builds(Frame, st.sampled_from(kinds), st.integers(0, 5), payloads)
-    damaged = bytearray(b"".join(map(encode, draw(st.lists(frames, min_size=1, max_size=4)))))
+    drawn = draw(st.lists(frames, min_size=1, max_size=4))
+    sent = (Bulk(f.request, memoryview(f.payload)) if f.kind == Kind.BULK else f for f in drawn)
+    damaged = bytearray(b"".join(piece for one in sent for piece in parts(one)))
     for at, how in draw(st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(max_size=5)), max_size=6)):
         place = at % (len(damaged) + 1)
         damaged[place : place + draw(st.integers(0, 5))] = how

@@ -10,8 +10,9 @@ import pytest
 
 from harness.agent import __main__ as start
 from harness.agent import ports
+from harness.agent.decoder import Decoder
 from harness.agent.server import Agent
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.wire import Frame, Kind, encode
 
 
 def test_serial_devices_are_served_once_each_and_again_when_they_come_back(

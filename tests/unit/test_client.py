@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.agent import digest
-from harness.agent.wire import Frame, Kind, encode
+from harness.agent.wire import WIRE_VERSION, Frame, Kind, encode
 from harness.guest.client import AgentClient, AgentError, Completed, StaleReply
 from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed
@@ -30,7 +30,7 @@ def any_agent(request: pytest.FixtureRequest, many: Path) -> Iterator[Path]:
 def test_hello_and_facts(many: Path) -> None:
     with connect(many) as client:
         hello = client.hello(deadline=soon())
-        assert (hello.agent, hello.wire) == (digest(str(HARNESS / "agent")), 2)
+        assert (hello.agent, hello.wire) == (digest(str(HARNESS / "agent")), WIRE_VERSION)
         assert (hello.channel, hello.kernel) == ("unix", os.uname().release)
         facts = client.facts(deadline=soon())
         assert (facts.sessions, facts.containers) == (1, 0)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import Frame, Kind, encode
 from harness.guest.client import AgentClient, ConnectionLost, Garbled, WrongData
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed

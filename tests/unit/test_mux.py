@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from harness.agent import yamux
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import Frame, Kind, encode
 from harness.agent.yamux import ACK, FIN, RST, SYN, WINDOW, Type
 from harness.model.deadline import Deadline, until
 from tests.unit.agents import serial_like_agent, yamux_agent

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import Frame, Kind, encode
 from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.agent.wire import Decoder, Frame, Kind, encode
+from harness.agent.decoder import Decoder
+from harness.agent.wire import Frame, Kind, encode
 from harness.guest.client import AgentClient
 from harness.judge import judge
 from harness.link.connect import connect

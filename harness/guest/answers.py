@@ -1,0 +1,54 @@
+"""What the agent answers, as its client reads it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """Who answers: digest of the agent's files, versions, the guest's boot, and the channel it came by."""
+
+    agent: str
+    version: str
+    python: str
+    kernel: str
+    boot_id: str
+    uptime: float
+    channel: str
+    wire: int
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended."""
+
+    fds: int
+    sockets: int
+    threads: int
+    rss_kib: int
+    pss_kib: int
+    sessions: int
+    containers: int
+    ended: dict[str, str] = {}
+
+
+class Device(msgspec.Struct, frozen=True):
+    """Of OPEN_DEVICE: whether it opened, else why not; no `device` if the link in use has none."""
+
+    opened: bool
+    errno: str | None
+    device: str | None
+
+
+class Wrong(msgspec.Struct, frozen=True):
+    """The first difference that the agent saw: the byte, and up to 16 bytes from there on, in hex."""
+
+    at: int
+    expected: str
+    seen: str
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Of SINK: bytes that came, and what was wrong with them."""
+
+    bytes: int
+    wrong: Wrong | None
