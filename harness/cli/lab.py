@@ -96,6 +96,8 @@ def up(args: argparse.Namespace) -> int:
     :raise HostUnfit, InfrastructureError: it does not come up.
     """
     _no_rest(args)
+    if args.memory and args.memory < lab.LEAST_MIB:
+        raise UsageError(f"--memory {args.memory}: a lab needs at least {lab.LEAST_MIB} MiB")
     keep, progress = Keep(), Lines()
     store = Store(cache_root())
     memory = args.memory or lab.MEMORY_MIB

@@ -56,20 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="LINK",
         help=f"only these links, with commas or given more than once: {', '.join(Link)}",
     )
-    made.add_argument(
-        "--host",
-        action="append",
-        metavar="HOST",
-        help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
-        "ssh:// may be given more than once; none: for tests that boot labs of their own (tests/hosts)",
-    )
-    made.add_argument(
-        "-n",
-        type=positive,
-        dest="workers",
-        metavar="N",
-        help="workers, shared out to the hosts; labs are one a core at most",
-    )
+    _hosts(made)
     _choosing(made)
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
@@ -87,6 +74,29 @@ def add_parser(subparsers: Subparsers) -> None:
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
     loud.add_argument("-v", "--verbose", action="store_true", help="more about each failure")
     made.set_defaults(main=main)
+
+
+def _hosts(made: argparse.ArgumentParser) -> None:
+    """Where, and with how many workers."""
+    made.add_argument(
+        "--host",
+        action="append",
+        metavar="HOST",
+        help="where VMs run: auto (default: the best that works), local, lab, ssh://user@host[:port]; "
+        "ssh:// may be given more than once; none: for tests that boot labs of their own (tests/hosts)",
+    )
+    made.add_argument(
+        "--ssh-config",
+        metavar="FILE",
+        help="OpenSSH client configuration that knows the ssh:// hosts (default: ~/.ssh/config)",
+    )
+    made.add_argument(
+        "-n",
+        type=positive,
+        dest="workers",
+        metavar="N",
+        help="workers, shared out to the hosts; labs are one a core at most",
+    )
 
 
 def _lab(made: argparse.ArgumentParser) -> None:
@@ -126,6 +136,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made = ["-q"] if args.quiet else ["-vv"] if args.verbose else ["-v"]
     for host in args.host or ["auto"]:
         made += ["--host", host]
+    made += [f"--ssh-config={args.ssh_config}"] if args.ssh_config else []
     for link in args.link or []:
         made += ["--link", link]
     made += ["-n", str(args.workers)] if args.workers else []

@@ -26,13 +26,23 @@ TEST_MIB = 384
 
 def free_mib() -> int:
     """Memory that can be had without swapping, in MiB (MemAvailable of proc_meminfo(5))."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
+    return available_mib(Path("/proc/meminfo").read_text())
+
+
+def available_mib(meminfo: str) -> int:
+    """MemAvailable, in MiB, of what /proc/meminfo says."""
+    fields = dict(line.split(":") for line in meminfo.splitlines() if ":" in line)
     return int(fields["MemAvailable"].split()[0]) // 1024
 
 
 def places() -> int:
     """How many tests may have VMs at once here; at least one."""
-    return max(1, min(PER_CORE * (os.cpu_count() or 1), free_mib() // TEST_MIB))
+    return carried(os.cpu_count() or 1, free_mib())
+
+
+def carried(cores: int, free: int) -> int:
+    """How many tests with VMs so many cores and MiB of free memory carry at once; at least one."""
+    return max(1, min(PER_CORE * cores, free // TEST_MIB))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,9 @@ PROGRAM = "vsock-harness"
 SUN_PATH_BYTES = 108
 """Size of `sun_path`, NUL included (unix(7))."""
 
+SHARED_IMAGES = Path("/var/lib/vsock-harness/images")
+"""Where a host may have images for all its users; a lab has its own there."""
+
 LONGEST_BASE = 48
 """Bytes a place for run folders may have: leaves 50 for a socket's name below an 8-letter folder."""
 

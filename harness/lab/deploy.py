@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from harness.host.admission import PER_CORE, available_mib, carried
+from harness.host.paths import SHARED_IMAGES
 from harness.image import packages
-from harness.image.store import Image
+from harness.image.store import MANIFEST, Image
 from harness.lab import lab, warm
 from harness.lab.address import Address, client_config
 from harness.lab.ssh import Ssh
@@ -44,7 +46,8 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     """A host ready for workers; `config` is an OpenSSH client configuration that knows it as `alias`.
 
     `accel` is what pods use there, None if the host is to find out itself. `warm`: interpreters wait there
-    that have imported (`harness.lab.warm`).
+    that have imported (`harness.lab.warm`). `carries`: so many tests with VMs at once; more workers would
+    only wait for each other.
     """
 
     alias: str
@@ -54,6 +57,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     ssh: Ssh
     accel: Accel | None
     warm: bool = False
+    carries: int = PER_CORE  # a lab has one core
 
     @property
     def gateway(self) -> str:
@@ -70,7 +74,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
 LAB = Layout(
     code=PurePosixPath("/opt/vsock-harness/code"),
     site=PurePosixPath("/opt/vsock-harness/site"),
-    images=PurePosixPath("/var/lib/vsock-harness/images"),
+    images=PurePosixPath(SHARED_IMAGES),
     work=PurePosixPath("/opt/vsock-harness/work"),
 )
 
@@ -100,13 +104,14 @@ def deployed(
     *,
     accel: Accel | None = None,
     restored: bool = False,
+    carries: int = PER_CORE,
 ) -> Iterator[Remote]:
     """The host with this checkout's code on it, only what changed having been sent.
 
     Its work folder is this run's own: it is removed when the `with` is left or the connection breaks.
 
     :param restored: it is a lab that was saved: its clock is to be set, and warm interpreters are there.
-
+    :param carries: see `Remote`.
     :raise InfrastructureError: when the connection breaks.
     """
     config = scratch / f"{alias}.ssh_config"
@@ -124,6 +129,7 @@ def deployed(
                 ssh=ssh,
                 accel=accel,
                 warm=restored,
+                carries=carries,
             )
 
 
@@ -149,18 +155,19 @@ def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, .
                 ability="python",
             )
         target = home / f"site-{packages.identity(WORKER_REQUIREMENTS)}-{python}"
-        if ssh.run_unchecked(["test", "-e", str(target / "complete")]).code:
+        if ssh.run_unchecked(["test", "-d", str(target)]).code:
             with tempfile.TemporaryDirectory(dir=scratch) as site:
                 packages.install(WORKER_REQUIREMENTS, python, Path(site))
-                ssh.push(Path(site), target, _files(Path(site)))
-            ssh.run(["touch", str(target / "complete")])
+                ssh.place(Path(site), target)
         for image in images:
-            ssh.push(image.path, home / "images" / image.name / image.id, _files(image.path))
+            _place_image(image, home / "images", ssh)
         work = home / f"work-{secrets.token_hex(4)}"
+        cores, meminfo = ssh.run(["sh", "-c", "nproc; cat /proc/meminfo"]).split("\n", 1)
+        carries = carried(int(cores), available_mib(meminfo))
     # by the checkout's place, so that two of them don't replace each other's code in the middle of a run
     whose = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
     layout = Layout(code=home / f"code-{whose}", site=target, images=home / "images", work=work)
-    with deployed(address, layout, alias, scratch) as remote:
+    with deployed(address, layout, alias, scratch, carries=carries) as remote:
         yield remote
 
 
@@ -169,9 +176,11 @@ def send_image(image: Image, remote: Remote) -> None:
 
     :raise InfrastructureError: when the connection breaks.
     """
-    target = remote.layout.images / image.name / image.id
-    remote.ssh.push(image.path, target, _files(image.path))
+    _place_image(image, remote.layout.images, remote.ssh)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+def _place_image(image: Image, images: PurePosixPath, ssh: Ssh) -> None:
+    """Unless the host has it for all its users, as a lab has."""
+    name = f"{image.name}/{image.id}"
+    if ssh.run_unchecked(["test", "-e", f"{LAB.images}/{name}/{MANIFEST}"]).code:
+        ssh.place(image.path, images / name)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import secrets
 import shlex
 import socket
 import stat
+import tarfile
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 import msgspec
 import paramiko
 
 from harness.host.archive import unpack
 from harness.lab.address import Address
+from harness.lab.way import Way
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
 
@@ -25,6 +29,9 @@ _SSH_PORT = 22
 
 _TIMEOUT = 60.0
 """Seconds for one step of the SSH handshake; an emulated host takes two."""
+
+_STREAMED = 1 << 18
+"""Bytes of a whole folder that are written at once."""
 
 
 def answers(address: Address, deadline: Deadline) -> bool:
@@ -48,8 +55,9 @@ class Done(msgspec.Struct, frozen=True):
 class Ssh:
     """One connection to a host; `Ssh.connect` makes it, leaving the `with` closes it."""
 
-    def __init__(self, address: Address, client: paramiko.SSHClient) -> None:
+    def __init__(self, address: Address, client: paramiko.SSHClient, way: Way | None = None) -> None:
         self.address = address
+        self._way = way
         self._client = client
         self._sftp: paramiko.SFTPClient | None = None
 
@@ -63,36 +71,37 @@ class Ssh:
         :raise InfrastructureError: when nothing answers there.
         """
         client = paramiko.SSHClient()
-        if address.host_key:
-            kind, data = address.host_key.split()
-            key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
-            name = address.host if address.port == _SSH_PORT else f"[{address.host}]:{address.port}"
-            client.get_host_keys().add(name, kind, key)
-        else:
-            client.load_system_host_keys()
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        _know(client, address)
+        way: Way | None = None
         try:
+            if sock is None and address.via:
+                way = Way(address.via)
+                sock = way.sock
+            elif sock is None and address.name:  # paramiko dials what it looks for in known_hosts
+                sock = socket.create_connection((address.host, address.port), _TIMEOUT)
+            keys = [str(path) for path in ([address.key] if address.key else address.keys)]
             client.connect(
-                address.host,
-                port=address.port,
+                address.name or address.host,
+                port=_SSH_PORT if address.name else address.port,
                 username=address.user or None,
-                key_filename=str(address.key) if address.key else None,
-                allow_agent=address.key is None,
-                look_for_keys=address.key is None,
+                key_filename=cast(str, keys or None),  # several are allowed
+                allow_agent=address.key is None and not address.only_keys,
+                look_for_keys=not keys,
                 timeout=_TIMEOUT,
                 banner_timeout=_TIMEOUT,
                 auth_timeout=_TIMEOUT,
                 sock=sock,
             )
         except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
-            _close(client, sock)
-            raise HostUnfit(
-                f"{address}: {error}", ability="ssh", hint=f"try: ssh -p {address.port} {address.host} true"
-            ) from error
+            _close(client, sock, way)
+            raise HostUnfit(f"{address}: {error}", ability="ssh", hint=f"try: {address.by_hand}") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            _close(client, sock)
-            raise InfrastructureError(f"{address}: no SSH: {error}") from error
-        return cls(address, client)
+            _close(client, sock, way)
+            raise InfrastructureError(
+                f"{address}: no SSH: {str(error).removeprefix('[Errno None] ')}",
+                hint="" if address.key else f"try: {address.by_hand}",
+            ) from error
+        return cls(address, client, way)
 
     def __enter__(self) -> Ssh:
         return self
@@ -104,7 +113,7 @@ class Ssh:
 
     def close(self) -> None:
         """End the connection, and with it what runs over it."""
-        self._client.close()
+        _close(self._client, None, self._way)
 
     def run(self, argv: list[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
         """Run a command there and return what it printed.
@@ -179,6 +188,31 @@ class Ssh:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise InfrastructureError(f"{self.address}: sending {remote}: {error}") from error
 
+    def place(self, folder: Path, target: PurePosixPath) -> bool:
+        """Put the whole of `folder` there as `target`, unless that is there; whether it was sent.
+
+        One stream, however many files; `target` has its name only when all of it has come.
+        """
+        if self.run_unchecked(["test", "-d", str(target)]).code == 0:
+            return False
+        fresh, there = shlex.quote(f"{target}.{secrets.token_hex(4)}"), shlex.quote(str(target))
+        # who was faster has put the same there
+        line = f"mkdir -p {fresh} && tar -C {fresh} --no-same-owner -xf - && "
+        line += f"{{ mv -T {fresh} {there} || test -d {there}; }}"
+        try:
+            writer, _, err = self._client.exec_command(f"{line}; code=$?; rm -rf {fresh}; exit $code")
+            with contextlib.suppress(OSError), writer:  # if the command ended early it says why
+                stream = cast(IO[bytes], writer)
+                with tarfile.open(fileobj=stream, mode="w|", bufsize=_STREAMED) as tar:
+                    tar.add(folder, arcname=".")
+            said = err.read().decode(errors="replace").strip()
+            code = err.channel.recv_exit_status()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise InfrastructureError(f"{self.address}: sending {target}: {error}") from error
+        if code:
+            raise InfrastructureError(f"{self.address}: sending {target}: {said or 'the connection broke'}")
+        return True
+
     def fetch(self, source: PurePosixPath, folder: Path) -> None:
         """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""
         try:
@@ -226,10 +260,27 @@ class Ssh:
         return self._sftp
 
 
-def _close(client: paramiko.SSHClient, sock: socket.socket | None) -> None:
+def _know(client: paramiko.SSHClient, address: Address) -> None:
+    """Have it accept the host's keys that are known, and no other."""
+    if address.host_key:
+        kind, data = address.host_key.split()
+        key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
+        name = address.host if address.port == _SSH_PORT else f"[{address.host}]:{address.port}"
+        client.get_host_keys().add(name, kind, key)
+    elif address.known_hosts:
+        for path in address.known_hosts:
+            client.load_system_host_keys(str(path))
+    else:
+        client.load_system_host_keys()
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+
+def _close(client: paramiko.SSHClient, sock: socket.socket | None, way: Way | None) -> None:
     client.close()
     if sock is not None:
         sock.close()
+    if way is not None:
+        way.close()
 
 
 def _remote_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from harness.image.store import Image, Store
 from harness.model.errors import HarnessError, UsageError
 from harness.model.link import Link
 from harness.model.progress import Progress
-from harness.model.scenario import SUFFIXES, load
+from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin import options
 from harness.plugin.collect import scenario_files
 from harness.run import hybrid
@@ -44,10 +45,11 @@ def check(config: pytest.Config) -> Asked:
     for path in scenario_files(config):
         try:
             scenario = load(path)
+            picked = _picked(path, scenario, config)
         except UsageError as error:
             wrong.append(str(error))
             continue
-        chosen = [link for link in scenario.links if link in wanted]
+        chosen = [link for link in picked if link in wanted]
         count += len(chosen)
         links.update(link for link in chosen if not (without_long and link in scenario.long))
     if wrong:
@@ -58,6 +60,27 @@ def check(config: pytest.Config) -> Asked:
     # of tests that data can't say nobody knows before they are collected
     rest = wanted - {Link.HYBRID_VSOCK} if named is None and without_long else wanted
     return Asked(None, frozenset(links) | rest, named is not None)
+
+
+def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]:
+    """The links of a scenario that the arguments lead to: all, unless each names one (``FILE::LINK``).
+
+    :raise UsageError: one that it does not have.
+    """
+    folder = config.invocation_params.dir
+    named = set[str]()
+    for argument in config.args:
+        name, *rest = argument.split("::")
+        given = Path(folder, name).resolve()
+        if given == path.resolve() and rest:
+            named.add(rest[0])
+        elif path.resolve().is_relative_to(given):
+            return list(scenario.links)
+    for word in named.difference(scenario.links):
+        near = difflib.get_close_matches(word, scenario.links, n=1)
+        guess = f"; did you mean {str(near[0])!r}?" if near else ""
+        raise UsageError(f"{path}::{word}: no such link; it has {', '.join(scenario.links)}{guess}")
+    return [link for link in scenario.links if link in named or not named]
 
 
 def for_none(config: pytest.Config) -> Asked:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.host import doctor
 from harness.host.finding import Finding
-from harness.host.paths import Cache, cache_root
+from harness.host.paths import SHARED_IMAGES, Cache, cache_root
 from harness.image import build
 from harness.image.qemu import of_image
 from harness.image.store import Store
@@ -65,7 +65,7 @@ class Bench:
         :raise HostUnfit: this host can't run pods; says why.
         """
         if self._place is None:
-            extra = (Path(self._setting.images),) if self._setting.images else ()
+            extra = (Path(self._setting.images), SHARED_IMAGES) if self._setting.images else ()
             store = Store(cache_root(), extra=extra)
             lacks: dict[Link, Finding] = {}
             if self._setting.accel:

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.host import admission
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab.address import parse
+from harness.lab.openssh import resolved
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.verdict import Verdict
 from harness.plugin import asked, evidence, hosts, options, reports, sending, versions
@@ -63,6 +64,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
     if wanted == ["none"]:
         wish = asked.for_none(config)
     options.proxy(config)
+    options.lab_memory(config)
     images = options.images(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
     config.stash[RESULTS] = str(results)
@@ -73,7 +75,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
         stack.enter_context(reports.written(config, results))
         if wanted[0].startswith("ssh://"):
             folder = stack.enter_context(RunFolder.create())
-            given = [parse(word) for word in wanted]
+            given = [resolved(word, options.ssh_config(config)) for word in wanted]
             fleet = stack.enter_context(hosts.addresses(given, images, store, folder, progress))
             header = [f"host: {fleet.words}"]
         else:
@@ -88,6 +90,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 fleet = stack.enter_context(labs)
                 header.append(f"lab: {fleet.words}")
             elif choice.kind != "none":
+                header += _no_more_than_carried(config)
                 for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
@@ -111,11 +114,21 @@ def _run(config: pytest.Config) -> Iterator[None]:
                     config.stash[NOTES].append(note)
 
 
+def _no_more_than_carried(config: pytest.Config) -> list[str]:
+    """Have xdist start no more workers here than may have VMs at once; a line for the header if it would."""
+    most, wanted = admission.places(), sending.asked(config) or 0
+    option = config.option
+    if wanted <= most or (option.maxprocesses and option.maxprocesses <= most):
+        return []
+    option.maxprocesses = most
+    return [sending.fewer(most, wanted, {"this machine": most})]
+
+
 def _lab_wish(config: pytest.Config, wish: asked.Asked, images: tuple[str, ...]) -> hosts.LabWish:
     option = config.option
     return hosts.LabWish(
         workers=sending.asked(config),
-        memory_mib=option.vsock_lab_memory,
+        memory_mib=options.lab_memory(config),
         items=wish.items,
         fresh=option.vsock_fresh_lab,
         images=images,
@@ -161,6 +174,16 @@ def pytest_configure_node(node: Any) -> None:
         accel = remote.accel.value if remote.accel else ""
         setting = Setting(str(remote.layout.results), str(remote.layout.images), accel)
     node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: Any) -> None:
+    """Each report says which of the run's hosts it is from, in JUnit XML and run.json too."""
+    node = getattr(report, "node", None)
+    fleet = node.config.stash.get(FLEET, None) if node else None
+    alias = node.gateway.spec.ssh if node and fleet else None
+    if fleet and alias in fleet.remotes:
+        report.user_properties = [*report.user_properties, (reports.HOST, alias)]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

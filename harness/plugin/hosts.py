@@ -8,13 +8,13 @@ import functools
 import logging
 import os
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from harness.host import doctor
-from harness.host.admission import PER_CORE, free_mib
+from harness.host.admission import free_mib
 from harness.host.finding import Verdict
 from harness.host.paths import Cache, cache_root
 from harness.host.runfolder import RunFolder
@@ -81,11 +81,16 @@ def lab_count(wanted: int | None, memory_mib: int) -> int:
     return max(1, min(os.cpu_count() or 1, MOST_LABS, wanted or MOST_LABS, room))
 
 
-def shares(wanted: int | None, count: int, most: int | None) -> list[int]:
-    """How many of the `wanted` workers each of `count` hosts gets: as even as can be, one to `most` each."""
-    total = max(wanted or 0, count)
-    even = [total // count + (number < total % count) for number in range(count)]
-    return even if most is None else [min(share, most) for share in even]
+def shares(wanted: int | None, most: Sequence[int]) -> list[int]:
+    """How many of the `wanted` workers each host gets: as even as can be, one at least, `most` of each host
+    at most."""
+    given = [1] * len(most)
+    for _ in range((wanted or 0) - len(most)):
+        room = [number for number, share in enumerate(given) if share < most[number]]
+        if not room:
+            break
+        given[min(room, key=given.__getitem__)] += 1
+    return given
 
 
 class Fleet:
@@ -93,14 +98,12 @@ class Fleet:
 
     `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later,
     `fetch` with each that goes.
-    More than `most_workers` each would only wait for each other; None where that is not known.
     """
 
     def __init__(self, remotes: dict[str, deploy.Remote], words: str, labs: Labs | None = None) -> None:
         self.remotes = remotes
         self.words = words
         self.fetch: Callable[[deploy.Remote], None] = lambda remote: None
-        self.most_workers = PER_CORE if labs else None
         self.prepare: Callable[[deploy.Remote], None] = lambda remote: None
         self._labs = labs
 
@@ -169,12 +172,14 @@ def labs(
         pair = keys.ensure(cache_root() / "keys")
         what = lab.Wish(images=images, pair=pair, memory_mib=memory, accel=accel)
         ours = stack.enter_context(opened(what, folder, logs, progress, fresh=wish.fresh, notes=notes))
-        count = lab_count(wish.workers or wish.items, memory)
+        count, free = lab_count(wish.workers or wish.items, memory), free_mib()
         aliases = [f"lab{number}" for number in range(count)]
         how = "restored" if ours.restores else "booted"
         with progress.stage(f"lab: {'restoring' if ours.restores else 'booting'} {count}"):
             remotes = _all_at_once(aliases, ours.start)
         words = f"{count} {how}, {memory} MiB each, under {accel.value.upper()}"
+        if (wish.workers or 0) > count:
+            words += f" ({os.cpu_count()} cores, {free} MiB free; {wish.workers} workers asked for)"
         yield Fleet(remotes, words + (f"; {loan.reason}" if loan else ""), ours)
 
 
@@ -198,7 +203,7 @@ def addresses(
         ready = deploy.prepared(by_alias[alias], alias, folder.path, images)
         return stacks[alias].enter_context(ready)
 
-    words = ", ".join(map(str, given))
+    words = ", ".join(f"{alias} {address}" for alias, address in by_alias.items())
     with contextlib.ExitStack() as all_of_them:
         for stack in stacks.values():
             all_of_them.push(functools.partial(_leave, stack))

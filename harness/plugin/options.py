@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 import pytest
 
 from harness.image import recipe
 from harness.lab.address import parse
+from harness.lab.lab import LEAST_MIB
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.proxy import command
@@ -25,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="HOST",
         help="where VMs run: auto (default: the best that works), local, lab, or ssh://user@host[:port]; "
         "may be given more than once with ssh://; none: the tests given boot labs of their own",
+    )
+    group.addoption(
+        "--ssh-config",
+        dest="vsock_ssh_config",
+        metavar="FILE",
+        default=None,
+        help="OpenSSH client configuration that knows the ssh:// hosts (default: ~/.ssh/config)",
     )
     group.addoption(
         "--link",
@@ -101,6 +110,31 @@ def hosts(config: pytest.Config) -> list[str]:
     if len(wanted) > 1 and any(word in HOSTS for word in wanted):
         raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
     return wanted
+
+
+def ssh_config(config: pytest.Config) -> Path | None:
+    """The OpenSSH client configuration asked for, None for the user's own.
+
+    :raise UsageError: it is not there.
+    """
+    word: str | None = config.option.vsock_ssh_config
+    if word is None:
+        return None
+    path = Path(config.invocation_params.dir, word).expanduser().absolute()
+    if not path.is_file():
+        raise UsageError(f"--ssh-config {word}: no such file")
+    return path
+
+
+def lab_memory(config: pytest.Config) -> int | None:
+    """The memory of a lab asked for, in MiB; None for what is usual.
+
+    :raise UsageError: no lab comes up with so little.
+    """
+    mib: int | None = config.option.vsock_lab_memory
+    if mib is not None and mib < LEAST_MIB:
+        raise UsageError(f"--lab-memory {mib}: a lab needs at least {LEAST_MIB} MiB")
+    return mib
 
 
 def proxy(config: pytest.Config) -> tuple[str, ...]:

@@ -31,6 +31,9 @@ HEADER = pytest.StashKey[list[str]]()
 NOTES = pytest.StashKey[list[str]]()
 """What went wrong with hosts and evidence, a line each."""
 
+HOST = "host"
+"""The property of a test in JUnit XML: the alias of the host that it ran on."""
+
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 """Names the file whose Markdown GitHub shows on a job's page."""
 
@@ -163,6 +166,7 @@ class Record:
             seconds={when: round(report.duration, 3) for when, report in told.items()},
             subject=self._subject(name),
             shown=_shown_by(told),
+            host=_host_of(told),
         )
 
     def _subject(self, name: str) -> Subject | None:
@@ -181,6 +185,11 @@ def _shown_by(told: dict[str, pytest.TestReport]) -> Shown | None:
     link = Link(said["link"]) if "link" in said else None
     texts = {name: said.get(name, "") for name in ("title", "seen", "expected")}
     return Shown(claim=Claim(said["claim"]), link=link, **texts)
+
+
+def _host_of(told: dict[str, pytest.TestReport]) -> str:
+    said = {name: str(value) for report in told.values() for name, value in report.user_properties}
+    return said.get(HOST, "")
 
 
 def _outcome(told: dict[str, pytest.TestReport]) -> CaseOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -37,11 +37,10 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
     arguments = tuple(there + _worker_options(config.option))
     config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
-    shares = hosts.shares(asked(config), len(fleet.remotes), fleet.most_workers)
+    carried = {alias: remote.carries for alias, remote in fleet.remotes.items()}
+    shares = hosts.shares(asked(config), list(carried.values()))
     if sum(shares) < (asked(config) or 0):
-        config.stash[HEADER].append(
-            f"workers: {sum(shares)} of the {asked(config)} asked for; each lab carries {fleet.most_workers}"
-        )
+        config.stash[HEADER].append(fewer(sum(shares), asked(config), carried))
     pairs = zip(shares, fleet.remotes.values(), strict=True)
     option.tx = [f"{share}*{remote.gateway}" for share, remote in pairs]
     option.dist = "load" if option.dist == "no" else option.dist
@@ -114,6 +113,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         p for p in found if p.suffix != ".pyc" and not any(part.startswith(".") for part in p.parts)
     )
+
+
+def fewer(given: int, wanted: int | None, carried: Mapping[str, int]) -> str:
+    """The line that says why a run has fewer workers than were asked for."""
+    each = ", ".join(f"{alias} {count}" for alias, count in carried.items())
+    return f"workers: {given} of the {wanted} asked for; more would only wait (VMs at once: {each})"
 
 
 def asked(config: pytest.Config) -> int | None:

@@ -63,7 +63,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One test. `id` is pytest's; `text` says why it failed or was skipped; `seconds` by pytest's phases.
 
-    `subject` is None for a test that is no scenario's; `shown` is of those that bear a claim.
+    `subject` is None for a test that is no scenario's; `shown` is of those that bear a claim. `host` is the
+    alias of the run's host that it ran on, "" if it ran where the run was started.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     subject: Subject | None = None
     shown: Shown | None = None
+    host: str = ""
 
     @property
     def name(self) -> str:

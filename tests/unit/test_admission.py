@@ -63,3 +63,7 @@ def test_cores_and_memory_bound_the_places(
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(admission, "free_mib", lambda: free)
     assert admission.places() == count
+
+
+def test_free_memory_is_what_linux_calls_available() -> None:
+    assert admission.available_mib("MemTotal:  99 kB\nMemAvailable:  2097152 kB\nHugePages:\n") == 2048

@@ -85,6 +85,29 @@ def test_a_link_that_is_not_long_is_asked_for_in_short_runs_too(project: Path) -
     assert Link.HYBRID_VSOCK in asked.check(config(project, markers="not long")).links
 
 
+@pytest.mark.parametrize(
+    ("words", "items"),
+    [
+        (["one.yaml::vsock"], 1),
+        (["one.yaml::vsock", "one.yaml::hybrid-vsock"], 2),
+        (["one.yaml::vsock", "one.yaml::vsock"], 1),
+        (["one.yaml::vsock", "."], 2),
+        (["one.yaml"], 2),
+    ],
+)
+def test_an_argument_may_name_a_scenarios_link(project: Path, words: list[str], items: int) -> None:
+    wish = config(project)
+    wish.args = [str(project / "scenarios" / word) for word in words]
+    assert asked.check(wish).items == items
+
+
+def test_a_link_that_the_scenario_has_not_is_told_before_a_vm_boots(project: Path) -> None:
+    wish = config(project)
+    wish.args = [str(project / "scenarios/one.yaml::vsok")]
+    with pytest.raises(UsageError, match="it has vsock, hybrid-vsock; did you mean 'vsock'"):
+        asked.check(wish)
+
+
 def test_all_mistakes_are_told(project: Path) -> None:
     for name in ("two", "three"):
         (project / f"scenarios/{name}.yaml").write_text(SCENARIO.replace("clients", name))

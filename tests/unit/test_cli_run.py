@@ -60,8 +60,9 @@ def test_a_proxys_command_line_stays_one_word(called: list[str]) -> None:
 
 
 def test_more_hosts_and_words(called: list[str]) -> None:
-    main(["run", "-v", "--host", "ssh://a", "--host", "ssh://b"])
-    assert arguments(called) == ["-vv", "--host", "ssh://a", "--host", "ssh://b", "scenarios"]
+    main(["run", "-v", "--host", "ssh://a", "--host", "ssh://b", "--ssh-config", "c"])
+    wanted = "-vv --host ssh://a --host ssh://b --ssh-config=c scenarios"
+    assert arguments(called) == wanted.split()
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.host import admission
 from harness.host.runfolder import RunFolder
 from harness.lab import deploy, lab, saved
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
-from harness.plugin import hosts, labs
+from harness.plugin import controller, hosts, labs, sending
 
 
 class World:
@@ -127,14 +129,62 @@ def test_a_replaced_lab_has_logs_of_its_own_and_its_trouble_is_its_own(world: Wo
 
 
 @pytest.mark.parametrize(
-    ("wanted", "count", "most", "shared"),
+    ("wanted", "most", "shared"),
     [
-        (None, 2, 2, [1, 1]),
-        (3, 2, 2, [2, 1]),
-        (50, 2, 2, [2, 2]),
-        (5, 3, None, [2, 2, 1]),
-        (1, 2, None, [1, 1]),
+        (None, [2, 2], [1, 1]),
+        (3, [2, 2], [2, 1]),
+        (50, [2, 2], [2, 2]),
+        (5, [9, 9, 9], [2, 2, 1]),
+        (50, [4, 32], [4, 32]),
+        (9, [2, 16], [2, 7]),
+        (1, [2, 2], [1, 1]),
     ],
 )
-def test_workers_are_shared_out(wanted: int | None, count: int, most: int | None, shared: list[int]) -> None:
-    assert hosts.shares(wanted, count, most) == shared
+def test_workers_are_shared_out(wanted: int | None, most: list[int], shared: list[int]) -> None:
+    assert hosts.shares(wanted, most) == shared
+
+
+def test_a_run_says_what_became_of_the_workers_asked_for() -> None:
+    said = sending.fewer(4, 50, {"lab0": 2, "lab1": 2})
+    assert said == "workers: 4 of the 50 asked for; more would only wait (VMs at once: lab0 2, lab1 2)"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "most", "left", "told"), [(50, None, 3, 1), (3, None, None, 0), (50, 2, 2, 0), (50, 8, 3, 1)]
+)
+def test_here_too_no_more_workers_than_may_have_vms(
+    wanted: int, most: int | None, left: int | None, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "places", lambda: 3)
+    config: Any = SimpleNamespace(option=SimpleNamespace(numprocesses=wanted, maxprocesses=most))
+    assert len(controller._no_more_than_carried(config)) == told
+    assert config.option.maxprocesses == left
+
+
+def test_a_report_bears_the_alias_of_its_host() -> None:
+    fleet = SimpleNamespace(remotes={"host1": None})
+    for alias, properties in (("host1", [("claim", "x"), ("host", "host1")]), (None, [("claim", "x")])):
+        config = SimpleNamespace(stash={controller.FLEET: fleet})
+        node = SimpleNamespace(config=config, gateway=SimpleNamespace(spec=SimpleNamespace(ssh=alias)))
+        report = SimpleNamespace(node=node, user_properties=[("claim", "x")])
+        controller.pytest_runtest_logreport(report)
+        assert report.user_properties == properties
+    controller.pytest_runtest_logreport(SimpleNamespace(user_properties=[]))
+
+
+@pytest.mark.parametrize(("has", "sent"), [(True, []), (False, ["/cache/images/pod/id"])])
+def test_an_image_that_the_host_has_for_all_is_not_sent(has: bool, sent: list[str]) -> None:
+    placed: list[str] = []
+
+    class Ssh:
+        def run_unchecked(self, argv: list[str]) -> Any:
+            assert argv[-1] == "/var/lib/vsock-harness/images/pod/id/manifest.json"
+            return SimpleNamespace(code=0 if has else 1)
+
+        def place(self, source: Path, target: PurePosixPath) -> None:
+            placed.append(str(target))
+
+    image: Any = SimpleNamespace(name="pod", id="id", path=Path("/local"))
+    ssh: Any = Ssh()
+    deploy._place_image(image, PurePosixPath("/cache/images"), ssh)
+    assert placed == sent
