@@ -1,8 +1,8 @@
 """A client process: does one client's workload on its connection and tells the coordinator what it sees.
 
 STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
-bytes sent and received in the step) and after the first of several round trips of a `ping`, ANSWERED with
-what was compared (of a `ping`, what each trip took);
+bytes sent and received in the step; also at the first byte that comes of all, so that who is being served is
+known), ANSWERED with what was compared (of a `ping`, what each trip took);
 `leave` has none of these, and `ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round
 trips can be made meanwhile, or LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and
 REFUSED are the last. A `flood` is ANSWERED, and its client holds, when the agent took part; PROGRESS goes on,
@@ -113,6 +113,7 @@ class _Client:
         self._op = ""
         self._tap: Tap | None = None
         self._told = 0  # bytes moved when PROGRESS was last told
+        self._came = False  # PROGRESS has told of a byte from the agent
         self._start = (0, 0)  # bytes sent and received when the step began
         self._cut = False  # a fault took the connection
 
@@ -125,7 +126,7 @@ class _Client:
             chunk, window = FRAMES.get(begin.endpoint.link, _DEFAULT_FRAMES)
             with AgentClient(self._tap, chunk=chunk, window=window) as agent:
                 raw = Raw(begin.endpoint, begin.initiated, begin.slowness)
-                self._work(Steps(agent, raw, begin, self._progress))
+                self._work(Steps(agent, raw, begin))
         except _Gone:
             return
 
@@ -280,8 +281,9 @@ class _Client:
     def _moved(self) -> None:
         assert self._tap is not None
         moved = self._tap.sent + self._tap.received - sum(self._start)
-        if self._step >= 0 and moved - self._told >= PROGRESS_EVERY:
-            self._told = moved
+        first = self._tap.received > 0 and not self._came
+        if self._step >= 0 and (first or moved - self._told >= PROGRESS_EVERY):
+            self._told, self._came = moved, self._came or first
             self._progress()
 
     def _progress(self, **detail: Value) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Collection
 ROUNDS = 5
 """Rounds of answered round trips without any news before somebody is waiting."""
 
-ROUND = 0.1
+ROUND = 0.03
 """Least seconds from one round to the next."""
 
-SILENCE = 0.5
+SILENCE = 0.25
 """Least seconds without news, with round trips."""
 
-BLIND = 1.5
+BLIND = 0.75
 """Least seconds without news where the holding connection can make no round trips."""
 
 HUNG = 20.0

@@ -56,15 +56,13 @@ def seed_for(scenario: str, client: str, step: int) -> int:
 class Steps:
     """Does the steps of one client, over one connection; those of sockets by `raw`.
 
-    Errors of `AgentClient` go through, for the caller to name. `came` is called when the first of several
-    round trips of a `ping` is back.
+    Errors of `AgentClient` go through, for the caller to name.
     """
 
-    def __init__(self, agent: AgentClient, raw: Raw, begin: Begin, came: Callable[[], None]) -> None:
+    def __init__(self, agent: AgentClient, raw: Raw, begin: Begin) -> None:
         self._agent = agent
         self._raw = raw
         self._scenario, self._client, self._slowness = begin.scenario, begin.client, begin.slowness
-        self._came = came
         self._containers: dict[str, Container] = {}
         self.trips: tuple[int, ...] = ()
         """Of the last `ping` step, as in `Event.trips`."""
@@ -133,8 +131,6 @@ class Steps:
             start = time.monotonic_ns()
             self.ping()
             trips.append((time.monotonic_ns() - start) // 1000)
-            if len(trips) == 1 < times:
-                self._came()
         self.trips = kept(trips)
         return {"times": times, "p50 ms": quantile(trips, 0.5) / 1000, "p99 ms": quantile(trips, 0.99) / 1000}
 

@@ -74,8 +74,8 @@ def test_it_has_a_serial_port_for_itself(nursery: Nursery, serial: Path, way: Wa
 def test_each_round_trip_is_timed(nursery: Nursery, many: Path) -> None:
     trace = run(plan(group("client", Ping(times=5), Ping(times=2000))), many, nursery)
     few, all_of_them = (event for event in trace if event.what is What.ANSWERED)
-    first, _ = (event for event in trace if event.what is What.PROGRESS)
-    assert first.at < few.at, "that somebody answers is known at the first round trip"
+    (first,) = (event for event in trace if event.what is What.PROGRESS)
+    assert first.at < few.at, "that somebody answers is known at the first byte"
     assert first.detail["received"]
     assert len(few.trips) == 5
     assert len(all_of_them.trips) == 1000

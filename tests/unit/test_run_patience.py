@@ -53,13 +53,13 @@ def test_rounds_without_the_time_are_not_enough(clock: Clock) -> None:
     patience.back("a/0")
     rounds(patience, clock, ROUNDS - 1, ROUND)
     assert not lost(patience), "the first of the rounds began before the news"
-    clock.now += ROUND
+    clock.now += SILENCE
     assert lost(patience)
 
 
 def test_news_starts_it_anew(clock: Clock) -> None:
     patience = Patience(1.0)
-    rounds(patience, clock, 5, ROUND)
+    rounds(patience, clock, ROUNDS, SILENCE / ROUNDS)
     assert lost(patience)
     patience.news()
     assert not lost(patience)
