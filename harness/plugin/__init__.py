@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.plugin import known
 from harness.plugin.bench import Bench
 from harness.plugin.collect import pytest_collect_file, pytest_collection_modifyitems, pytest_configure
 from harness.plugin.evidence import Packing
@@ -33,6 +34,7 @@ __all__ = [
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """On the process that the user started, bring hosts up around the run."""
     if hasattr(config, "workerinput"):
+        known.learn(config.workerinput.get("vsock_harness_scenarios", "{}"))
         if Bench.of(config).is_remote:
             config.pluginmanager.register(Packing(), "vsock-harness-evidence")
         return (yield)

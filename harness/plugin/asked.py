@@ -12,8 +12,8 @@ from harness.image.store import Image, Store
 from harness.model.errors import HarnessError, UsageError
 from harness.model.link import Link
 from harness.model.progress import Progress
-from harness.model.scenario import SUFFIXES, Scenario, load
-from harness.plugin import options
+from harness.model.scenario import SUFFIXES, Scenario
+from harness.plugin import known, options
 from harness.plugin.collect import scenario_files
 from harness.run import hybrid
 
@@ -44,7 +44,7 @@ def check(config: pytest.Config) -> Asked:
     count, links = 0, set[Link]()
     for path in scenario_files(config):
         try:
-            scenario = load(path)
+            scenario = known.scenario(path)
             picked = _picked(path, scenario, config)
         except UsageError as error:
             wrong.append(str(error))

@@ -12,8 +12,8 @@ import pytest
 from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.link import Link
-from harness.model.scenario import SUFFIXES, Scenario, load
-from harness.plugin import options
+from harness.model.scenario import SUFFIXES, Scenario
+from harness.plugin import known, options
 from harness.plugin.item import ScenarioItem
 
 _OURS = re.compile(rb"^(claim|links|expect|workload):", re.MULTILINE)
@@ -117,7 +117,7 @@ class ScenarioFile(pytest.File):
     def collect(self) -> Iterator[ScenarioItem]:
         """One item per link."""
         try:
-            scenario: Scenario = load(self.path)
+            scenario: Scenario = known.scenario(self.path)
         except UsageError as error:
             raise self.CollectError(str(error)) from None
         for link in scenario.links:

@@ -20,7 +20,7 @@ from harness.image.store import Store
 from harness.lab.openssh import resolved
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.verdict import Verdict
-from harness.plugin import asked, evidence, hosts, options, reports, sending, versions
+from harness.plugin import asked, evidence, hosts, known, options, reports, sending, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
@@ -174,6 +174,7 @@ def pytest_configure_node(node: Any) -> None:
         accel = remote.accel.value if remote.accel else ""
         setting = Setting(str(remote.layout.results), str(remote.layout.images), accel)
     node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
+    node.workerinput["vsock_harness_scenarios"] = known.told()
 
 
 @pytest.hookimpl(tryfirst=True)
