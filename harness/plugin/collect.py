@@ -15,6 +15,7 @@ from harness.model.link import Link
 from harness.model.scenario import SUFFIXES, Scenario
 from harness.plugin import known, options
 from harness.plugin.item import ScenarioItem
+from harness.plugin.order import longest_first
 
 _OURS = re.compile(rb"^(claim|links|expect|workload):", re.MULTILINE)
 
@@ -81,7 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not isinstance(item, ScenarioItem):
             item.user_properties += _claimed(item)
-    items.sort(key=lambda item: (item.get_closest_marker("long") is None, isinstance(item, ScenarioItem)))
+    longest_first(items)
     if wanted is None:
         return
     allowed = [None, *wanted]

@@ -53,11 +53,14 @@ def test_link_leaves_the_others_out(project: Path) -> None:
 
 def test_what_takes_long_goes_first(project: Path) -> None:
     (project / "scenarios/two.yaml").write_text(SCENARIO + "long: [virtio-serial]\n")
+    six = SCENARIO.replace("clients: 1", "clients: 6").replace("served: 1", "served: 6")
+    (project / "scenarios/six.yaml").write_text(six)
     code, said = run(project, "--collect-only", "-q")
     assert code == 0
     first, *rest = [line for line in said.splitlines() if "::" in line]
     assert first == "scenarios/two.yaml::virtio-serial"
     assert rest == [
+        *("scenarios/six.yaml::virtio-serial", "scenarios/six.yaml::vsock"),
         *("scenarios/one.yaml::vsock", "scenarios/one.yaml::virtio-serial"),
         "scenarios/two.yaml::vsock",
     ]
