@@ -95,6 +95,19 @@ def code_digest() -> str:
     return total.hexdigest()[:16]
 
 
+def send_code(ssh: Ssh, target: PurePosixPath) -> None:
+    """Have this checkout's code there; nothing is sent where all of it is, from whichever checkout it came.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    mark = target / "digest"
+    if ssh.run_unchecked(["cat", str(mark)]).out == code_digest():
+        return
+    ssh.run(["rm", "-f", str(mark)])  # half of it may come only
+    ssh.push(REPOSITORY, target, sent_files())
+    ssh.run(["sh", "-c", f"printf %s {code_digest()} > {mark}"])
+
+
 @contextlib.contextmanager
 def deployed(
     address: Address,
@@ -119,7 +132,7 @@ def deployed(
     with Ssh.connect(address) as ssh:
         if restored:
             lab.set_clock(ssh)
-        ssh.push(REPOSITORY, layout.code, sent_files())
+        send_code(ssh, layout.code)
         with ssh.held_folder(layout.work):
             yield Remote(
                 alias=alias,

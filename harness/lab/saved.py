@@ -80,7 +80,7 @@ def _prepare(running: Lab) -> None:
     """Our code, warm interpreters and a template into the lab, over a connection that is closed then."""
     layout = deploy.LAB
     with Ssh.connect(running.address) as ssh:
-        ssh.push(deploy.REPOSITORY, layout.code, deploy.sent_files())
+        deploy.send_code(ssh, layout.code)
         environment = {"PYTHONPATH": f"{layout.site}:{layout.code}", "PYTEST_PLUGINS": "harness.plugin"}
         argv = ["python3", "-m", "harness.plugin.ready", str(layout.images), deploy.code_digest()]
         ssh.run(argv, env=environment)

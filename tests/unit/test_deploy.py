@@ -1,0 +1,89 @@
+"""Which code is sent to a host, and when; the host is a folder here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from harness.lab import deploy
+from harness.lab.ssh import Done
+from harness.model.errors import InfrastructureError
+
+
+class Here:
+    """An `Ssh` to this machine. `pushes` counts; the first `breaks` of them break in the middle."""
+
+    def __init__(self, breaks: int = 0) -> None:
+        self.pushes = 0
+        self._breaks = breaks
+
+    def run_unchecked(self, argv: list[str], **_: Any) -> Done:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def run(self, argv: list[str], **_: Any) -> str:
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    def push(self, folder: Path, target: PurePosixPath, files: list[Path]) -> int:
+        self.pushes += 1
+        for name in files if self.pushes > self._breaks else files[:1]:
+            Path(target, name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / name, Path(target, name))
+        if self.pushes <= self._breaks:
+            raise InfrastructureError("connection lost")
+        return len(files)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small one, and nothing remembered of another."""
+    root = tmp_path / "checkout"
+    (root / "harness").mkdir(parents=True)
+    (root / "harness/one.py").write_text("1\n")
+    (root / "harness/two.py").write_text("2\n")
+    monkeypatch.setattr(deploy, "REPOSITORY", root)
+    deploy.code_digest.cache_clear()
+    return root
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Any:
+    yield
+    deploy.code_digest.cache_clear()
+
+
+def send(here: Here, target: Path) -> None:
+    deploy.code_digest.cache_clear()
+    deploy.send_code(here, PurePosixPath(target))  # type: ignore[arg-type]
+
+
+def test_code_is_sent_once_and_when_it_changed(checkout: Path, tmp_path: Path) -> None:
+    here, target = Here(), tmp_path / "there"
+    for _ in range(2):
+        send(here, target)
+        assert here.pushes == 1
+    (checkout / "harness/one.py").touch()
+    send(here, target)
+    assert here.pushes == 1, "another time is no other code"
+    (checkout / "harness/one.py").write_text("3\n")
+    send(here, target)
+    assert here.pushes == 2
+    assert (target / "harness/one.py").read_text() == "3\n"
+
+
+def test_what_came_by_half_is_sent_again(checkout: Path, tmp_path: Path) -> None:
+    target = tmp_path / "there"
+    send(Here(), target)
+    before = (checkout / "harness/one.py").read_text()
+    (checkout / "harness/one.py").write_text("3\n")
+    with pytest.raises(InfrastructureError):
+        send(Here(breaks=1), target)
+    (checkout / "harness/one.py").write_text(before)
+    here = Here()
+    send(here, target)
+    assert here.pushes == 1, "what is there is no longer what it was"
+    assert (target / "harness/one.py").read_text() == before
