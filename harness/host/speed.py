@@ -10,7 +10,7 @@ _REFERENCE = 0.0075
 """Seconds `_work` takes on a current desktop core."""
 
 _TRIES = 4
-"""At most. The best of them goes: no interruption counts, nor an emulator's translating of what it sees first."""
+"""At most. The best goes: no interruption counts, nor an emulator's translating of what it sees first."""
 
 _NO_BETTER = 0.9
 """A try that takes more of the best one's time than this has nothing to add, and is the last."""
@@ -27,7 +27,7 @@ def slowness() -> float:
 
 
 def measure() -> float:
-    """Measure `slowness` again, in 15 to 30 ms on a desktop core. It is wall time: a busy host is a slow one."""
+    """Measure `slowness` again: 15 to 30 ms on a desktop core. It is wall time: a busy host is a slow one."""
     best = _timed()
     for _ in range(_TRIES - 1):
         before, best = best, min(best, _timed())

@@ -1,4 +1,4 @@
-"""Which items are run first: those that take long, so that no host still works when the others have no more."""
+"""Which items are run first: those that take long, so that no host works when others have nothing left."""
 
 from __future__ import annotations
 
