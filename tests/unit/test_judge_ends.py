@@ -89,7 +89,7 @@ def test_an_answer_that_compared_less_is_served_but_not_intact(told: dict[str, i
     assert verdict.total.seen[Word.SERVED] == 8
     assert verdict.difference == (
         "vsock: intact 7 of 8, expected 8; first: client/5 was served, but step 1 (echo) compared "
-        f"bytes {told.get('bytes')}, not bytes 1048576"
+        f"bytes {told.get('bytes')}, not bytes 524288"
     )
 
 
