@@ -84,7 +84,7 @@ def spawn(
     """
     with _opened(stdout) as out, _opened(stderr) as err:
         process = subprocess.Popen(
-            _bound(argv, env),
+            bound(argv, env),
             stdin=stdin,
             stdout=out,
             stderr=err,
@@ -109,7 +109,7 @@ async def spawn_async(
     cwd: Path | None = None,
 ) -> asyncio.subprocess.Process:
     """As `spawn`, for an event loop, which must run in the main thread."""
-    program, *arguments = _bound(argv, env)
+    program, *arguments = bound(argv, env)
     with _opened(stdout) as out, _opened(stderr) as err:
         process = await asyncio.create_subprocess_exec(
             program,
@@ -245,8 +245,12 @@ def _opened(output: Output) -> Iterator[IO[bytes] | int]:
         yield output
 
 
-def _bound(argv: Sequence[str | Path], env: Mapping[str, str] | None) -> list[str]:
-    """`argv` by way of setpriv(1), which asks for SIGKILL at the parent's end and becomes the program."""
+def bound(argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> list[str]:
+    """`argv` by way of setpriv(1), which asks for SIGKILL at the parent's end and becomes the program.
+
+    :raise HostUnfit: without `setpriv`.
+    :raise InfrastructureError: when the program is not there.
+    """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise HostUnfit("setpriv is not installed", ability="setpriv", hint="sudo apt-get install util-linux")

@@ -10,7 +10,9 @@ from harness.model.plan import Plan
 from harness.model.steps import (
     AskAndLeave,
     Connect,
+    Copy,
     Echo,
+    Exchange,
     Finish,
     Leave,
     Messages,
@@ -156,8 +158,10 @@ def _asked(step: Step) -> dict[str, int | None]:
     match step:
         case Echo():
             return {"bytes": step.bytes * step.times}
-        case Send() | Receive():
+        case Send() | Receive() | Copy():
             return {"bytes": step.bytes}
+        case Exchange():
+            return {"bytes": len(step.hear.encode())}
         case Ping():
             return {"times": step.times}
         case Connect():

@@ -14,6 +14,7 @@ from harness.model.claims import Claim
 from harness.model.expect import Expectation
 from harness.model.fault import Fault
 from harness.model.link import Link
+from harness.model.program import ProgramPlan, ToolPlan
 from harness.model.steps import Step
 
 
@@ -50,6 +51,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     `after`: the group that must hold, have left or have ended, all of it, before a client of this one starts.
     `elsewhere`: its clients talk to another pod, beside the one that the scenario is about.
+    `tool`: each client is this tool of the host's; None if each is one of the agent's.
     """
 
     name: str
@@ -59,6 +61,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     connection: Connection = Connection.OWN
     initiated: Initiated = Initiated.HOST
     elsewhere: bool = False
+    tool: ToolPlan | None = None
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -69,7 +72,7 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to run on one link, and what to expect of it. `groups` are in the file's order.
 
-    `seqpacket`: whether the vsock device has SOCK_SEQPACKET.
+    `seqpacket`: whether the vsock device has SOCK_SEQPACKET. `programs` are in the guest, some running.
     """
 
     scenario: str
@@ -83,8 +86,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     expect: Expectation
     seqpacket: bool = True
     fault: Fault | None = None
+    programs: tuple[ProgramPlan, ...] = ()
 
     @property
     def clients(self) -> tuple[str, ...]:
         """All clients' names, group by group."""
         return tuple(client for group in self.groups for client in group.clients)
+
+    @property
+    def spoken_to(self) -> ProgramPlan | None:
+        """The program that has a serial port of its own on a serial link: tools speak to it."""
+        names = {group.tool.to for group in self.groups if group.tool}
+        return next((one for one in self.programs if one.name in names), None)

@@ -10,9 +10,11 @@ from msgspec.structs import asdict
 from harness.model import steps, written
 from harness.model.document import Node, Place, Problems
 from harness.model.link import Link
-from harness.model.plan import Connection, GroupPlan, Initiated
+from harness.model.plan import Boot, Connection, GroupPlan, Initiated
+from harness.model.program import ProgramName, ProgramPlan, ToolPlan
 from harness.model.size import parse_size
-from harness.model.written import Where
+from harness.model.values import Where
+from harness.model.writtentools import Program
 
 T = TypeVar("T")
 
@@ -49,6 +51,8 @@ STEP_TYPES: dict[str, type[Any]] = {
         steps.Connect,
         steps.Messages,
         steps.Shutdown,
+        steps.Exchange,
+        steps.Copy,
     )
 }
 """The type of each step by its word."""
@@ -87,7 +91,17 @@ class Resolver:
             connection=self._value(group.connection, source.at("connection"), Connection.OWN),
             initiated=self._initiated(group.initiated, source.at("initiated")),
             elsewhere=group.elsewhere,
+            tool=None if group.tool is UNSET else ToolPlan(name=group.tool.name, to=group.tool.to),
         )
+
+    def boot(self, value: Boot | dict[Where, Boot]) -> Boot:
+        """How the VM comes to be on this link."""
+        return self._value(value, ("boot",), Boot.CLONE)
+
+    def program(self, name: ProgramName, text: Program) -> ProgramPlan:
+        """One of `programs` on this link."""
+        argv = () if text.run is UNSET else self._value(text.run, ("programs", name.value, "run"), ())
+        return ProgramPlan(name=name, run=argv, port=None if text.port is UNSET else text.port)
 
     def _initiated(self, value: Initiated | dict[Where, Initiated], path: tuple[Place, ...]) -> Initiated:
         initiated = self._value(value, path, Initiated.HOST)

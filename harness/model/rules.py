@@ -10,7 +10,7 @@ from harness.model.expect import Word
 from harness.model.plan import Schedule
 from harness.model.resolve import WrittenGroup, word_of
 from harness.model.steps import Moment
-from harness.model.written import Where
+from harness.model.values import Where
 
 LAST = ("leave", "ask-and-leave", "stop-reading", "flood")
 LEAVES = ("leave", "ask-and-leave")

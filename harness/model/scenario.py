@@ -20,6 +20,7 @@ from harness.model.plan import Plan
 from harness.model.resolve import Resolver
 from harness.model.rules import Rules, groups_of
 from harness.model.shape import shape_of
+from harness.model.toolrules import check_port, check_programs, written_programs
 
 SUFFIXES = (".yaml", ".yml")
 """Of scenario files' names."""
@@ -70,6 +71,7 @@ def load(path: Path) -> Scenario:
     problems.check(path)
     Rules(file, groups, root, problems).check()
     check_fault(file, groups, root, problems)
+    check_programs(file, groups, root, problems)
     _links_expected(file, root, problems)
     long = _long(file, root, problems)
     plans = {}
@@ -77,6 +79,9 @@ def load(path: Path) -> Scenario:
     for link in file.links:
         resolver = Resolver(root, link, problems)
         resolved = [resolver.group(source) for source in groups]
+        boot = resolver.boot(file.boot)
+        programs = tuple(resolver.program(name, text) for name, text in written_programs(file).items())
+        check_port(programs, resolved, boot, link, root, problems)
         if link not in file.expect:
             continue
         plans[link] = Plan(
@@ -84,13 +89,14 @@ def load(path: Path) -> Scenario:
             title=file.title,
             claim=file.claim,
             link=link,
-            boot=file.boot,
+            boot=boot,
             schedule=file.schedule,
             drain=file.drain,
             seqpacket=file.seqpacket,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
             fault=fault,
+            programs=programs,
         )
     problems.check(path)
     return Scenario(

@@ -79,6 +79,7 @@ class Choice(NamedTuple):
             "SocketType": "type",
             "FaultKind": "fault",
             "While": "activity",
+            "ProgramName": "program",
         }.get(name, name.lower())
 
 

@@ -224,6 +224,21 @@ class Shutdown(_Step, frozen=True, kw_only=True, tag="shutdown"):
     type: SocketType = SocketType.STREAM
 
 
+class Exchange(_Step, frozen=True, kw_only=True, tag="exchange"):
+    """Say `say` by the client's tool, read as many bytes as `hear` has, compare."""
+
+    op: ClassVar[str] = "exchange"
+    say: str
+    hear: str
+
+
+class Copy(_Step, frozen=True, kw_only=True, tag="copy"):
+    """Read `bytes` bytes more of what the client's tool copies, compare with nbdkit's pattern."""
+
+    op: ClassVar[str] = "copy"
+    bytes: int
+
+
 Step: TypeAlias = (
     Echo
     | Ping
@@ -243,6 +258,8 @@ Step: TypeAlias = (
     | Connect
     | Messages
     | Shutdown
+    | Exchange
+    | Copy
 )
 """Any step."""
 

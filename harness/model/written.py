@@ -18,12 +18,22 @@ from harness.model.claims import Claim
 from harness.model.fault import FaultKind, While
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, Initiated, Schedule
+from harness.model.program import ProgramName
 from harness.model.shape import Limits, Written
-from harness.model.size import PATTERN, guess_size
 from harness.model.steps import Moment, SocketType, Target, Way
-
-MAX_CLIENTS = 1000
-"""Clients of one group; the agent's listen backlog refuses what exceeds it."""
+from harness.model.values import (
+    Argv,
+    Clients,
+    Errno,
+    Line,
+    Name,
+    Running,
+    Signal,
+    Size,
+    Times,
+    Where,
+)
+from harness.model.writtentools import Copy, Exchange, Program, UsedTool
 
 
 class FactName(StrEnum):
@@ -35,44 +45,6 @@ class FactName(StrEnum):
     THEN = "then"
     RECONNECT = "reconnect"
     GUEST = "guest"
-
-
-class Where(StrEnum):
-    """Keys of a value that differs per link: links' names, and `default` for those not named."""
-
-    DEFAULT = "default"
-    VSOCK = "vsock"
-    VIRTIO_SERIAL = "virtio-serial"
-    VIRTCONSOLE = "virtconsole"
-    ISA_SERIAL = "isa-serial"
-    SERIAL_PROXY = "serial-proxy"
-    HYBRID_VSOCK = "hybrid-vsock"
-
-
-Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]
-SizeText: TypeAlias = Annotated[
-    str, Limits(pattern=PATTERN, wanted="a size such as 64KiB, 1MiB, 2GiB", guess=guess_size)
-]
-SizeNumber: TypeAlias = Annotated[int, Limits(low=1, help="bytes")]
-SizeValue: TypeAlias = Annotated[SizeNumber | SizeText, Limits(name="SizeValue")]
-Size: TypeAlias = Annotated[
-    SizeNumber | SizeText | dict[Where, SizeValue],
-    Limits(name="Size", help="bytes, or such as 64KiB, 1MiB, 2GiB, or one of these per link"),
-]
-TimesNumber: TypeAlias = Annotated[int, Limits(low=1, high=1_000_000)]
-Times: TypeAlias = Annotated[TimesNumber | dict[Where, TimesNumber], Limits(name="Times")]
-RunningNumber: TypeAlias = Annotated[int, Limits(low=0, high=MAX_CLIENTS)]
-Running: TypeAlias = RunningNumber | dict[Where, RunningNumber]
-Clients: TypeAlias = Annotated[int, Limits(low=1, high=MAX_CLIENTS)]
-Name: TypeAlias = Annotated[
-    str,
-    Limits(pattern="^[a-z][a-z0-9-]{0,31}$", wanted="a name: small letters, digits and -, at most 32"),
-]
-Errno: TypeAlias = Annotated[str, Limits(pattern="^E[A-Z0-9]+$", wanted="an errno's name such as EPIPE")]
-Signal: TypeAlias = Annotated[str, Limits(pattern="^SIG[A-Z0-9]+$", wanted="a signal's name such as SIGTERM")]
-Argv: TypeAlias = Annotated[
-    tuple[str, ...], Limits(least=1, help="a program, looked up in the guest's PATH, and its arguments")
-]
 
 
 class Echo(Written, frozen=True, kw_only=True):
@@ -234,6 +206,8 @@ class Step(Written, frozen=True, kw_only=True):
     connect: Connect | UnsetType = UNSET
     messages: Messages | UnsetType = UNSET
     shutdown: Shutdown | UnsetType = UNSET
+    exchange: Exchange | UnsetType = UNSET
+    copy: Copy | UnsetType = UNSET
 
 
 Workload: TypeAlias = Annotated[tuple[Step, ...], Limits(least=1, help="what each client does, in order")]
@@ -258,6 +232,9 @@ class Group(Written, frozen=True, kw_only=True):
     elsewhere: Annotated[
         bool, Limits(help="true: talks to another pod, beside the one that the fault is done to")
     ] = False
+    tool: Annotated[
+        UsedTool | UnsetType, Limits(help="each client is a tool of the host's that speaks to a program")
+    ] = UNSET
 
 
 class Range(Written, frozen=True, kw_only=True):
@@ -299,7 +276,7 @@ class File(Written, frozen=True, kw_only=True):
         Limits(help="true, or the links: `make e2e` leaves these out, `make catalogue` does not"),
     ] = False
     boot: Annotated[
-        Boot,
+        Boot | dict[Where, Boot],
         Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),
     ] = Boot.CLONE
     seqpacket: Annotated[
@@ -311,6 +288,10 @@ class File(Written, frozen=True, kw_only=True):
     drain: Annotated[
         bool, Limits(help="let the holding clients leave one by one, so that those who waited are served")
     ] = False
+    programs: Annotated[
+        dict[ProgramName, Program] | UnsetType,
+        Limits(help="by name: other people's programs in the guest, before any client begins"),
+    ] = UNSET
     fault: Annotated[Fault | UnsetType, Limits(help="what is done to the system meanwhile")] = UNSET
     clients: Annotated[
         Clients | dict[Name, Group],

@@ -24,12 +24,13 @@ _NOT_LONG = "not long"
 class Asked(msgspec.Struct, frozen=True):
     """`items`: how many there are, None if only pytest will know. `links`: on which some may be.
 
-    `named`: whether `--link` names them.
+    `named`: whether `--link` names them. `programs`: whether other people's programs go into a pod.
     """
 
     items: int | None
     links: frozenset[Link]
     named: bool = False
+    programs: bool = False
 
 
 def check(config: pytest.Config) -> Asked:
@@ -41,7 +42,7 @@ def check(config: pytest.Config) -> Asked:
     wanted = frozenset(Link) if named is None else named
     without_long = _NOT_LONG in (config.option.markexpr or "")
     wrong: list[str] = []
-    count, links = 0, set[Link]()
+    count, links, programs = 0, set[Link](), False
     for path in scenario_files(config):
         try:
             scenario = known.scenario(path)
@@ -51,15 +52,17 @@ def check(config: pytest.Config) -> Asked:
             continue
         chosen = [link for link in picked if link in wanted]
         count += len(chosen)
-        links.update(link for link in chosen if not (without_long and link in scenario.long))
+        run = [link for link in chosen if not (without_long and link in scenario.long)]
+        links.update(run)
+        programs = programs or any(scenario.for_link(link).programs for link in run)
     if wrong:
         raise UsageError("\n".join(wrong))
     folder = config.invocation_params.dir
     if all(_is_scenarios_only(Path(folder, argument.split("::")[0])) for argument in config.args):
-        return Asked(count, frozenset(links), named is not None)
+        return Asked(count, frozenset(links), named is not None, programs)
     # of tests that data can't say nobody knows before they are collected
     rest = wanted - {Link.HYBRID_VSOCK} if named is None and without_long else wanted
-    return Asked(None, frozenset(links) | rest, named is not None)
+    return Asked(None, frozenset(links) | rest, named is not None, programs)
 
 
 def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]:
@@ -101,7 +104,7 @@ def usual(asked: Asked) -> list[str]:
     """The images that this run's pods are made of, where they run on this machine itself."""
     names = ["qemu", "pod"]
     names += ["proxy"] if Link.SERIAL_PROXY in asked.links else []
-    return names + (["programs"] if asked.items is None else [])  # only test modules put programs into pods
+    return names + (["programs"] if asked.programs or asked.items is None else [])
 
 
 def images(store: Store, asked: Asked, progress: Progress, notes: list[str]) -> list[Image]:

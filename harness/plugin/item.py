@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from harness.host.speed import measure, slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
+from harness.model.link import Link
 from harness.model.plan import Boot, Plan
 from harness.plugin import evidence
 from harness.plugin.bench import Bench
-from harness.run import pod, record
+from harness.run import pod, record, serving
+from harness.run.control import Tool
 from harness.run.coordinator import PlanOverdue, run_plan
 from harness.run.faults import PodFault, control_link, copying
+from harness.run.place import Place
 
 _PLAN_SECONDS = 60.0
 """For what takes a few seconds on a desktop core; multiplied by the host's slowness."""
@@ -40,6 +45,7 @@ class ScenarioItem(pytest.Item):
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
         self._beside: pod.Pod | None = None
+        self._tools: dict[str, Tool] = {}
         self._queued = 0.0
 
     @property
@@ -58,14 +64,14 @@ class ScenarioItem(pytest.Item):
             place = bench.place
             self._queued = self._stack.enter_context(admission.admitted(admission.places()))
             measure()  # a host's speed changes with what else it does
-            boot = pod.cloned if self.plan.boot is Boot.CLONE else pod.booted
             link = self.plan.link
-            links = [link, control_link(link)] if self.plan.fault else [link]
-            self._pod = self._runner.run(
-                self._stack.enter_async_context(
-                    boot(place, links, self._folder, seqpacket=self.plan.seqpacket)
-                )
-            )
+            links = serving.links(self.plan) | ({control_link(link)} if self.plan.fault else set())
+            self._pod = self._runner.run(self._stack.enter_async_context(self._made(place, links)))
+            start = time.monotonic()
+            serve = serving.served(self.plan, self._pod, place, self._folder)
+            self._tools = self._runner.run(self._stack.enter_async_context(serve))
+            if self.plan.programs:
+                self._pod.seconds["programs"] = round(time.monotonic() - start, 3)
             if any(group.elsewhere for group in self.plan.groups):
                 beside = pod.cloned(place, [link], self._folder / "beside")
                 self._beside = self._runner.run(self._stack.enter_async_context(beside))
@@ -73,6 +79,13 @@ class ScenarioItem(pytest.Item):
             if self.config.option.vsock_strict:
                 raise
             pytest.skip(f"{error.ability}: {error.summary}")
+
+    def _made(self, place: Place, links: set[Link]) -> AbstractAsyncContextManager[pod.Pod]:
+        plan = self.plan
+        if plan.boot is Boot.CLONE:
+            return pod.cloned(place, links, self._folder, seqpacket=plan.seqpacket)
+        spare = serving.spare_port(plan)
+        return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket, spare_port=spare)
 
     def runtest(self) -> None:
         """Run the plan's clients, judge what they saw, keep the evidence.
@@ -90,12 +103,13 @@ class ScenarioItem(pytest.Item):
             async with PodFault.prepared(self.plan, running, slowness(), copy) as fault:
                 trace = await run_plan(
                     self.plan,
-                    running.endpoint(self.plan.link),
+                    running.endpoint(serving.clients_link(self.plan)),
                     deadline=Deadline(_PLAN_SECONDS * slowness()),
                     slowness=slowness(),
                     nursery=bench.nursery,
                     deed=fault,
                     elsewhere=self._beside.endpoint(self.plan.link) if self._beside else None,
+                    tools=self._tools,
                 )
         except PlanOverdue as error:
             overdue, trace = error, error.trace

@@ -38,6 +38,7 @@ from harness.run.meet import Encounter
 from harness.run.raw import Detail, Raw, Wrong
 from harness.run.steps import Steps, Value, seed_for
 from harness.run.tap import Tap
+from harness.run.toolclient import ToolClient
 
 PROGRESS_EVERY = 256 * 1024
 """Bytes moved from one PROGRESS event to the next."""
@@ -77,7 +78,10 @@ def main(pipe: socket.socket) -> None:
     order, _ = control.receive_order(pipe)
     if isinstance(order, Begin):
         with _Telling(pipe):
-            _Client(pipe, order).run()
+            if order.tool is not None:
+                ToolClient(pipe, order, order.tool).run()
+            else:
+                _Client(pipe, order).run()
 
 
 def _end_with(pipe: int) -> None:
@@ -309,10 +313,7 @@ class _Client:
             trips=trips,
             detail=detail,
         )
-        try:
-            control.send(self._pipe, control.Saw(event))
-        except (BrokenPipeError, ConnectionResetError):
-            os._exit(0)  # the coordinator went this moment; the thread that watches it would do the same
+        control.tell(self._pipe, event)  # or ends, as the thread does that watches the coordinator
 
 
 def _name(error: OSError) -> str:

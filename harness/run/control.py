@@ -60,10 +60,18 @@ class Role(StrEnum):
     SHARER = "sharer"  # gets the connection of its group's opener, waits for `Go`
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """What a client runs that is a tool of the host's: the words, and variables beside its own."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+
+
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     """Coordinator → client: who you are and what to do. The first message, sent once.
 
-    `leave`: close the connection after the last step, don't hold it. `slowness`: how many times slower than a
+    `leave`: close the connection after the last step, don't hold it. `tool`: be that, instead of a client of
+    the agent at `endpoint`. `slowness`: how many times slower than a
     plain machine this one is; stretches the client's own patience.
     """
 
@@ -75,6 +83,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
     role: Role
     leave: bool
     slowness: float
+    tool: Tool | None = None
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):
@@ -121,6 +130,14 @@ def send(sock: socket.socket, message: Report | Order, *fds: int) -> None:
     :raise OSError: EPIPE or ECONNRESET when the other side is gone.
     """
     socket.send_fds(sock, [_encode(message)], list(fds))
+
+
+def tell(sock: socket.socket, event: Event) -> None:
+    """Send an event to the coordinator; where that has gone, this process ends: nobody wants it any more."""
+    try:
+        send(sock, Saw(event))
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
 
 
 def receive_report(sock: socket.socket) -> tuple[Report | None, int]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
@@ -43,6 +43,7 @@ async def run_plan(
     nursery: Nursery | None = None,
     deed: Deed | None = None,
     elsewhere: Endpoint | None = None,
+    tools: Mapping[str, control.Tool] | None = None,
 ) -> Trace:
     """Run every client of `plan` against `endpoint` and return what they saw, in order of time.
 
@@ -54,6 +55,7 @@ async def run_plan(
     :param nursery: forks the clients; without one, a nursery of this run's own is made.
     :param deed: does the plan's fault, which without one does not come.
     :param elsewhere: where the groups' clients connect that are not for `endpoint`.
+    :param tools: what the clients of those groups run that are tools, by the group's name.
     :raise HarnessError: what `deed` raises.
     :raise PlanOverdue: at the deadline; carries the trace.
     :raise InfrastructureError: when clients can't be forked, or not be killed.
@@ -64,7 +66,7 @@ async def run_plan(
         roster = Roster(plan, on_event or (lambda event: None))
         stack.callback(roster.close)
         coordinator = stack.enter_context(
-            _Coordinator(plan, (endpoint, elsewhere), slowness, nursery, roster, deed)
+            _Coordinator(plan, (endpoint, elsewhere), slowness, nursery, roster, deed, tools or {})
         )
         await coordinator.run(deadline)
         return roster.trace
@@ -81,8 +83,10 @@ class _Coordinator:
         nursery: Nursery,
         roster: Roster,
         deed: Deed | None,
+        tools: Mapping[str, control.Tool],
     ) -> None:
         self._plan = plan
+        self._tools = tools
         self._endpoint, self._elsewhere = endpoints
         self._slowness = slowness
         self._nursery = nursery
@@ -216,6 +220,7 @@ class _Coordinator:
             role=role,
             leave=sequential,
             slowness=self._slowness,
+            tool=self._tools.get(peer.group.name),
         )
 
     def _let_go(self) -> None:

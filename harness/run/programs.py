@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.guest.client import AgentClient, Completed, Container
 from harness.host.speed import slowness
 from harness.image.store import Image
+from harness.lab.keys import Keys
 from harness.link.connect import connect
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, SystemFailure, UsageError
@@ -23,6 +24,9 @@ from harness.model.link import Endpoint
 
 ROOT = "/programs"
 """Where they lie in the guest, which is their root."""
+
+HOST = "pod"
+"""What ssh calls the guest."""
 
 _BUSYBOX = "/bin/busybox"
 _PATH = {"PATH": "/usr/sbin:/usr/bin"}
@@ -49,6 +53,25 @@ def install(agent: AgentClient, image: Image, names: Sequence[str], files: Mappi
     _do(agent, [_BUSYBOX, "mkdir", "-p", ROOT])
     _do(agent, [_BUSYBOX, "tar", "-x", "-C", ROOT, "-f", "-"], archive)
     _do(agent, [_BUSYBOX, "sh", "-c", _PREPARE.format(root=ROOT)])
+
+
+def sshd_files(pair: Keys) -> dict[str, bytes]:
+    """What sshd needs beside itself: users, keys, a configuration without PAM."""
+    options = ["HostKey /etc/ssh/host_key", "UsePAM no", "StrictModes no", "PasswordAuthentication no"]
+    return {
+        "etc/passwd": b"root:x:0:0:root:/root:/usr/bin/dash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n",
+        "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+        "etc/ssh/sshd_config": "\n".join([*options, ""]).encode(),
+        "etc/ssh/host_key": pair.host.read_bytes(),
+        "root/.ssh/authorized_keys": pair.user_public.encode(),
+    }
+
+
+def known_hosts(pair: Keys) -> Path:
+    """A file by which ssh knows that sshd as `HOST`."""
+    path = pair.host.with_name("known_hosts")
+    path.write_text(f"{HOST} {pair.host_public}\n")
+    return path
 
 
 def command(argv: Sequence[str]) -> list[str]:

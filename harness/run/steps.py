@@ -14,7 +14,9 @@ from harness.model.steps import (
     AskAndLeave,
     Connect,
     Containers,
+    Copy,
     Echo,
+    Exchange,
     Finish,
     Flood,
     Leave,
@@ -101,7 +103,9 @@ class Steps:
             case WaitFor():
                 wait()
                 return {}
-            case Leave() | Flood() | MeetFault():  # done by the client itself
+            case (
+                Leave() | Flood() | MeetFault() | Exchange() | Copy()
+            ):  # done by the client itself, or a tool
                 return {}
             case Connect() | Messages() | Shutdown():
                 return self._raw.do(seed, step)

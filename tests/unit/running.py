@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.model.claims import Claim
@@ -16,6 +16,7 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Boot, Connection, GroupPlan, Initiated, Plan, Schedule
 from harness.model.steps import Step
 from harness.model.trace import Event, What
+from harness.run.control import Tool
 from harness.run.coordinator import run_plan
 from harness.run.meeting import Deed
 from harness.run.nursery import Nursery
@@ -71,6 +72,7 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     deed: Deed | None = None,
     elsewhere: Endpoint | None = None,
+    tools: Mapping[str, Tool] | None = None,
 ) -> Trace:
     """Run the plan, and check what holds of every trace."""
     place = where if isinstance(where, Endpoint) else endpoint(where)
@@ -84,6 +86,7 @@ def run(
             nursery=nursery,
             deed=deed,
             elsewhere=elsewhere,
+            tools=tools,
         )
     )
     check(trace)

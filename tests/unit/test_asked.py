@@ -108,6 +108,14 @@ def test_a_link_that_the_scenario_has_not_is_told_before_a_vm_boots(project: Pat
         asked.check(wish)
 
 
+def test_programs_are_asked_for_where_a_scenario_of_the_run_has_them(project: Path) -> None:
+    assert not asked.check(config(project)).programs
+    (project / "scenarios/one.yaml").write_text(f"{SCENARIO}{LONG}programs: {{socat: {{}}}}\n")
+    assert asked.check(config(project)).programs
+    assert asked.check(config(project, markers="not long")).programs
+    assert not asked.check(config(project, link="hybrid-vsock", markers="not long")).programs
+
+
 def test_all_mistakes_are_told(project: Path) -> None:
     for name in ("two", "three"):
         (project / f"scenarios/{name}.yaml").write_text(SCENARIO.replace("clients", name))
@@ -151,14 +159,15 @@ def test_one_that_cannot_be_had_is_a_note_unless_its_link_was_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "links", "further"),
+    ("programs", "links", "further"),
     [
-        (3, [Link.VSOCK], []),
-        (3, [Link.VSOCK, Link.SERIAL_PROXY], ["proxy"]),
-        (None, [Link.SERIAL_PROXY], ["proxy", "programs"]),
+        (False, [Link.VSOCK], []),
+        (False, [Link.VSOCK, Link.SERIAL_PROXY], ["proxy"]),
+        (True, [Link.SERIAL_PROXY], ["proxy", "programs"]),
     ],
 )
 def test_this_machine_gets_the_images_that_the_run_may_need(
-    items: int | None, links: list[Link], further: list[str]
+    programs: bool, links: list[Link], further: list[str]
 ) -> None:
-    assert asked.usual(asked.Asked(items, frozenset(links))) == ["qemu", "pod", *further]
+    wish = asked.Asked(3, frozenset(links), programs=programs)
+    assert asked.usual(wish) == ["qemu", "pod", *further]

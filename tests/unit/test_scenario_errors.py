@@ -8,11 +8,12 @@ from tests.unit.mistakes import FLAT, KEYS, WORDS, Mistake, each, says_only
 
 STEPS = (
     "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
-    "wait-for, containers, meet-fault, leave, connect, messages, shutdown"
+    "wait-for, containers, meet-fault, leave, connect, messages, shutdown, exchange, copy"
 )
 FACTS = "second-open, sees, next-send, then, reconnect, guest"
 FILE_KEYS = (
-    "title, claim, about, links, long, boot, seqpacket, schedule, drain, fault, clients, workload, expect"
+    "title, claim, about, links, long, boot, seqpacket, schedule, drain, programs, fault, clients, "
+    "workload, expect"
 )
 
 FORM = [

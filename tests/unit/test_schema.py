@@ -19,7 +19,7 @@ from harness.model.expect import Word
 from harness.model.link import Link
 from harness.model.schema import WORDS, schema, text
 from harness.model.steps import Step
-from harness.model.written import Where
+from harness.model.values import Where
 from tests.unit.mistakes import FLAT, GROUPS
 from tests.unit.traces import SCENARIOS
 

@@ -18,7 +18,9 @@ from harness.model.steps import (
     AskAndLeave,
     Connect,
     Containers,
+    Copy,
     Echo,
+    Exchange,
     Finish,
     Flood,
     Leave,
@@ -181,8 +183,10 @@ def compared(step: Step) -> dict[str, Value]:
     match step:
         case Echo():
             return {"bytes": step.bytes * step.times}
-        case Send() | Receive():
+        case Send() | Receive() | Copy():
             return {"bytes": step.bytes}
+        case Exchange():
+            return {"bytes": len(step.hear.encode())}
         case Ping():
             return {"times": step.times}
         case Connect():
@@ -235,6 +239,19 @@ def one_at_a_time(plan: Plan, second_open: str = "", served: int = 1) -> list[Ev
     return telling.events
 
 
+def backlogged(plan: Plan) -> list[Event]:
+    """The first is served, two wait in a backlog of 1, who come after them are refused; then all in turn."""
+    first, one, two, *others = plan.clients
+    telling = Telling(plan).connects(*plan.clients).works(first)
+    for client in (one, two, *others):
+        telling.asks(client)
+    for client in others:
+        telling.say(client, What.REFUSED, 0, "exchange", errno="ECONNRESET", error="reset by peer")
+    for client, following in ((first, one), (one, two)):
+        telling.leaves(client).works(following)
+    return telling.leaves(two).events
+
+
 def stale(plan: Plan) -> list[Event]:
     """The second group's client reads what was meant for the first's."""
     asker, other = plan.clients
@@ -275,6 +292,8 @@ def right(plan: Plan) -> list[Event]:
         return met(plan)
     if plan.scenario == "reliability-half-close" and plan.link is Link.HYBRID_VSOCK:
         return unanswered(plan)
+    if plan.scenario == "multiple-clients-qemu-ga" and plan.link.is_vsock:
+        return backlogged(plan)
     if plan.link.is_vsock or plan.link.is_proxied:
         return everybody_served(plan)
     special = {"serial-stale-reply": stale, "serial-two-writers": torn}
