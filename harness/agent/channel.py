@@ -199,8 +199,8 @@ class PortChannel(Channel):
         while True:
             try:
                 count = os.readv(self._read_fd, [room])
-            except OSError:
-                return 0
+            except OSError as error:
+                return self._failed(error)
             if count:
                 return count
             self._hangup(True)

@@ -13,6 +13,9 @@ AGENT_PORT_NAME = "vsock-harness.agent"
 PROXY_PORT_NAME = f"{AGENT_PORT_NAME}.proxy"
 """The name of the port behind a multiplexing proxy: yamux is spoken there."""
 
+_SURELY_PORTS = (AGENT_PORT_NAME, PROXY_PORT_NAME)
+"""Names that no console has; its own has more behind."""
+
 _NETLINK_KOBJECT_UEVENT = 15  # linux/netlink.h
 
 
@@ -72,7 +75,9 @@ def _virtio(root: str) -> list[str]:
         name = _read(folder, f"{port}/name").strip()
         if name and not name.startswith(AGENT_PORT_NAME):
             continue
-        is_console = _is_console(os.path.join(root, "dev", port))
+        device = os.path.join(root, "dev", port)
+        # To close a port throws away what its client has sent (port_fops_release), so ours are not tried.
+        is_console = _is_console(device) if name not in _SURELY_PORTS else _is_there(device)
         if name and is_console is not None:
             found.append(f"hvc{consoles}" if is_console else port)
         consoles += bool(is_console)
@@ -82,6 +87,11 @@ def _virtio(root: str) -> list[str]:
 def _port_order(port: str) -> tuple[int, ...]:
     """``vport2p10`` comes after ``vport2p9``."""
     return tuple(int(number) for number in port.removeprefix("vport").split("p") if number.isdigit())
+
+
+def _is_there(device: str) -> bool | None:
+    """Of a port that is no console: False; None if there is no such device."""
+    return False if os.path.exists(device) else None
 
 
 def _is_console(device: str) -> bool | None:

@@ -20,7 +20,7 @@ class FaultKind(StrEnum):
     AGENT_KILL = "agent-kill"  # SIGKILL to the agent, in the guest
     SHIM_KILL = "shim-kill"  # SIGKILL to the clients of one group
     PROXY_KILL = "proxy-kill"  # SIGKILL to the multiplexing proxy on the host
-    UNPLUG = "unplug"  # QMP device_del of the vsock device; another one, with another CID, is plugged in then
+    UNPLUG = "unplug"  # QMP device_del of the vsock device or the port; then another one is plugged in
     UNBIND = "unbind"  # the guest's driver lets go of the vsock device; and takes it again
     RESTORE = "restore"  # the VM is saved and ends; a copy goes on with another CID
 
@@ -30,8 +30,10 @@ class FaultKind(StrEnum):
         match self:
             case FaultKind.PROXY_KILL:
                 return (Link.SERIAL_PROXY,)
-            case FaultKind.UNPLUG | FaultKind.UNBIND | FaultKind.RESTORE:
+            case FaultKind.UNBIND:
                 return (Link.VSOCK,)
+            case FaultKind.UNPLUG | FaultKind.RESTORE:
+                return (Link.VSOCK, Link.VIRTIO_SERIAL)
         return tuple(Link)
 
 

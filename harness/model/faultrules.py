@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from harness.model import written
 from harness.model.document import Node, Problems
 from harness.model.fault import FaultKind, While
-from harness.model.plan import Connection, Schedule
+from harness.model.plan import Connection, Initiated, Schedule
 from harness.model.resolve import WrittenGroup
 
 
@@ -32,9 +32,8 @@ def check_fault(file: written.File, groups: list[WrittenGroup], root: Node, prob
     if file.schedule is Schedule.SEQUENTIAL:
         problems.add(root.keys["fault"], "a fault needs clients that work at once: not sequential")
     _group(file.fault, list(meeting), root, problems)
-    if any(not link.is_vsock for link in file.links):
-        for source in groups:
-            _listening(source, root, problems)
+    for source in groups:
+        _doing(source, root, problems, ports=any(not link.is_vsock for link in file.links))
     for index, link in enumerate(file.links):
         allowed = file.fault.kind.links
         if link not in allowed:
@@ -52,11 +51,17 @@ def _group(fault: written.Fault, meeting: list[str], root: Node, problems: Probl
         problems.unknown(root.at("fault", "group").mark, "group with 'meet-fault'", fault.group, meeting)
 
 
-def _listening(source: WrittenGroup, root: Node, problems: Problems) -> None:
+def _doing(source: WrittenGroup, root: Node, problems: Problems, *, ports: bool) -> None:
+    """Who opens connections in the step is known: `listening` the guest, `connecting` the client."""
     for index, step in enumerate(source.group.workload):
-        if isinstance(step.meet_fault, written.MeetFault) and step.meet_fault.doing is While.LISTENING:
-            mark = root.at(*source.workload_path, index, "meet-fault", "while").mark
+        if not isinstance(step.meet_fault, written.MeetFault):
+            continue
+        doing = step.meet_fault.doing
+        mark = root.at(*source.workload_path, index, "meet-fault", "while").mark
+        if doing is While.LISTENING and ports:
             problems.add(mark, "'listening' is for vsock: a guest connects over no serial port")
+        if not doing.has_connection and source.group.initiated is not Initiated.HOST:
+            problems.add(mark, f"{doing.value!r} is about connections of its own: not with 'initiated'")
 
 
 def _meetings(source: WrittenGroup, root: Node, problems: Problems) -> int:

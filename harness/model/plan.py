@@ -44,6 +44,7 @@ class Initiated(StrEnum):
 
     HOST = "host"  # the client dials the agent
     GUEST = "guest"  # the agent dials a port that the client holds on the host
+    BOTH = "both"  # of a group: every second client's by the guest, beginning with the second
 
 
 class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +68,12 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def clients(self) -> tuple[str, ...]:
         """The clients' names in the trace: ``group/0`` to ``group/(count - 1)``."""
         return tuple(f"{self.name}/{index}" for index in range(self.count))
+
+    def opener(self, index: int) -> Initiated:
+        """Who opens the connection of the client with that number: the host or the guest."""
+        if self.initiated is Initiated.BOTH:
+            return Initiated.GUEST if index % 2 else Initiated.HOST
+        return self.initiated
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -83,13 +83,14 @@ class Resolver:
         """`source` for this link; where a value is missing, something that fits stands in its place."""
         group = source.group
         workload = enumerate(group.workload)
+        count = self._value(group.count, source.count_path, 1)
         return GroupPlan(
             name=source.name,
-            count=self._value(group.count, source.count_path, 1),
+            count=count,
             workload=tuple(self._step(step, (*source.workload_path, index)) for index, step in workload),
             after=group.after or None,
             connection=self._value(group.connection, source.at("connection"), Connection.OWN),
-            initiated=self._initiated(group.initiated, source.at("initiated")),
+            initiated=self._initiated(group.initiated, source.at("initiated"), count),
             elsewhere=group.elsewhere,
             tool=None if group.tool is UNSET else ToolPlan(name=group.tool.name, to=group.tool.to),
         )
@@ -103,12 +104,20 @@ class Resolver:
         argv = () if text.run is UNSET else self._value(text.run, ("programs", name.value, "run"), ())
         return ProgramPlan(name=name, run=argv, port=None if text.port is UNSET else text.port)
 
-    def _initiated(self, value: Initiated | dict[Where, Initiated], path: tuple[Place, ...]) -> Initiated:
+    def _initiated(
+        self, value: Initiated | dict[Where, Initiated], path: tuple[Place, ...], count: int
+    ) -> Initiated:
+        """`both` is the host where the guest can't connect: what is the same on each link is written once."""
         initiated = self._value(value, path, Initiated.HOST)
         if initiated is Initiated.GUEST and self._link.is_serial_port:
             what = (
                 f"the guest cannot connect over link {self._link.value!r}: a serial port knows no connections"
             )
+            self._problems.add(self._root.at(*path).mark, what)
+        if initiated is Initiated.BOTH and self._link.is_serial_port:
+            return Initiated.HOST
+        if initiated is Initiated.BOTH and count < 2:
+            what = f"'both' needs two clients at least: {count} on link {self._link.value!r}"
             self._problems.add(self._root.at(*path).mark, what)
         return initiated
 

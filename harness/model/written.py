@@ -45,6 +45,7 @@ class FactName(StrEnum):
     THEN = "then"
     RECONNECT = "reconnect"
     GUEST = "guest"
+    CONTAINERS = "containers"
 
 
 class Echo(Written, frozen=True, kw_only=True):
@@ -227,11 +228,9 @@ class Group(Written, frozen=True, kw_only=True):
     ] = Connection.OWN
     initiated: Annotated[
         Initiated | dict[Where, Initiated],
-        Limits(help="host: each client dials the agent; guest: the agent dials a port that the client holds"),
+        Limits(help="host: each dials the agent; guest: the agent dials each; both: every second"),
     ] = Initiated.HOST
-    elsewhere: Annotated[
-        bool, Limits(help="true: talks to another pod, beside the one that the fault is done to")
-    ] = False
+    elsewhere: Annotated[bool, Limits(help="true: talks to another pod than the fault is done to")] = False
     tool: Annotated[
         UsedTool | UnsetType, Limits(help="each client is a tool of the host's that speaks to a program")
     ] = UNSET

@@ -9,8 +9,8 @@ import msgspec
 from harness.model.claims import Claim
 from harness.model.expect import is_wanted
 from harness.model.fault import FaultKind, While
-from harness.model.plan import GroupPlan
-from harness.model.steps import Containers, MeetFault
+from harness.model.plan import GroupPlan, Initiated
+from harness.model.steps import Containers, MeetFault, Start
 from harness.model.trace import What
 from harness.report.markup import Markup, el
 from harness.report.results import CaseOutcome, Item, Results
@@ -27,7 +27,7 @@ DIED = {
     FaultKind.AGENT_KILL: "agent killed",
     FaultKind.SHIM_KILL: "shim killed",
     FaultKind.PROXY_KILL: "proxy killed",
-    FaultKind.UNPLUG: "vsock device unplugged",
+    FaultKind.UNPLUG: "device unplugged",
     FaultKind.UNBIND: "guest's driver unbound",
     FaultKind.RESTORE: "VM moved to a restored copy",
 }
@@ -51,11 +51,15 @@ _NONE = "–"
 
 
 class Met(msgspec.Struct, frozen=True, kw_only=True):
-    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing."""
+    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing.
+
+    `opened`: who opened its connection; of several clients that saw the same, perhaps both sides.
+    """
 
     client: str
     victim: bool
     elsewhere: bool
+    opened: frozenset[Initiated]
     sees: str
     seconds: float | None
     undisturbed: bool
@@ -76,6 +80,17 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     def hit(self) -> tuple[Met, ...]:
         """Those on whose own connection the fault was to show."""
         return tuple(one for one in self.met if not one.victim and not bystander(self.kind, one))
+
+    @property
+    def shown(self) -> tuple[Met, ...]:
+        """Those to show: of clients of a group that saw the same, whoever had connected, the last."""
+        found: dict[tuple[object, ...], Met] = {}
+        for one in self.met:
+            same = (one.client.rpartition("/")[0], one.sees, one.cells[2:])
+            other = found.get(same, one)
+            late = max(other, one, key=lambda met: met.seconds or 0)
+            found[same] = msgspec.structs.replace(late, opened=other.opened | one.opened)
+        return tuple(found.values())
 
 
 def bystander(kind: FaultKind, one: Met) -> bool:
@@ -173,7 +188,7 @@ def _told(death: Death) -> str:
 
 
 def _rows(death: Death) -> Iterator[Markup]:
-    height = len(death.met) or 1
+    height = len(death.shown) or 1
     what = el(
         "th",
         el("a", DIED[death.kind], href=f"#{anchor(death.item.subject)}"),
@@ -183,7 +198,7 @@ def _rows(death: Death) -> Iterator[Markup]:
         rowspan=height,
     )
     others = el("td", death.others, rowspan=height)
-    for place, one in enumerate(death.met):
+    for place, one in enumerate(death.shown):
         sign = () if one.fits else (el("b", "≠ ", aria_hidden="true"),)
         rest = one.cells[1:]
         cells = [el("td", *sign, who(one)), *(el("td", cell) for cell in rest)]
@@ -195,6 +210,8 @@ def _rows(death: Death) -> Iterator[Markup]:
 def who(one: Met) -> str:
     """What its host end was doing, and if it is no ordinary one."""
     doing = one.cells[0]
+    if Initiated.GUEST in one.opened:
+        doing += f", {'the guest' if len(one.opened) == 1 else 'either'} had connected"
     if one.victim:
         return f"{doing}, and is the one killed"
     return f"{doing}, to another VM" if one.elsewhere else doing
@@ -238,6 +255,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         client=client,
         victim=item.plan.fault.group == group.name,
         elsewhere=group.elsewhere,
+        opened=frozenset({group.opener(group.clients.index(client))}),
         sees=sees,
         seconds=after,
         undisturbed=sees == _ALIVE and all(facts.get(name) == "served" for name in names),
@@ -260,7 +278,26 @@ def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:
         said = hurt or [f"nothing ({len(beside)} client{'s' if len(beside) > 1 else ''} of {where})"]
     if (gone := _containers(item)) is not None:
         said.append(f"the dead shim's container is gone within {seconds(gone)}")
+    elif left := _left(item):
+        said.append(left)
     return "; ".join(said)
+
+
+def _left(item: Item) -> str:
+    """What the agent said afterwards of the containers that clients had started; empty if they started none,
+    or if nobody asked."""
+    assert item.plan is not None
+    if not any(isinstance(step, Start) for group in item.plan.groups for step in group.workload):
+        return ""
+    told = next((e for e in item.trace if e.what is What.FACT and "containers" in e.detail), None)
+    noticed = next((e for e in item.trace if e.what is What.NOTICED), None)
+    if told is None or noticed is None:
+        return ""
+    count = str(told.detail["containers"])
+    if count != "gone":
+        return f"containers: {count}"
+    after = told.at - (noticed.at - float(noticed.detail.get("seconds") or 0))
+    return f"the containers are gone within {seconds(after)}"
 
 
 def _containers(item: Item) -> float | None:

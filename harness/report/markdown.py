@@ -145,7 +145,7 @@ def _deaths(results: Results) -> Iterator[str]:
     head = ("what died", "link", *COLUMNS, "what else was disturbed")
     yield from (_row(*head), _row(*["---"] * len(head)))
     for death in found:
-        for place, one in enumerate(death.met):
+        for place, one in enumerate(death.shown):
             said = (who(one), *one.cells[1:], *([death.others] if place == 0 else []))
             cells = [code(text).replace("|", "\\|") for text in said]
             mark = "" if one.fits else "≠ "

@@ -241,8 +241,7 @@ class _Client:
     def _meet(self, step: MeetFault) -> Detail:
         assert self._tap is not None
         seed = seed_for(self._begin.scenario, self._begin.client, self._step)
-        slowness = self._begin.slowness
-        met = Encounter(step, self._tap, self._begin.endpoint, self._pipe, seed=seed, slowness=slowness)
+        met = Encounter(step, self._tap, self._begin, self._pipe, seed=seed)
         try:
             return {**met.through(self._begin.client, self._tell)}
         finally:

@@ -216,7 +216,7 @@ class _Coordinator:
             scenario=self._plan.scenario,
             steps=peer.group.workload,
             endpoint=(self._elsewhere if peer.group.elsewhere else None) or self._endpoint,
-            initiated=peer.group.initiated,
+            initiated=peer.group.opener(peer.index),
             role=role,
             leave=sequential,
             slowness=self._slowness,

@@ -30,7 +30,7 @@ from harness.run import templates
 from harness.run.meeting import After
 from harness.run.place import Place
 from harness.run.pod import Pod
-from harness.vm import template
+from harness.vm import ports, template
 from harness.vm.machine import Machine
 
 _DRIVER = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport"
@@ -65,6 +65,9 @@ _ENDS_IN_GUEST = frozenset(
     }
 )
 """Faults that end connections in a guest that lives."""
+
+_CUTS_ALL = frozenset({FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
+"""Of these, all connections of the link: no container is left then."""
 
 _MAYBE = frozenset({FaultKind.UNBIND})
 """After these it may not be; then clients tell."""
@@ -106,9 +109,17 @@ def control_link(link: Link) -> Link:
     return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
 
 
+def _has_one_client(link: Link) -> bool:
+    return link.is_serial_port and not link.is_proxied
+
+
 def _ending(plan: Plan, fault: Fault) -> set[str]:
-    """The clients whose connections end in the guest: its agent hears of that in its own time."""
-    if fault.kind not in _ENDS_IN_GUEST:
+    """The clients whose connections end in the guest: its agent hears of that in its own time.
+
+    A serial port's does not end with its client, only with the port.
+    """
+    alone = _has_one_client(plan.link) and fault.kind is not FaultKind.UNPLUG
+    if fault.kind not in _ENDS_IN_GUEST or alone:
         return set()
     meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
     groups = [group for group in meeting if not group.elsewhere and fault.group in ("", group.name)]
@@ -127,15 +138,18 @@ class PodFault:
         self._copying = copying
         self._slowness = slowness
         self._ending = _ending(plan, fault)
+        shim = fault.kind is FaultKind.SHIM_KILL and _has_one_client(plan.link)
+        self._empties = shim or fault.kind in _CUTS_ALL
         self._armed: Container | None = None
         self._stack = contextlib.AsyncExitStack()
+        self._arms = self._stack.enter_context(contextlib.ExitStack())
         self._doing: Mapping[FaultKind, Callable[[], Awaitable[object]]] = {
             FaultKind.QEMU_KILL: self.machine.kill,
             FaultKind.QEMU_QUIT: self.machine.quit,
             FaultKind.GUEST_RESET: self._reset,
             FaultKind.PAUSE: partial(self.machine.monitor.execute, "stop"),
             FaultKind.PROXY_KILL: self._kill_proxy,
-            FaultKind.UNPLUG: lambda: self.machine.unplug_vsock(self._soon()),
+            FaultKind.UNPLUG: self._unplug,
             FaultKind.RESTORE: self.machine.quit,
             **dict.fromkeys(IN_GUEST, self._trigger),
         }
@@ -179,6 +193,8 @@ class PodFault:
                 await self.machine.monitor.execute("cont")
             case FaultKind.UNBIND:
                 await self._trigger()
+            case FaultKind.UNPLUG if _has_one_client(self._plan.link):
+                await ports.plug_agent_port(self.machine.monitor, self._soon())
             case FaultKind.UNPLUG:
                 lease = self._stack.enter_context(CidLease.claim())
                 await self.machine.plug_vsock(lease, self._soon())
@@ -194,10 +210,23 @@ class PodFault:
         if self._kind in _COMES_BACK:
             patience = Deadline(2 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
             with contextlib.suppress(*([DeadlinePassed] if self._kind in _MAYBE else [])):
-                await asyncio.to_thread(self._answering, self.machine.endpoint(self._plan.link), patience)
+                await asyncio.to_thread(self._answering, self._reached(), patience)
         if self._kind is FaultKind.GUEST_RESET:  # its new agent knows nothing of the connections before
             return After()
-        return After(endpoint=endpoint, ended=await asyncio.to_thread(self._ended))
+        self._arms.close()  # on a serial port it has the only place, and who asks now would wait behind it
+        ended, containers = await asyncio.to_thread(self._told)
+        return After(endpoint=endpoint, ended=ended, containers=containers)
+
+    async def _unplug(self) -> None:
+        if _has_one_client(self._plan.link):
+            await ports.unplug_agent_port(self.machine.monitor, self._soon())
+        else:
+            await self.machine.unplug_vsock(self._soon())
+
+    def _reached(self) -> Endpoint:
+        """Where the agent is asked whether it is back: not where a client may still have the only place."""
+        link = self._plan.link
+        return self.machine.endpoint(control_link(link) if _has_one_client(link) else link)
 
     async def _reset(self) -> None:
         # a machine of ours ends at a reset, so that one that nobody asked for is seen
@@ -232,7 +261,7 @@ class PodFault:
 
     def _start(self, script: str) -> None:
         sock = connect(self.machine.endpoint(control_link(self._plan.link)))
-        client = self._stack.enter_context(AgentClient(sock))
+        client = self._arms.enter_context(AgentClient(sock))
         self._armed = client.start(["sh", "-c", script], deadline=self._soon())
 
     def _answering(self, endpoint: Endpoint, patience: Deadline) -> None:
@@ -246,21 +275,26 @@ class PodFault:
 
         until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
-    def _ended(self) -> Mapping[str, str]:
-        """How connections ended, as the agent says; once it knows of those that the fault ends there."""
+    def _told(self) -> tuple[Mapping[str, str], int | None]:
+        """How connections ended, and how many containers are left, as the agent says: once it knows of what
+        the fault ends there, or after a while. None if it says nothing."""
         seen: dict[str, str] = {}
+        left: int | None = None
         endpoint = self.machine.endpoint(control_link(self._plan.link))
 
         def ask() -> bool:
+            nonlocal left
             with contextlib.suppress(OSError, HarnessError):
                 with AgentClient(connect(endpoint)) as client:
-                    seen.update(client.facts(deadline=self._soon()).ended)
-                    return seen.keys() >= self._ending
+                    facts = client.facts(deadline=self._soon())
+                    seen.update(facts.ended)
+                    left = facts.containers
+                    return seen.keys() >= self._ending and not (self._empties and left)
             return False
 
         with contextlib.suppress(DeadlinePassed):
             until(ask, Deadline(3 * _ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
-        return seen
+        return seen, left
 
     def _soon(self) -> Deadline:
         return Deadline(_ANSWERS * self._slowness)

@@ -21,7 +21,7 @@ from harness.link.listen import Listener, listening
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
 from harness.model.fault import While
-from harness.model.link import Endpoint
+from harness.model.plan import Initiated
 from harness.model.steps import MeetFault
 from harness.model.trace import What
 from harness.run import control
@@ -48,28 +48,22 @@ class Encounter:
     """
 
     def __init__(
-        self,
-        step: MeetFault,
-        sock: socket.socket,
-        endpoint: Endpoint,
-        pipe: socket.socket,
-        *,
-        seed: int,
-        slowness: float,
+        self, step: MeetFault, sock: socket.socket, begin: control.Begin, pipe: socket.socket, *, seed: int
     ) -> None:
         self.ended = False
         """Whether the connection is no more."""
         self._step = step
         self._line = Line(sock)
         self._activity = ACTIVITIES.get(step.doing, Idle)(self._line, seed)
-        self._endpoint = endpoint
+        self._endpoint = begin.endpoint
+        self._initiated = begin.initiated
         self._pipe = pipe
         self._fault_at: float | None = None
         self._stack = contextlib.ExitStack()
         self._listener: Listener
         least, each = ANSWER_TAKES
-        self._patience = max(least, each * slowness)
-        self._between = BETWEEN * slowness
+        self._patience = max(least, each * begin.slowness)
+        self._between = BETWEEN * begin.slowness
 
     @property
     def alive(self) -> bool:
@@ -100,7 +94,7 @@ class Encounter:
         facts = {"then": self.then()} if doing.has_connection else {}
         link = self._endpoint.link
         if doing is While.LISTENING:
-            facts["reconnect"] = self._dialled()
+            facts["reconnect"] = self._dialled(self._listener)
         elif not link.is_serial_port or link.is_proxied or facts["then"] not in (SERVED, SILENT):
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
@@ -129,7 +123,7 @@ class Encounter:
                 return
             if self._step.doing is While.LISTENING:
                 self._listener = self._stack.enter_context(listening(self._endpoint))
-                if (said := self._dialled()) != SERVED:
+                if (said := self._dialled(self._listener)) != SERVED:
                     raise _too_early(said)
                 return
             self._activity.start()
@@ -186,8 +180,12 @@ class Encounter:
         return said
 
     def reconnect(self) -> str:
-        """What a new connection gets: ``served``, ``silent``, or the errno's name or ``eof``."""
+        """What a new connection, opened by the same side, gets: ``served``, ``silent``, or the errno's name
+        or ``eof``."""
         try:
+            if self._initiated is Initiated.GUEST:
+                with listening(self._endpoint) as listener:
+                    return self._dialled(listener)
             with connect(self._endpoint) as sock:
                 return self._round_trip(Line(sock))
         except OSError as error:
@@ -244,14 +242,14 @@ class Encounter:
         events = poll.poll(max(0.0, end - time.monotonic()) * 1000)
         return (CALLED, time.monotonic()) if events else (NOTHING, end)
 
-    def _dialled(self) -> str:
-        """What the guest gets that dials this listening end: as `reconnect`."""
+    def _dialled(self, listener: Listener) -> str:
+        """What the guest gets that dials a listening end of this side's: as `reconnect`."""
         try:
             with AgentSockets(connect(self._endpoint)) as agent:
-                failed = agent.dial(self._listener.port, deadline=Deadline(self._patience))
+                failed = agent.dial(listener.port, deadline=Deadline(self._patience))
                 if failed is not None:
                     return failed
-                with self._listener.accept(self._endpoint.cid) as sock:
+                with listener.accept(self._endpoint.cid) as sock:
                     return self._round_trip(Line(sock))
         except DeadlinePassed:
             return SILENT

@@ -16,17 +16,26 @@ from harness.model.plan import Plan
 from harness.model.steps import MeetFault
 from harness.model.trace import Event, What
 from harness.run import control
-from harness.run.meet import NOTHING
+from harness.run.meet import GONE, NOTHING
 from harness.run.peer import Peer
 from harness.run.roster import Roster
 
 
 class After(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there after a fault: where the agent is now (None: where it was), and how the connections of
-    clients ended as the guest saw it, by client (None: there is no guest to ask)."""
+    """What is there after a fault: where the agent is now (None: where it was), how the connections of
+    clients ended as the guest saw it, by client (None: there is no guest to ask), and how many containers
+    run in the guest, all clients' together (None: as before)."""
 
     endpoint: Endpoint | None = None
     ended: Mapping[str, str] | None = None
+    containers: int | None = None
+
+    def learned(self, client: str) -> dict[str, str]:
+        """The facts about a client that the guest knows."""
+        facts = {} if self.ended is None else {"guest": self.ended.get(client, NOTHING)}
+        if self.containers is not None:
+            facts["containers"] = f"{self.containers} running" if self.containers else GONE
+        return facts
 
 
 class Deed(Protocol):
@@ -113,9 +122,9 @@ class Meeting:
         else:
             self._stage = _Stage.OVER
             order = control.Go(endpoint=result.endpoint)
-            for peer in self._meeting() if result.ended is not None else ():
-                if not peer.group.elsewhere:
-                    self._roster.learned(peer, guest=result.ended.get(peer.name, NOTHING))
+            for peer in self._meeting():
+                if not peer.group.elsewhere and (facts := result.learned(peer.name)):
+                    self._roster.learned(peer, **facts)
         for peer in self._there():
             peer.go(msgspec.structs.replace(order, endpoint=None) if peer.group.elsewhere else order)
 

@@ -29,6 +29,15 @@ HOTPLUG_BUS = "hotplug0"
 VSOCK_ID = "vsock0"
 """Id of the vsock device, of either backend, on the command line and when plugged in."""
 
+PORT_DEVICE = {
+    "driver": "virtserialport",
+    "bus": "serial-bus.0",
+    "chardev": Link.VIRTIO_SERIAL.value,
+    "name": PORT_NAMES[Link.VIRTIO_SERIAL],
+    "id": "virtio-serial-port",
+}
+"""The port of the link virtio-serial, as QMP's device_add would have it."""
+
 VHOST_USER_ID = "vhost-user"
 """Id of the chardev that leads to the process of a vhost-user-vsock-pci."""
 
@@ -177,14 +186,12 @@ def _console(wiring: Wiring) -> list[str]:
 
 
 def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
-    port, console, proxy = (
-        PORT_NAMES[link] for link in (Link.VIRTIO_SERIAL, Link.VIRTCONSOLE, Link.SERIAL_PROXY)
-    )
+    console, proxy = (PORT_NAMES[link] for link in (Link.VIRTCONSOLE, Link.SERIAL_PROXY))
     devices = {
         # The id is what makes QEMU report VSERPORT_CHANGE (hw/char/virtio-console.c).
         Link.VIRTIO_SERIAL: (
             "virtio-serial-pci,id=serial-bus",
-            f"virtserialport,bus=serial-bus.0,chardev=virtio-serial,name={port},id=virtio-serial-port",
+            ",".join([PORT_DEVICE["driver"], *(f"{k}={v}" for k, v in PORT_DEVICE.items() if k != "driver")]),
         ),
         Link.VIRTCONSOLE: (
             "virtio-serial-pci,id=console-bus",

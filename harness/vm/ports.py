@@ -1,11 +1,11 @@
-"""Further serial ports of a running machine, beside those of its links: for another agent than ours."""
+"""Serial ports of a running machine that come and go: the link virtio-serial's, others for other agents."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from harness.model.deadline import Deadline
-from harness.vm.commandline import SPARE_ID
+from harness.vm.commandline import PORT_DEVICE, SPARE_ID
 from harness.vm.monitor import Monitor
 
 
@@ -22,6 +22,26 @@ async def plug_port(monitor: Monitor, name: str, path: Path, deadline: Deadline)
     await monitor.execute("chardev-add", {"id": chardev, "backend": _socket(path)}, deadline=deadline)
     device = {"driver": "virtserialport", "bus": "serial-bus.0", "chardev": chardev, "name": name}
     await monitor.execute("device_add", {**device, "id": f"port-{name}"}, deadline=deadline)
+
+
+async def unplug_agent_port(monitor: Monitor, deadline: Deadline) -> None:
+    """Take out the port of the link virtio-serial; returns when QEMU has no such device any more, which asks
+    no guest. Its chardev stays, and so does a connection to that, which nobody reads from then on.
+
+    :raise CommandFailed: there is none.
+    """
+    with monitor.events("DEVICE_DELETED") as events:
+        await monitor.execute("device_del", {"id": PORT_DEVICE["id"]}, deadline=deadline)
+        while (await events.get(deadline)).get("data", {}).get("device") != PORT_DEVICE["id"]:
+            pass
+
+
+async def plug_agent_port(monitor: Monitor, deadline: Deadline) -> None:
+    """Plug in a port as the one that `unplug_agent_port` took out, with its chardev, at another number.
+
+    :raise CommandFailed: there is one.
+    """
+    await monitor.execute("device_add", PORT_DEVICE, deadline=deadline)
 
 
 async def wire_spare_port(monitor: Monitor, path: Path, deadline: Deadline) -> None:

@@ -62,8 +62,17 @@ MET = {
 BEHIND_A_PORT = {
     FaultKind.QEMU_KILL: dict.fromkeys(While, _UNPROXIED),
     FaultKind.AGENT_KILL: dict.fromkeys(While, ("nothing", "ok", "silent", "silent")),
+    FaultKind.GUEST_RESET: dict.fromkeys(While, _MUTE),
+    FaultKind.UNPLUG: dict.fromkeys(While, _MUTE),
+    FaultKind.RESTORE: dict.fromkeys(While, ("eof", "EPIPE", "gone", "served")),
 }
 """What clients of a serial port see instead."""
+
+GUEST_OF_A_PORT = {FaultKind.PAUSE: "nothing", FaultKind.UNPLUG: "ENODEV", FaultKind.RESTORE: "nothing"}
+"""How the guest's end of a port ended: it does not with its client."""
+
+CUT = (FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE)
+"""Faults after which no container of the link's clients is left."""
 
 
 _PROCESS_GONE = ("eof", "EPIPE", "gone", "ECONNRESET")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.model.plan import Plan
+from harness.model.plan import Initiated, Plan
 from harness.model.trace import Event, What
 from tests.unit.traces import Telling, everybody_served, met, one_at_a_time, right, without
 
@@ -79,7 +79,31 @@ def outliving(on_link: Plan) -> list[Event]:
 
 def hit(**facts: str) -> System:
     """The fault does something else to who is idle."""
-    return lambda on_link: changed(met(on_link), "idle/0", facts)
+    return met_as("idle/0", **facts)
+
+
+def met_as(client: str, **facts: str) -> System:
+    """The fault does something else to one client."""
+    return lambda on_link: changed(met(on_link), client, facts)
+
+
+def undialled_by_guest(on_link: Plan) -> list[Event]:
+    """The guest gets through to no client of the host's."""
+    telling = Telling(on_link)
+    telling.events = everybody_served(on_link)
+    for group in on_link.groups:
+        for index, client in enumerate(group.clients):
+            if group.opener(index) is Initiated.GUEST:
+                telling.events = without(telling.events, client)
+                telling.say(client, What.CONNECTING).say(client, What.REFUSED, errno="ETIMEDOUT", error="so")
+    return telling.events
+
+
+def inheriting(on_link: Plan) -> list[Event]:
+    """The next shim finds the dead one's container."""
+    telling = Telling(on_link)
+    telling.events = without(met(on_link), "next/0")
+    return telling.connects("next/0").wrong("next/0", 0, "0 containers running", "1").leaves("next/0").events
 
 
 def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Event]:
@@ -102,7 +126,7 @@ def surviving(on_link: Plan) -> list[Event]:
     events = without(met(on_link), "idle/0", What.ANSWERED, What.HOLDING, What.ENDED)
     telling = Telling(on_link)
     telling.events = events
-    return telling.wrong("idle/0", 3, "1 containers running", "2").leaves("idle/0").events
+    return telling.wrong("idle/0", 3, "1 containers running", "3").leaves("idle/0").events
 
 
 def serving(count: int) -> System:

@@ -90,10 +90,20 @@ def test_the_port_behind_a_proxy_is_known_by_its_name(guest: Path) -> None:
     assert not ports.is_multiplexed("/dev/ttyS1", str(guest))
 
 
+def test_ports_of_our_names_are_not_opened_to_be_found(guest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close one again would throw away what a client has sent already."""
+    add_port(guest, "vport1p1", ports.AGENT_PORT_NAME)
+    add_port(guest, "vport2p1", ports.PROXY_PORT_NAME)
+    opened: list[object] = []
+    monkeypatch.setattr("harness.agent.ports.os.open", lambda *words: opened.append(words))
+    assert found(guest) == ["vport1p1", "vport2p1"]
+    assert opened == []
+
+
 def test_consoles_are_counted_in_their_order(guest: Path) -> None:
     add_port(guest, "vport0p0", "", console=True)
     add_port(guest, "vport1p1", ports.AGENT_PORT_NAME)
-    add_port(guest, "vport1p2", ports.AGENT_PORT_NAME, console=True)
+    add_port(guest, "vport1p2", f"{ports.AGENT_PORT_NAME}.console", console=True)
     assert found(guest) == ["vport1p1", "hvc1"]
     (guest / "sys/class/tty/console/active").write_text("hvc1\n")
     assert found(guest) == ["vport1p1"]

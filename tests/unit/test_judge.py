@@ -6,6 +6,7 @@ import pytest
 
 from harness.judge import judge
 from harness.model.expect import Word
+from harness.model.fault import FaultKind
 from harness.model.verdict import Outcome
 from tests.unit.reds import RED
 from tests.unit.systems import System, changed
@@ -59,3 +60,17 @@ def test_no_trace_at_all_fails(scenario: str, link: str) -> None:
     assert verdict.total.seen[Word.LOST] == verdict.total.clients
     assert not verdict.passed
     assert "left no trace" in verdict.difference
+
+
+@pytest.mark.parametrize(
+    ("scenario", "link"), [(name, link) for name, link in ALL if plan(name, link).fault is not None]
+)
+def test_at_each_death_somebody_looks_on_who_should_notice_nothing(scenario: str, link: str) -> None:
+    """A client of another VM; where a shim is killed and its link has others, those."""
+    on_link = plan(scenario, link)
+    assert on_link.fault
+    groups = [group for group in on_link.groups if group.name != on_link.fault.group]
+    shim = on_link.fault.kind is FaultKind.SHIM_KILL
+    beside = [group.name for group in groups if group.elsewhere or shim]
+    looking = [name for name in beside if on_link.expect.facts.get(name, {}).get("sees") == "nothing"]
+    assert looking

@@ -77,13 +77,14 @@ def test_what_else_was_disturbed(results: Results) -> None:
     assert rows(results, KILLED)["others"] == ("beside/0: eof after 0.03 s, then gone",)
     assert rows(results, AGENT)["others"] == ("nothing (1 client of another VM)",)
     (told,) = rows(results, SHIM)["others"]
-    assert told.startswith("nothing (4 clients of the same VM); the dead shim's container is gone within ")
-    assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM)",)
+    assert told.startswith("nothing (5 clients of the same VM); the dead shim's container is gone within ")
+    assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
     assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof")
 
 
 def test_where_nobody_else_was_looked_at_it_says_so(tmp_path: Path) -> None:
     on_link = plan("reliability-listening", "vsock")
+    on_link = msgspec.structs.replace(on_link, groups=on_link.groups[:1])
     found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, right(on_link))])
     assert rows(found, "reliability-listening")["others"] == ("nobody looked",)
 
@@ -92,13 +93,15 @@ def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -
     on_link = plan(SHIM, "vsock")
     unseen = without(right(on_link), "idle/0", What.ANSWERED, What.HOLDING)
     cases = [runs.evidence(tmp_path, on_link, unseen)]
-    assert rows(runs.write(tmp_path, cases), SHIM)["others"] == ("nothing (4 clients of the same VM)",)
+    assert rows(runs.write(tmp_path, cases), SHIM)["others"] == (
+        "nothing (5 clients of the same VM); containers: 1 running",
+    )
 
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
     kernel = results.items[0].facts.host_kernel if results.items[0].facts else ""
     killed, paused, shim, proxied = deaths.corrected(deaths.deaths(results))
-    assert shim.startswith(f"Linux {kernel}: of a killed shim (vsock) others notice: nothing (4 clients of ")
+    assert shim.startswith(f"Linux {kernel}: of a killed shim (vsock) others notice: nothing (5 clients of ")
     assert "(serial-proxy)" in proxied
     assert killed == (
         f"Linux {kernel}: lost as well, though VM and shim live: "
@@ -137,14 +140,14 @@ def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
     page = Page(html.page(results))
     assert "deaths-title" in page.sections
     assert "≠ receiving" in page.text
-    assert "receiving, and is the one killed" in page.text
+    assert "receiving, either had connected, and is the one killed" in page.text
     text = markdown.markdown(results)
     assert "| ≠ QEMU killed | vsock | `receiving` | `nothing in 0.03 s` |" in text
     assert "| shim killed | serial-proxy | `idle` |" in text
     lines = [line for line in text.splitlines() if line.startswith(("| QEMU", "| ≠ QEMU", "| shim"))]
     assert {line.count(" | ") for line in lines} == {8}
-    assert [line for line in lines if "nothing (4 clients" in line] == [
-        line for line in lines if "`receiving, and is the one killed`" in line
+    assert [line for line in lines if "nothing (5 clients" in line] == [
+        line for line in lines if "and is the one killed`" in line
     ]
 
 
@@ -166,7 +169,7 @@ def test_the_table_of_claims_is_not_filled_with_facts_that_are_as_expected(resul
         return plain(seen(item.plan, item.verdict, brief=True))
 
     assert told(AGENT) == "host ends saw eof, EPIPE, ECONNRESET"
-    assert told(KILLED) == "receiving: ≠ sees nothing; beside: ≠ sees eof, ≠ then gone"
+    assert told(KILLED) == "receiving: ≠ sees nothing and ECONNRESET; beside: ≠ sees eof, ≠ then gone"
     assert told(SHIM) == "host ends saw nothing"
 
 
@@ -180,3 +183,14 @@ def test_a_fault_that_left_no_trace_has_its_row(tmp_path: Path) -> None:
     on_link = plan(KILLED, "vsock")
     results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, [])])
     assert "QEMU killed" in html.page(results)
+
+
+def test_who_saw_the_same_is_one_row_whoever_had_connected(results: Results) -> None:
+    killed = deaths.deaths(results)[0]
+    shown = [(deaths.who(one), one.fits) for one in killed.shown]
+    assert ("idle, either had connected", True) in shown
+    assert ("receiving", False) in shown
+    assert ("receiving, the guest had connected", True) in shown
+    assert len(killed.shown) == len(killed.met) - 2
+    (idle,) = [one for one in killed.shown if deaths.who(one).startswith("idle, either")]
+    assert idle.seconds == max(one.seconds or 0 for one in killed.met if one.client.startswith("idle/"))

@@ -25,7 +25,7 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import SystemFailure
 from harness.model.fault import Fault, FaultKind, While
 from harness.model.link import Endpoint, Link
-from harness.model.plan import Plan
+from harness.model.plan import Initiated, Plan
 from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
 from harness.model.trace import What
 from harness.run import control
@@ -243,7 +243,8 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
                 until(
                     lambda: len(client.facts(deadline=Deadline(20)).ended) == 4, Deadline(20), "all of them"
                 )
-                return After(ended=client.facts(deadline=Deadline(20)).ended)
+                facts = client.facts(deadline=Deadline(20))
+                return After(ended=facts.ended, containers=facts.containers)
 
         def asked() -> After:
             with AgentClient(connect(endpoint(path))) as client:
@@ -254,6 +255,12 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
         elsewhere = Endpoint(link=Link.SERIAL_PROXY, path=str(beside))
         trace = run(on_link, there, nursery, deed=deed, elsewhere=elsewhere, seconds=60)
     assert judge(on_link, trace).differences == ()
+
+
+def begin(where: Endpoint, initiated: Initiated = Initiated.HOST) -> control.Begin:
+    role = control.Role.ALONE
+    words = {"client": "x/0", "scenario": "unit", "steps": (), "leave": False, "slowness": 1.0}
+    return control.Begin(endpoint=where, initiated=initiated, role=role, **words)  # type: ignore[arg-type]
 
 
 class FakeGuest:
@@ -312,8 +319,35 @@ def test_a_listening_end_hears_nothing_of_the_fault(
     with ours, theirs, socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(agent.path))
         step = MeetFault(doing=While.LISTENING, within=1)
-        met = meet_module.Encounter(step, sock, where, theirs, seed=1, slowness=1.0)
+        met = meet_module.Encounter(step, sock, begin(where), theirs, seed=1)
         met.through("x/0", tell)
         assert not met.alive
     facts = [detail for what, detail in told if what is What.FACT]
     assert facts == [{"sees": "nothing"}, {"reconnect": reconnect}]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reconnect"), [(FaultKind.PAUSE, "served"), (FaultKind.AGENT_KILL, "ECONNREFUSED")]
+)
+def test_who_was_dialled_is_dialled_again(
+    agent: Agent, nursery: Nursery, fault: FaultKind, reconnect: str
+) -> None:
+    """As on hybrid-vsock: an agent on a Unix socket dials the sockets beside it."""
+    step = MeetFault(doing=While.IDLE, within=1)
+    idle = group("idle", step, count=2, initiated=Initiated.BOTH)
+    what = msgspec.structs.replace(plan(idle), fault=Fault(kind=fault), link=Link.SERIAL_PROXY)
+    deed = Fake(agent.process.kill if fault is FaultKind.AGENT_KILL else lambda: None)
+    trace = meet(what, agent.path, nursery, deed)
+    opened = {event.client: event.detail["initiated"] for event in trace if event.what is What.CONNECTED}
+    assert opened == {"idle/0": "host", "idle/1": "guest"}
+    assert [facts(trace, client)["reconnect"] for client in opened] == [reconnect, reconnect]
+
+
+def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) -> None:
+    deed = Fake(after=lambda: After(ended={"idle/0": "eof"}, containers=2))
+    trace = meet(meeting(While.IDLE, While.CONNECTING, within=1), agent.path, nursery, deed)
+    told = [facts(trace, client) for client in ("idle/0", "connecting/0")]
+    assert [one["guest"] for one in told] == ["eof", "nothing"]
+    assert [one["containers"] for one in told] == ["2 running", "2 running"]
+    assert After(ended={}, containers=0).learned("x/0") == {"guest": "nothing", "containers": "gone"}
+    assert After().learned("x/0") == {}

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from harness.agent.wire import Frame, Kind, encode
+from harness.guest.client import AgentClient
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.fault import Fault, FaultKind, While
@@ -27,8 +28,11 @@ from harness.model.steps import MeetFault
 from harness.run import faults
 from harness.run.faults import PodFault, control_link
 from harness.run.meeting import After
+from harness.vm import commandline
 from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.running import endpoint, group, plan
+
+ENDS_IN_GUEST = faults._ENDS_IN_GUEST
 
 
 class FakeVm:
@@ -37,7 +41,7 @@ class FakeVm:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.said: list[Any] = []
-        self.monitor = SimpleNamespace(execute=self.execute)
+        self.monitor = SimpleNamespace(execute=self.execute, events=self.events)
         self.kill, self.quit = self.noting("kill"), self.noting("quit")
 
     def noting(self, word: str) -> Any:
@@ -46,7 +50,7 @@ class FakeVm:
 
         return note
 
-    async def execute(self, command: str, arguments: object = None) -> None:
+    async def execute(self, command: str, arguments: object = None, *, deadline: object = None) -> None:
         self.said.append(command if arguments is None else (command, arguments))
 
     async def unplug_vsock(self, deadline: object) -> None:
@@ -60,6 +64,12 @@ class FakeVm:
 
     def endpoint(self, link: Link) -> Endpoint:
         return endpoint(self.path)
+
+    def events(self, *names: str) -> Any:
+        return contextlib.nullcontext(SimpleNamespace(get=self.deleted))
+
+    async def deleted(self, deadline: object) -> dict[str, Any]:
+        return {"event": "DEVICE_DELETED", "data": {"device": "virtio-serial-port"}}
 
 
 @pytest.fixture
@@ -107,7 +117,7 @@ def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
 def test_what_the_vm_is_told(vm: FakeVm, kind: FaultKind, said: list[object], alive: bool) -> None:
     after = done(wish(kind), vm)
     assert vm.said == said
-    assert after == After(ended={} if alive else None)
+    assert after == (After(ended={}, containers=0) if alive else After())
 
 
 def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +131,73 @@ def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatc
     lease = object()
     claim = SimpleNamespace(claim=lambda: contextlib.nullcontext(lease))
     monkeypatch.setattr(faults, "CidLease", claim)
-    assert done(wish(FaultKind.UNPLUG), vm) == After(endpoint=endpoint(vm.path), ended={})
+    assert done(wish(FaultKind.UNPLUG), vm) == After(endpoint=endpoint(vm.path), ended={}, containers=0)
     assert vm.said == ["may end", "unplug", ("plug", lease)]
+
+
+def test_the_port_is_unplugged_and_its_like_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Link] = []
+
+    def where(link: Link) -> Endpoint:
+        asked.append(link)
+        return endpoint(vm.path)
+
+    monkeypatch.setattr(vm, "endpoint", where)
+    port = msgspec.structs.replace(wish(FaultKind.UNPLUG), link=Link.VIRTIO_SERIAL)
+    assert done(port, vm) == After(ended={}, containers=0)
+    gone, there = vm.said[1:]
+    assert gone == ("device_del", {"id": "virtio-serial-port"})
+    assert there == ("device_add", commandline.PORT_DEVICE)
+    assert set(asked) == {Link.VSOCK}  # a client may still have the port's only place
+
+
+def wanting(kind: FaultKind, link: Link) -> Plan:
+    """A shim-kill of group idle, or another fault, on `link`."""
+    fault = Fault(kind=kind, group="idle" if kind is FaultKind.SHIM_KILL else "")
+    return msgspec.structs.replace(wish(kind), fault=fault, link=link)
+
+
+@pytest.mark.parametrize(
+    ("kind", "link", "waited"),
+    [
+        (FaultKind.SHIM_KILL, Link.VIRTIO_SERIAL, True),  # it was the only one there
+        (FaultKind.SHIM_KILL, Link.VSOCK, False),
+        (FaultKind.UNPLUG, Link.VIRTIO_SERIAL, True),
+        (FaultKind.PAUSE, Link.VSOCK, False),
+    ],
+)
+def test_containers_are_counted_when_they_should_be_gone(
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, kind: FaultKind, link: Link, waited: bool
+) -> None:
+    monkeypatch.setattr(faults, "_ANSWERS", 1.0)
+    with AgentClient(connect(endpoint(vm.path))) as client:
+        client.start(["sleep", "1000"])
+        assert done(wanting(kind, link), vm) == After(ended={}, containers=1)  # all the patience was in vain
+        later = threading.Timer(0.5, client.close)
+        later.start()
+        after = done(wanting(kind, link), vm)
+        later.join()
+    assert after == After(ended={}, containers=0 if waited else 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "link", "ending"),
+    [
+        (FaultKind.SHIM_KILL, Link.VSOCK, {"idle/0"}),
+        (FaultKind.SHIM_KILL, Link.SERIAL_PROXY, {"idle/0"}),
+        (FaultKind.SHIM_KILL, Link.VIRTIO_SERIAL, set()),  # a port has no connection that could end
+        (FaultKind.RESTORE, Link.VIRTIO_SERIAL, set()),
+        (FaultKind.UNPLUG, Link.VIRTIO_SERIAL, {"idle/0"}),
+        (FaultKind.PAUSE, Link.VSOCK, set()),
+    ],
+)
+def test_whose_end_the_guest_is_to_hear_of(
+    monkeypatch: pytest.MonkeyPatch, kind: FaultKind, link: Link, ending: set[str]
+) -> None:
+    monkeypatch.setattr(faults, "_ENDS_IN_GUEST", ENDS_IN_GUEST)
+    what = wanting(kind, link)
+    assert what.fault
+    assert faults._ending(what, what.fault) == ending
 
 
 def test_the_proxy_is_killed_and_nobody_blamed(vm: FakeVm) -> None:
@@ -187,7 +262,7 @@ def test_the_agent_is_asked_until_it_knows_of_the_end(vm: FakeVm, monkeypatch: p
         assert sock.recv(65536)
         later = threading.Timer(0.5, sock.shutdown, [socket.SHUT_RDWR])
         later.start()
-        assert done(shim, vm) == After(ended={"idle/0": "eof"})
+        assert done(shim, vm) == After(ended={"idle/0": "eof"}, containers=0)
         later.join()
 
 
@@ -205,4 +280,14 @@ def test_its_own_words_go_by_another_link() -> None:
     assert all(control_link(link) is not link for link in Link)
     with serial_like_agent() as path:
         vm = FakeVm(path)
-        assert done(wish(FaultKind.SHIM_KILL), vm) == After(ended={})
+        assert done(wish(FaultKind.SHIM_KILL), vm) == After(ended={}, containers=0)
+
+
+def test_the_port_that_an_armed_command_holds_is_free_for_questions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A serial port has one client: who asks while another is there waits for ever."""
+    monkeypatch.setitem(faults.IN_GUEST, FaultKind.UNBIND, "read line; read line")
+    monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint, patience: None)
+    with serial_like_agent() as path:
+        assert done(wish(FaultKind.UNBIND), FakeVm(path)) == After(ended={}, containers=0)

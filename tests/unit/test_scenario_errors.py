@@ -10,7 +10,7 @@ STEPS = (
     "echo, ping, send, receive, run, start, finish, open-device, ask-and-leave, stop-reading, flood, "
     "wait-for, containers, meet-fault, leave, connect, messages, shutdown, exchange, copy"
 )
-FACTS = "second-open, sees, next-send, then, reconnect, guest"
+FACTS = "second-open, sees, next-send, then, reconnect, guest, containers"
 FILE_KEYS = (
     "title, claim, about, links, long, boot, seqpacket, schedule, drain, programs, fault, clients, "
     "workload, expect"

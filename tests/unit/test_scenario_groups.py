@@ -29,7 +29,12 @@ IN_GROUPS = [
     (
         "one: {workload",
         "one: {initiated: gest, workload",
-        "5:20: unknown initiated 'gest'; allowed: host, guest; did you mean 'guest'?",
+        "5:20: unknown initiated 'gest'; allowed: host, guest, both; did you mean 'guest'?",
+    ),
+    (
+        "one: {workload",
+        "one: {initiated: both, workload",
+        "5:20: 'both' needs two clients at least: 1 on link 'vsock'",
     ),
     ("ping: {}", "messages: {bytes: 64KiB}", "5:39: bytes must be 1 to 32768, not 65536"),
     (

@@ -32,10 +32,11 @@ from harness.model.steps import (
     Run,
     Send,
     Shutdown,
+    Start,
     Step,
 )
 from harness.model.trace import Event, What
-from tests.unit.fates import BEHIND_A_PORT, GUEST, MET, ON_A_PROCESS, Seen
+from tests.unit.fates import BEHIND_A_PORT, CUT, GUEST, GUEST_OF_A_PORT, MET, ON_A_PROCESS, Seen
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -144,8 +145,16 @@ class Telling:
         self.say(client, What.NOTICED, index, step.op, doing=step.doing, sees=sees, seconds=0.025)
         own = {"then": then} if step.doing.has_connection else {}
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
-        if self.plan.fault.kind in GUEST and not elsewhere:
-            self.say(client, What.FACT, guest=GUEST[self.plan.fault.kind])
+        guest = GUEST_OF_A_PORT if self.plan.link is Link.VIRTIO_SERIAL else GUEST
+        if self.plan.fault.kind in guest and not elsewhere:
+            self.say(client, What.FACT, guest=guest[self.plan.fault.kind], containers=self._left())
+
+    def _left(self) -> str:
+        """The containers that run after the fault."""
+        assert self.plan.fault
+        alive = [group for group in self.plan.groups if group.name != self.plan.fault.group]
+        count = sum(isinstance(step, Start) * group.count for group in alive for step in group.workload)
+        return f"{count} running" if count and self.plan.fault.kind not in CUT else "gone"
 
     def _met(self, kind: FaultKind) -> dict[While, Seen]:
         if self.plan.link is Link.VSOCK:
@@ -158,7 +167,9 @@ class Telling:
         steps = self._steps[client]
         self.works(client, len(steps) - 1)
         self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing="receiving")
-        return self.say(client, What.LOST, process="killed by SIGKILL").say(client, What.FACT, guest="eof")
+        guest = "nothing" if self.plan.link is Link.VIRTIO_SERIAL else "eof"
+        self.say(client, What.LOST, process="killed by SIGKILL")
+        return self.say(client, What.FACT, guest=guest, containers=self._left())
 
     def asks(self, client: str, step: int = 0) -> Telling:
         return self.say(client, What.ASKED, step, self._steps[client][step].op)
