@@ -104,7 +104,7 @@ def usual(asked: Asked) -> list[str]:
     """The images that this run's pods are made of, where they run on this machine itself."""
     names = ["qemu", "pod"]
     names += ["proxy"] if Link.SERIAL_PROXY in asked.links else []
-    return names + (["programs"] if asked.programs or asked.items is None else [])
+    return names + (["programs"] if asked.programs else [])
 
 
 def images(store: Store, asked: Asked, progress: Progress, notes: list[str]) -> list[Image]:

@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from harness.guest.client import AgentClient
 from harness.host import admission
-from harness.link.connect import connect
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod
-from harness.run.greeting import first
 from harness.run.place import Place
-from harness.run.programs import install
 
 T = TypeVar("T")
 
@@ -46,43 +42,14 @@ class Pods:
         self._strict = strict
         self._count = 0
 
-    def boot(self, *links: Link, spare_port: bool = False, programs: Sequence[str] = ()) -> pod.Pod:
-        """A pod with these links, booted from nothing.
+    def boot(self, *links: Link) -> pod.Pod:
+        """A pod with these links, booted from nothing."""
+        return self.enter(pod.booted(self.place, links, self._next()))
 
-        :param spare_port: with an isa-serial port for another agent (`harness.vm.ports.wire_spare_port`).
-        :param programs: as `clone`.
-        """
-        made = self.enter(pod.booted(self.place, links, self._next(), spare_port=spare_port))
-        self._install(made, links, programs, {})
-        return made
-
-    def clone(
-        self, *links: Link, programs: Sequence[str] = (), files: Mapping[str, bytes] | None = None
-    ) -> pod.Pod:
+    def clone(self, *links: Link) -> pod.Pod:
         """A pod that goes on from this host's template; it has every serial link, and a vsock
-        device if one is asked for.
-
-        :param programs: other people's programs to put into it, and `files` beside them
-            (`harness.run.programs.install`).
-        """
-        made = self.enter(pod.cloned(self.place, links, self._next()))
-        self._install(made, links, programs, files or {})
-        return made
-
-    def _install(
-        self, made: pod.Pod, links: Iterable[Link], programs: Sequence[str], files: Mapping[str, bytes]
-    ) -> None:
-        if not programs:
-            return
-        image = self.place.programs
-        if image is None:
-            raise HostUnfit(
-                "this host has no image of programs",
-                ability="images",
-                hint="vsock-harness images build programs",
-            )
-        with AgentClient(connect(made.endpoint(first(frozenset(links))))) as agent:
-            install(agent, image, programs, files)
+        device if one is asked for."""
+        return self.enter(pod.cloned(self.place, links, self._next()))
 
     def close(self) -> None:
         """End all of them now.

@@ -89,20 +89,31 @@ def running(endpoint: Endpoint, argv: Sequence[str], log: Path) -> Iterator[Cont
     """
     with AgentClient(connect(endpoint)) as agent:
         done: Completed | None = None
+        failure: SystemFailure | None = None
         container = agent.start(command(argv), env=_PATH, deadline=_soon())
         try:
             yield container
+        except SystemFailure as error:
+            failure = error
+            raise
         finally:
             # where the guest is gone there is nothing to fetch, and that is told already
             with contextlib.suppress(HarnessError, OSError):
                 container.signal("SIGKILL", deadline=_soon())
                 done = container.wait(deadline=_soon())
                 log.write_bytes(done.stdout + done.stderr)
+                if failure is not None:
+                    failure.add_note(_words(argv, done))
         if done is not None and done.signal != "SIGKILL":
             raise SystemFailure(
                 f"{argv[0]} ended by itself in the guest: code {done.code}, signal {done.signal}",
                 detail=(done.stdout + done.stderr).decode(errors="replace")[-2000:],
             )
+
+
+def _words(argv: Sequence[str], done: Completed) -> str:
+    said = (done.stdout + done.stderr).decode(errors="replace").strip()
+    return f"{argv[0]} said: {said[-500:] or 'nothing'}"
 
 
 def _soon() -> Deadline:

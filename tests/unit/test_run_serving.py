@@ -120,11 +120,22 @@ def test_programs_run_before_the_clients_and_end_after_them(
     assert (tmp_path / "nbdkit.log").read_text() == "a word\n"
 
 
-def test_a_program_that_ends_at_once_is_told(
-    folder: RunFolder, tmp_path: Path, agent: Endpoint, nbdkit: Any, has_tools: None
+def wait_for(program: ProgramPlan, agent: Endpoint, log: Path) -> None:
+    """Run a program until it has ended by itself, and wait for it to be up."""
+    with programs.running(agent, program.run, log) as container:
+        container.wait(deadline=Deadline(60))
+        serving._up(program, agent, agent, container.pid, "")
+
+
+def test_a_program_that_ends_at_once_is_told_with_its_words(
+    tmp_path: Path, agent: Endpoint, nbdkit: Any
 ) -> None:
-    with pytest.raises(SystemFailure, match="nbdkit ended by itself before any client came"):
-        served(with_program(("/usr/bin/stays/not",)), folder, tmp_path, agent, nbdkit)
+    program = ProgramPlan(name=ProgramName.NBDKIT, run=("/usr/bin/ends",), port=1)
+    with AgentClient(connect(agent)) as client:
+        programs.install(client, nbdkit, ["ends"], {})
+    with pytest.raises(SystemFailure, match="nbdkit ended by itself before any client came") as told:
+        wait_for(program, agent, tmp_path / "log")
+    assert told.value.__notes__ == ["/usr/bin/ends said: oh no"]
 
 
 def test_a_host_without_the_image_or_a_tool_is_unfit(
