@@ -20,6 +20,7 @@ from pathlib import Path
 from harness.host.process import spawn_async, stop_async
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
+from harness.host.unixsocket import listening
 from harness.image import tree
 from harness.image.store import Image
 from harness.model.deadline import Deadline, until
@@ -38,9 +39,6 @@ _PROGRAM = "usr/bin/vhost-device-vsock"
 _STARTS_WITHIN = 10.0
 _ENDS_WITHIN = 5.0
 """Seconds from SIGTERM to SIGKILL."""
-
-_LISTENS = 0x10000
-"""__SO_ACCEPTCON, in the flags of proc_net_unix(5)."""
 
 _FICLONE = 0x40049409
 """ioctl_ficlone(2): the copy shares the file's blocks."""
@@ -71,9 +69,7 @@ class Device(Beside):
                 f"vhost-device-vsock ended with {self._process.returncode} before it listened",
                 detail=self._last_words(),
             )
-        lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-        listening = {words[7] for words in lines if len(words) > 7 and int(words[3], 16) & _LISTENS}
-        return {str(self.sockets.socket), str(self.sockets.uds)} <= listening
+        return {str(self.sockets.socket), str(self.sockets.uds)} <= listening()
 
 
 @contextlib.asynccontextmanager

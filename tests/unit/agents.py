@@ -27,6 +27,7 @@ from typing import Literal
 import pytest
 
 from harness.host.paths import cache_root
+from harness.host.unixsocket import listening
 from harness.image.store import Store
 from harness.model.deadline import Deadline, until
 
@@ -87,7 +88,7 @@ def reference_proxy(mux: Path, *options: str) -> Iterator[tuple[Path, subprocess
             subprocess.Popen([*argv, *options], stdin=subprocess.DEVNULL, stderr=log) as process,
         ):
             try:
-                until(path.exists, Deadline(10), "the proxy's socket", every=0.01)
+                until(lambda: str(path) in listening(), Deadline(10), "the proxy's listening", every=0.01)
                 yield path, process
             finally:
                 process.terminate()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +71,22 @@ def lease() -> Iterator[FakeLease]:
 def start(folder: RunFolder, tmp_path: Path) -> Starter:
     """Starts machines with a fake QEMU."""
     return Starter(folder, tmp_path / "deep" / "logs")
+
+
+@pytest.fixture
+def ssh_server() -> Iterator[int]:
+    """A port where something says what SSH servers say."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = server.accept()
+                    with peer:
+                        peer.sendall(b"SSH-2.0-fake\r\n")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()

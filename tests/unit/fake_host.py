@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.guest.client import Hello
 from harness.image.store import Store
 from harness.model.errors import GuestCrashed, HostUnfit, InfrastructureError
 from harness.model.link import Endpoint, Link
@@ -27,7 +26,7 @@ from harness.model.spec import Accel
 from harness.model.trace import Event
 from harness.plugin import bench, hosts, item
 from harness.run import pod
-from tests.unit import traces
+from tests.unit import runs, traces
 
 KNOWN = ("right", "served", "unfit", "broken", "crashed", "ctrl-c", "broken-end")
 
@@ -68,23 +67,13 @@ async def _pod(place: Any, links: Iterable[Link], folder: Path, *, seqpacket: bo
         raise HostUnfit("this QEMU has no <isa-serial>", ability="qemu-device")
     if word == "broken":
         raise InfrastructureError("QEMU ended before its monitor answered", hint="qemu.stderr")
-    hello = Hello(
-        agent="a" * 64,
-        version="1",
-        python="3.13.5",
-        kernel="6.12.1",
-        boot_id="b",
-        uptime=2.0,
-        channel="vsock",
-        wire=1,
-    )
 
     async def check() -> None:
         if word == "crashed":
             raise GuestCrashed("BUG: kernel NULL pointer dereference")
 
     yield SimpleNamespace(
-        hello=hello,
+        hello=runs.HELLO,
         seconds={"template": 0.0, "clone": 0.8, "hello": 0.5},
         endpoint=lambda link: Endpoint(link=link, path="/nowhere"),
         check=check,

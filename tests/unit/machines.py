@@ -77,13 +77,5 @@ async def dies_of(machine: Machine, command: str, **arguments: object) -> None:
         await machine.monitor.execute(command, arguments)
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 def is_dev_null(fd: int) -> bool:
     return os.fstat(fd).st_rdev == Path(os.devnull).stat().st_rdev

@@ -76,11 +76,3 @@ class Peer:
 
 def soon(fact: Callable[[], object], what: str) -> None:
     until(lambda: fact() or None, Deadline(5), what, every=0.01)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -21,6 +21,7 @@ from harness.run.coordinator import run_plan
 from harness.run.meeting import Deed
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
+from tests.unit.processes import alive
 
 BRISK = 0.25
 """A slowness that shortens patience, for tests in which somebody does wait."""
@@ -125,14 +126,6 @@ def only(trace: Trace, client: str, what: What) -> Event:
 
 def pids(trace: Trace) -> list[int]:
     return [int(event.detail["pid"] or 0) for event in trace if event.what is What.STARTED]
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def kill(pid: int) -> None:

@@ -18,7 +18,8 @@ from harness.agent.seeded import stream
 from harness.agent.server import Agent
 from harness.agent.wire import MAX_PAYLOAD, WIRE_VERSION, Frame, Kind, encode
 from tests.unit.agents import HARNESS, serial_like_agent, unix_agent
-from tests.unit.peers import Peer, alive, soon
+from tests.unit.peers import Peer, soon
+from tests.unit.processes import alive
 
 
 def test_hello_names_the_files_it_runs_from(many: Path) -> None:

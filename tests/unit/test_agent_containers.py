@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.agent.wire import Frame, Kind, encode
-from tests.unit.peers import Peer, alive, soon
+from tests.unit.peers import Peer, soon
+from tests.unit.processes import alive
 
 
 def test_stdin_stdout_stderr_and_exit_code(many: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from harness.agent.channel import PortChannel, make_raw, open_serial
 from harness.agent.wire import SYNC, Frame, Kind, encode
 from tests.unit.agents import serial_like_agent
-from tests.unit.peers import Peer, alive, soon
+from tests.unit.peers import Peer, soon
+from tests.unit.processes import alive
 
 
 @pytest.fixture(scope="module", params=["port", "tty"])

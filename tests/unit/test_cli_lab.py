@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +15,13 @@ import pytest
 from harness.cli import lab as cli
 from harness.cli import labstatus
 from harness.cli.main import main
-from harness.image.store import Image, Manifest, Store
+from harness.image.store import Image, Store
 from harness.lab import keeping
 from harness.lab.kept import Keep
 from harness.lab.lab import GUESTS
 from harness.lab.state import OWN_KERNEL
 from harness.model.deadline import Deadline, until
+from tests.unit.images import image
 
 
 @pytest.fixture
@@ -32,26 +31,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keep:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    """Something that greets as an SSH server does and hangs up."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = server.accept()
-                    with peer:
-                        peer.sendall(b"SSH-2.0-fake\r\n")
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-@pytest.fixture
-def asked(keep: Keep, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def asked(keep: Keep, ssh_server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The memory and images that real holders would have been started with; `lab up` boots sleepers."""
     seen: list[str] = []
 
@@ -59,23 +39,11 @@ def asked(keep: Keep, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
         assert saved is None
         seen.append(str(memory_mib))
         seen.extend([] if (state, kernel) == ("loaded", OWN_KERNEL) else [state, kernel])
-        return [sys.executable, "-m", "tests.unit.fake_holder", "good", str(port)]
+        return [sys.executable, "-m", "tests.unit.fake_holder", "good", str(ssh_server)]
 
     def get(self: Store, name: str, progress: object) -> Image:
         seen.append(name)
-        manifest = Manifest(
-            name=name,
-            id="x",
-            kind="lab",
-            suite="",
-            kernel="",
-            built="",
-            seconds=0,
-            bytes=0,
-            packages=(),
-            files={},
-        )
-        return Image(path=keep.root, manifest=manifest)
+        return image(keep.root, name, kind="lab", identity="x")
 
     monkeypatch.setattr(keeping, "command", command)
     monkeypatch.setattr(Store, "get", get)

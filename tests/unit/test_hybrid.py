@@ -17,13 +17,13 @@ from typing import cast
 import pytest
 
 from harness.host.runfolder import RunFolder
-from harness.image.store import Image, Manifest
 from harness.link.connect import connect
 from harness.model.errors import HostUnfit, InfrastructureError, SystemFailure
 from harness.model.link import Endpoint, Link
 from harness.run import hybrid
 from harness.run.hybrid import Device
 from harness.vm.machine import Machine
+from tests.unit.images import image
 
 DEVICE = Path(__file__).with_name("fake_vhost_device.py")
 
@@ -172,8 +172,7 @@ def test_a_host_without_it_is_unfit_and_told_how_to_get_it(folder: RunFolder, tm
 
 def test_the_image_is_run_by_its_own_loader(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
-    manifest = Manifest(hybrid.IMAGE, "0", "tree", "forky", "", "2026", 0.0, 0, (), {})
-    words = hybrid.of_image(Image(tmp_path, manifest))
+    words = hybrid.of_image(image(tmp_path, hybrid.IMAGE))
     assert words[0] == f"{tmp_path}/tree/usr/lib64/ld-linux-x86-64.so.2"
     assert words[-1] == f"{tmp_path}/tree/usr/bin/vhost-device-vsock"
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.image.store import Image, Manifest
 from harness.lab import keeping
 from harness.lab.deploy import REPOSITORY
 from harness.lab.kept import Keep, Kept
@@ -23,6 +22,8 @@ from harness.lab.lab import LabImages
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError
 from tests.unit.fake_holder import IMAGES
+from tests.unit.images import image
+from tests.unit.processes import alive
 
 
 def program(mode: str = "good", port: int = 1) -> list[str]:
@@ -45,46 +46,17 @@ def up(keep: Keep, mode: str = "good", port: int = 1) -> Iterator[Kept]:
             keeping.end(keep, kept)
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie that init has not reaped yet has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def nothing_left(keep: Keep, seconds: float = 10) -> bool:
     """Whether the fake lab's process and its run folder are gone, or are so in time."""
     pid, folder = (keep.root / "fake").read_text().split()
-    until(lambda: gone(int(pid)) and not Path(folder).exists(), Deadline(seconds), "its end")
+    until(lambda: not alive(int(pid)) and not Path(folder).exists(), Deadline(seconds), "its end")
     return keep.find() is None
 
 
-@pytest.fixture
-def ssh_server() -> Iterator[int]:
-    """A port where something says what SSH servers say."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = server.accept()
-                    with peer:
-                        peer.sendall(b"SSH-2.0-fake\r\n")
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
 def images(**changed: str) -> LabImages:
-    def image(name: str) -> Image:
-        made = Manifest(name, changed.get(name, IMAGES[name]), "tree", "s", "", "", 0.0, 0, (), {})
-        return Image(Path("nowhere"), made)
-
-    return LabImages(qemu=image("qemu"), lab=image("lab"), guests=(image("pod"),))
+    wanted = {**IMAGES, **changed}
+    qemu, lab, pod = (image(Path("nowhere"), name, identity=wanted[name]) for name in ("qemu", "lab", "pod"))
+    return LabImages(qemu=qemu, lab=lab, guests=(pod,))
 
 
 def test_lab_outlives_its_starter_and_ends_when_told(keep: Keep) -> None:
@@ -98,7 +70,7 @@ def test_lab_outlives_its_starter_and_ends_when_told(keep: Keep) -> None:
         assert "HostName 127.0.0.1" in keep.ssh_config.read_text()
         assert keeping.end(keep, kept) == ""
         assert nothing_left(keep, 0)
-        assert gone(kept.holder)
+        assert not alive(kept.holder)
     with keep.changing():
         keep.clean()
     assert sorted(path.name for path in keep.root.iterdir()) == ["changing.lock", "fake"]
@@ -115,7 +87,7 @@ def test_kill_9_of_the_holder_ends_the_lab(keep: Keep) -> None:
 def test_end_of_the_lab_ends_the_holder(keep: Keep) -> None:
     with up(keep) as kept:
         os.kill(kept.lab.pid, signal.SIGKILL)
-        until(lambda: gone(kept.holder), Deadline(10), "the holder's end")
+        until(lambda: not alive(kept.holder), Deadline(10), "the holder's end")
         assert nothing_left(keep)
         assert f"(process {kept.lab.pid}) has ended" in keep.log.read_text()
 

@@ -12,13 +12,14 @@ import pytest
 
 from harness.host.finding import Finding, Verdict
 from harness.image import recipe
-from harness.image.store import Image, Manifest
+from harness.image.store import Image
 from harness.lab import kept, lab
 from harness.lab.keys import Keys
 from harness.lab.lab import LabImages, Wish
 from harness.lab.state import OWN_KERNEL, PARAMETER, State, kernel_image, kernels
 from tests.hosts import denied
 from tests.hosts.cases import Case, cases, differing
+from tests.unit.images import image as unpacked
 
 LAB = recipe.RECIPES / "lab"
 
@@ -28,19 +29,7 @@ def image(root: Path, name: str, *files: str) -> Image:
     path.mkdir()
     for file in files:
         (path / file).touch()
-    manifest = Manifest(
-        name=name,
-        id=f"{name}-id",
-        kind="guest",
-        suite="x",
-        kernel="",
-        built="",
-        seconds=0,
-        bytes=0,
-        packages=(),
-        files={},
-    )
-    return Image(path=path, manifest=manifest)
+    return unpacked(path, name, kind="guest", identity=f"{name}-id")
 
 
 @pytest.fixture

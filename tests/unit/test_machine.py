@@ -22,15 +22,16 @@ from harness.model.spec import Qemu
 from harness.vm.ending import Cause, QemuDied, of_exit, of_status
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine, QemuKilled
-from tests.unit.machines import FAKE, SPEC, STEP, Starter, dies_of, gone, nothing
+from tests.unit.machines import FAKE, SPEC, STEP, Starter, dies_of, nothing
+from tests.unit.processes import reaped
 
 
 def test_start_and_quit_in_order(start: Starter) -> None:
     async def scenario(machine: Machine) -> int:
-        assert not gone(machine.pid)
+        assert not reaped(machine.pid)
         return machine.pid
 
-    assert gone(start(scenario))
+    assert reaped(start(scenario))
     assert "host-qmp-quit" in start.log("qmp.jsonl")
     lines = start.log("qemu.cmdline").split(" \\\n")
     assert lines[:2] == [sys.executable, str(FAKE)]
@@ -62,7 +63,7 @@ def test_silent_qemu_has_not_started_and_is_gone(start: Starter, folder: RunFold
 
     with pytest.raises(QemuDidNotStart, match="was silent on its monitor"):
         asyncio.run(run())
-    assert [gone(pid) for pid in pids] == [True]
+    assert [reaped(pid) for pid in pids] == [True]
 
 
 def test_missing_program(folder: RunFolder, tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_quit_then_terminate_then_kill(start: Starter, behaviour: str) -> None:
             await machine.quit(STEP)
         return machine.pid
 
-    assert gone(start(scenario, behaviour))
+    assert reaped(start(scenario, behaviour))
 
 
 def test_a_kill_on_leaving_is_raised(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_cancelling_leaves_no_process(start: Starter) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         start(scenario)
-    assert gone(pids[0])
+    assert reaped(pids[0])
 
 
 DEATHS: list[tuple[str, dict[str, object], Cause, type[HarnessError], str]] = [
@@ -210,7 +211,7 @@ def test_an_expected_end_and_a_pause_are_no_failures(start: Starter) -> None:
 def test_kill_as_a_fault(start: Starter) -> None:
     async def scenario(machine: Machine) -> tuple[Cause, int | None]:
         await machine.kill()
-        assert gone(machine.pid)
+        assert reaped(machine.pid)
         end = await machine.died
         machine.check()
         return end.cause, end.returncode

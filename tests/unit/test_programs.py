@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from harness.guest.client import AgentClient
-from harness.image.store import Image, Manifest
+from harness.image.store import Image
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import SystemFailure, UsageError
 from harness.model.link import Endpoint, Link
 from harness.run import programs
+from tests.unit import images
 from tests.unit.agents import unix_agent
 
 BUSYBOX = """#!/bin/sh
@@ -54,7 +55,7 @@ def image(tmp_path: Path) -> Image:
         (tmp_path / name).chmod(0o755)
         with tarfile.open(folder / f"{name}.tar", "w") as tar:
             tar.add(tmp_path / name, f"usr/bin/{name}")
-    return Image(folder, Manifest("programs", "0", "tree", "trixie", "", "2026", 0.0, 0, (), {}))
+    return images.image(folder, "programs")
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from harness.model.trace import Event, What
 from harness.run.coordinator import PlanOverdue, run_plan
 from harness.run.nursery import Nursery
 from tests.unit.agents import unix_agent
+from tests.unit.processes import alive
 from tests.unit.running import (
-    alive,
     check,
     endpoint,
     ends,

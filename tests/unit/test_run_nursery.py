@@ -19,7 +19,8 @@ from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.nursery import Nursery
 from tests.unit.agents import serial_like_agent, unix_agent
-from tests.unit.running import alive, endpoint, ends, group, kill, pids, plan, run
+from tests.unit.processes import alive
+from tests.unit.running import endpoint, ends, group, kill, pids, plan, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +32,7 @@ from harness.model.steps import Ping
 from harness.model.trace import Event, What
 from harness.run.coordinator import run_plan
 from harness.run.nursery import Nursery
+from tests.unit.processes import alive
 from tests.unit.running import endpoint, group, plan
 
 def on_event(event):

@@ -16,7 +16,6 @@ import pytest
 from harness.agent import digest
 from harness.guest.client import AgentClient, Hello
 from harness.host.runfolder import RunFolder
-from harness.image.store import Image, Manifest
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until_async
 from harness.model.errors import DeadlinePassed, HostUnfit, InfrastructureError, SystemFailure, UsageError
@@ -28,6 +27,8 @@ from harness.run.pod import Pod
 from harness.run.proxy import Proxy
 from harness.vm.machine import Machine
 from tests.unit.agents import HARNESS, serial_like_agent, yamux_agent
+from tests.unit.images import image
+from tests.unit.processes import reaped
 
 KATA = "kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id} -log debug"
 
@@ -63,8 +64,7 @@ def test_a_mistake_in_it_names_what_is_allowed(text: str, says: str) -> None:
 
 def test_the_reference_proxy_gets_katas_flags(tmp_path: Path) -> None:
     (tmp_path / "proxy").touch()
-    manifest = Manifest("proxy", "0", "program", "trixie", "", "2026", 0.0, 0, (), {})
-    words = proxy.of_image(Image(tmp_path, manifest))
+    words = proxy.of_image(image(tmp_path, "proxy", kind="program"))
     assert shlex.join(filled(words, listen="/l", mux="/m", pod="p")) == (
         f"{tmp_path}/proxy -listen-socket unix:///l -mux-socket /m -sandbox p"
     )
@@ -114,17 +114,13 @@ def run(text: str, folder: RunFolder, log: Path, scenario: Scenario, mux: Path |
     asyncio.run(body())
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 SLEEPS = "sh -c 'echo {id} {mux}; exec sleep 1000' {listen}"
 
 
 def test_it_lives_as_long_as_the_block_and_what_it_says_is_kept(folder: RunFolder, tmp_path: Path) -> None:
     async def scenario(running: Proxy, machine: Puppet) -> None:
         pids.append(running.pid)
-        assert not gone(running.pid)
+        assert not reaped(running.pid)
         assert running.endpoint.link is Link.SERIAL_PROXY
         assert Path(str(running.endpoint.path)).parent == folder.path
         await until_async(lambda: len(log.read_text().splitlines()) == 2, Deadline(10), "its words")
@@ -133,7 +129,7 @@ def test_it_lives_as_long_as_the_block_and_what_it_says_is_kept(folder: RunFolde
     pids: list[int] = []
     log = tmp_path / "proxy.log"
     run(SLEEPS, folder, tmp_path, scenario)
-    assert gone(pids[0])
+    assert reaped(pids[0])
     first, second = log.read_text().splitlines()
     assert first.startswith("sh -c 'echo pod-")
     assert second.endswith("/no/mux")

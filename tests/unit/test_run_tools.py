@@ -23,7 +23,8 @@ from harness.run.control import Tool
 from harness.run.nursery import Nursery
 from harness.run.toolclient import pattern
 from tests.unit import traces
-from tests.unit.running import BRISK, alive, ends, group, of, only, plan, run
+from tests.unit.processes import alive
+from tests.unit.running import BRISK, ends, group, of, only, plan, run
 
 CLIENT = """
 import socket, sys, threading
