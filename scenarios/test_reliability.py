@@ -36,7 +36,7 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
     beside = pods.clone(Link.VSOCK).endpoint(Link.VSOCK)
 
     async def restore(pod: Pod, stack: contextlib.AsyncExitStack, nursery: Nursery) -> Pod:
-        fault = PodFault.prepared(plan, pod, slowness(), copying(pods.place, pods.folder))
+        fault = PodFault.prepared(plan, pod, slowness(), copying(pods.place, pod, pods.folder))
         deed = await stack.enter_async_context(fault)
         assert deed is not None
         trace = await run_plan(
@@ -60,7 +60,7 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
                     record_property("seen", f"{done} restores, then something else")
                     pod = await restore(pod, stack, nursery)
 
-    pods.run(all_of_them(pods.clone(Link.VSOCK, Link.VIRTIO_SERIAL)))
+    pods.run(all_of_them(pods.clone(Link.VSOCK, Link.VIRTIO_SERIAL, own_memory=True)))
     record_property(
         "seen", f"{RESTORES} restores; the end was seen after {min(noticed):.2f} to {max(noticed):.2f} s"
     )

@@ -18,6 +18,7 @@ from harness.host.speed import measure, slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
+from harness.model.fault import FaultKind
 from harness.model.link import Link
 from harness.model.plan import Boot, Plan
 from harness.plugin import evidence
@@ -83,7 +84,8 @@ class ScenarioItem(pytest.Item):
     def _made(self, place: Place, links: set[Link]) -> AbstractAsyncContextManager[pod.Pod]:
         plan = self.plan
         if plan.boot is Boot.CLONE:
-            return pod.cloned(place, links, self._folder, seqpacket=plan.seqpacket)
+            moved = plan.fault is not None and plan.fault.kind is FaultKind.RESTORE
+            return pod.cloned(place, links, self._folder, seqpacket=plan.seqpacket, own_memory=moved)
         spare = serving.spare_port(plan)
         return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket, spare_port=spare)
 
@@ -99,7 +101,7 @@ class ScenarioItem(pytest.Item):
     async def _judged(self, running: pod.Pod, bench: Bench) -> None:
         overdue: PlanOverdue | None = None
         try:
-            copy = copying(bench.place, self._folder) if self.plan.fault else None
+            copy = copying(bench.place, running, self._folder) if self.plan.fault else None
             async with PodFault.prepared(self.plan, running, slowness(), copy) as fault:
                 trace = await run_plan(
                     self.plan,

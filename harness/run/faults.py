@@ -31,6 +31,7 @@ from harness.run.meeting import After
 from harness.run.place import Place
 from harness.run.pod import Pod
 from harness.vm import ports, template
+from harness.vm.commandline import RamFile
 from harness.vm.machine import Machine
 
 _DRIVER = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport"
@@ -80,17 +81,20 @@ _BOOTS = 60.0
 
 
 class Copying(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restored copy of a VM is made from: `state` is the file in which it is saved."""
+    """What a restored copy of a VM is made from: `state` is the file in which it is saved, `memory` the one in
+    which its memory is anyway (`harness.run.pod.Pod`).
+    """
 
     spec: MachineSpec
     qemu: Qemu
     folder: RunFolder
     log_folder: Path
     state: Path
+    memory: RamFile | None
 
 
-def copying(place: Place, log_folder: Path) -> Copying:
-    """For a clone of this place's template; the copy's logs go into a folder of their own in `log_folder`."""
+def copying(place: Place, pod: Pod, log_folder: Path) -> Copying:
+    """For `pod`, a clone of this place's template; the copy's logs go into a folder of their own in `log_folder`."""
     name = f"copy-{next(_numbers)}"
     return Copying(
         spec=templates.spec(place),
@@ -98,6 +102,7 @@ def copying(place: Place, log_folder: Path) -> Copying:
         folder=place.folder,
         log_folder=log_folder / name,
         state=place.folder.path / f"{name}.state",
+        memory=pod.memory,
     )
 
 
@@ -250,6 +255,7 @@ class PodFault:
             log_folder=self._copying.log_folder,
             deadline=self._later(),
             lease=lease,
+            ram=self._copying.memory,
             incoming=self._copying.state,
         )
         self.machine = await self._stack.enter_async_context(copy)

@@ -34,7 +34,7 @@ _BOOT_SECONDS = 60.0
 class Pod(msgspec.Struct, frozen=True):
     """A running pod, with its proxy and its vsock device's process if it has one.
 
-    `seconds` tells how long its phases took.
+    `seconds` tells how long its phases took. `memory` is the file that is its VM's memory, if it has one alone.
     """
 
     machine: Machine
@@ -42,6 +42,7 @@ class Pod(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
     proxy: Proxy | None = None
     device: Device | None = None
+    memory: RamFile | None = None
 
     def endpoint(self, link: Link) -> Endpoint:
         """Where clients reach the agent over `link`; see `Machine.endpoint`.
@@ -118,7 +119,12 @@ async def booted(
 
 @contextlib.asynccontextmanager
 async def cloned(
-    place: Place, links: Iterable[Link], log_folder: Path, *, seqpacket: bool = True
+    place: Place,
+    links: Iterable[Link],
+    log_folder: Path,
+    *,
+    seqpacket: bool = True,
+    own_memory: bool = False,
 ) -> AsyncIterator[Pod]:
     """A pod that goes on from this place's template, its vsock device plugged in, its identity its own.
 
@@ -126,6 +132,8 @@ async def cloned(
     One that does not restore is thrown away and made again, once.
 
     :param seqpacket: as `booted`.
+    :param own_memory: its memory is a copy of the template's, instead of a view of it: another VM may go on
+        with it.
     :raise: as `booted`.
     """
     links = frozenset(links)
@@ -133,15 +141,14 @@ async def cloned(
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
         lease, device = await _vsock(stack, place, links, log_folder)
+        shared = own_memory or device is not None
         try:
-            machine = await _restored(place, stack, log_folder, deadline, phases, shared=device is not None)
+            machine, ram = await _restored(place, stack, log_folder, deadline, phases, shared=shared)
         except (NotRestored, QemuDidNotStart) as error:
             templates.discard(place)
             deadline = Deadline(_BOOT_SECONDS * slowness())
             try:
-                machine = await _restored(
-                    place, stack, log_folder, deadline, phases, shared=device is not None
-                )
+                machine, ram = await _restored(place, stack, log_folder, deadline, phases, shared=shared)
             except (NotRestored, QemuDidNotStart) as again:
                 again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
                 raise
@@ -153,7 +160,7 @@ async def cloned(
         proxy = await _proxy(stack, place, machine, links, log_folder)
         hello = await greet(machine, first(links), place.agent, device or proxy, clone=True)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds, proxy, device)
+        yield Pod(machine, hello, phases.seconds, proxy, device, ram if shared else None)
 
 
 async def _vsock(
@@ -184,8 +191,8 @@ async def _restored(
     phases: _Phases,
     *,
     shared: bool,
-) -> Machine:
-    """A machine that goes on from the template; `stack` ends it.
+) -> tuple[Machine, RamFile]:
+    """A machine that goes on from the template, and its memory; `stack` ends it.
 
     :param shared: others shall see its memory, so it gets a copy of the template's instead of a view of it.
     """
@@ -207,7 +214,7 @@ async def _restored(
         )
         machine = await stack.enter_async_context(start)
         phases.lap("clone")
-        return machine
+        return machine, ram
 
 
 async def _proxy(
