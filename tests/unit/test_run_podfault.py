@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -291,3 +291,37 @@ def test_the_port_that_an_armed_command_holds_is_free_for_questions(
     monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint, patience: None)
     with serial_like_agent() as path:
         assert done(wish(FaultKind.UNBIND), FakeVm(path)) == After(ended={}, containers=0)
+
+
+
+def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state, memory, lease = tmp_path / "state", object(), object()
+
+    async def save(monitor: object, to: Path, deadline: object) -> None:
+        to.touch()
+        vm.said.append("save")
+
+    @contextlib.asynccontextmanager
+    async def start(*_: object, **how: Any) -> AsyncIterator[FakeVm]:
+        vm.said.append(("start", how["ram"], how["incoming"], how["lease"]))
+        yield vm
+
+    monkeypatch.setattr(faults.template, "save", save)
+    monkeypatch.setattr(faults, "Machine", SimpleNamespace(start=start))
+    monkeypatch.setattr(faults, "CidLease", SimpleNamespace(claim=lambda: contextlib.nullcontext(lease)))
+    pod: Any = SimpleNamespace(machine=vm, proxy=None, memory=memory)
+    folder: Any = SimpleNamespace(path=tmp_path)
+    place: Any = SimpleNamespace(qemu=None, folder=folder, pod=lambda *_: None)
+    copy = msgspec.structs.replace(faults.copying(place, pod, tmp_path), state=state)
+
+    async def all_of_it() -> None:
+        async with PodFault.prepared(wish(FaultKind.RESTORE), pod, 1.0, copy) as fault:
+            assert fault is not None
+            await fault.do(lambda: None)
+            await fault.undo()
+
+    asyncio.run(all_of_it())
+    assert vm.said == ["may end", "save", "quit", ("start", memory, state, lease)]
+    assert not state.exists()
