@@ -81,8 +81,10 @@ _BOOTS = 60.0
 
 
 class Copying(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restored copy of a VM is made from: `state` is the file in which it is saved, `memory` the one in
-    which its memory is anyway (`harness.run.pod.Pod`).
+    """What a restored copy of a VM is made from.
+
+    `state` is the file in which it is saved, `memory` the one in which its memory is anyway, if it is
+    (`harness.run.pod.Pod`).
     """
 
     spec: MachineSpec
@@ -94,7 +96,7 @@ class Copying(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def copying(place: Place, pod: Pod, log_folder: Path) -> Copying:
-    """For `pod`, a clone of this place's template; the copy's logs go into a folder of their own in `log_folder`."""
+    """For `pod`, a clone of this place's template; the copy's logs go into a folder in `log_folder`."""
     name = f"copy-{next(_numbers)}"
     return Copying(
         spec=templates.spec(place),

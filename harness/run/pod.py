@@ -34,7 +34,7 @@ _BOOT_SECONDS = 60.0
 class Pod(msgspec.Struct, frozen=True):
     """A running pod, with its proxy and its vsock device's process if it has one.
 
-    `seconds` tells how long its phases took. `memory` is the file that is its VM's memory, if it has one alone.
+    `seconds` tells how long its phases took. `memory` is the file of its VM's memory, if that is its alone.
     """
 
     machine: Machine

@@ -64,14 +64,14 @@ and virtio-rng is there) and `tsc=reliable` (it would hide a clock that really i
 EMULATED_CPU = "max,erms=off,fsrm=off,fzrm=off,fsrs=off,fsrc=off,la57=off"
 """All that TCG has, but for what is slow there.
 
-A CPU with fast `rep movsb` copies by it (Linux between a process and a socket or a file, glibc what is large), and
-TCG does it byte by byte: a socket pair moved 64 KiB four times as fast without. With five-level page tables
-(la57) each miss of the TLB, which every switch of a nested guest empties, has a level more to walk.
+On a CPU with fast `rep movsb` Linux copies by that between a process and a socket or a file, and TCG does it
+byte by byte: without, a socket pair moved 64 KiB four times as fast. With five-level page tables (la57) each
+miss of the TLB, which every switch of a nested guest empties, has a level more to walk.
 """
 
 KVM_PARAMETERS = (
-    # A clone's TSC is another machine's, which Linux's watchdog finds half a second after the restore and says
-    # in five warnings, each byte of which leaves the guest: 0.3 s of a lab. Its clock is kvm-clock anyway.
+    # A clone's TSC is another machine's, which Linux's watchdog finds soon after the restore and says in five
+    # warnings, each byte of which leaves the guest: 0.2 to 0.5 s of a lab. Its clock is kvm-clock anyway.
     "tsc=unstable",
 )
 """What a guest kernel under KVM gets beside those."""

@@ -12,7 +12,7 @@ from harness.agent import ports
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
-from harness.vm.commandline import PORT_NAMES, RamFile, VhostUser, Wiring, build
+from harness.vm.commandline import EMULATED_CPU, PORT_NAMES, RamFile, VhostUser, Wiring, build
 
 GOLDEN = Path(__file__).parent / "golden"
 LINKER = (
@@ -152,5 +152,6 @@ def test_cpu_follows_the_accelerator_unless_given() -> None:
         return argv[argv.index("-cpu") + 1]
 
     assert cpu(Accel.KVM, "") == "host"
-    assert cpu(Accel.TCG, "") == "max"
+    assert cpu(Accel.TCG, "") == EMULATED_CPU
+    assert cpu(Accel.TCG, "max") == "max"
     assert cpu(Accel.KVM, "EPYC") == "EPYC"

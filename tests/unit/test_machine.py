@@ -35,7 +35,7 @@ def test_start_and_quit_in_order(start: Starter) -> None:
     assert "host-qmp-quit" in start.log("qmp.jsonl")
     lines = start.log("qemu.cmdline").split(" \\\n")
     assert lines[:2] == [sys.executable, str(FAKE)]
-    assert "'earlyprintk=ttyS0,115200 console=ttyS0 loglevel=5 panic=-1'" in lines
+    assert "'earlyprintk=ttyS0,115200 console=ttyS0 loglevel=5 panic=-1 tsc=unstable'" in lines
 
 
 def test_qemu_that_exits_at_once_is_explained(start: Starter) -> None:

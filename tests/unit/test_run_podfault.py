@@ -298,10 +298,10 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
     vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state, memory, lease = tmp_path / "state", object(), object()
+    state.touch()
 
     async def save(monitor: object, to: Path, deadline: object) -> None:
-        to.touch()
-        vm.said.append("save")
+        vm.said.append(("save", to))
 
     @contextlib.asynccontextmanager
     async def start(*_: object, **how: Any) -> AsyncIterator[FakeVm]:
@@ -323,5 +323,5 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
             await fault.undo()
 
     asyncio.run(all_of_it())
-    assert vm.said == ["may end", "save", "quit", ("start", memory, state, lease)]
+    assert vm.said == ["may end", ("save", state), "quit", ("start", memory, state, lease)]
     assert not state.exists()
