@@ -10,18 +10,18 @@ from harness.host import speed
 @pytest.mark.parametrize(
     ("tries", "left", "found"),
     [
-        ([0.0075, 0.0076], 0, 1.0),
-        ([0.15, 0.075, 0.074, 0.01], 1, 0.074 / 0.0075),  # an emulator translates what it sees first
-        ([0.15, 0.12, 0.09, 0.075, 0.01], 1, 10.0),
-        ([0.075, 0.5, 0.01], 1, 10.0),  # interrupted
-        ([0.001, 0.001], 0, 1.0),
+        ([1.0, 1.01], 0, 1.0),
+        ([20, 10, 9.8, 1], 1, 9.8),  # an emulator translates what it sees first
+        ([20, 16, 12, 10, 1], 1, 10.0),
+        ([10, 60, 1], 1, 10.0),  # interrupted
+        ([0.1, 0.1], 0, 1.0),
     ],
 )
 def test_tries_end_when_they_get_no_better(
     monkeypatch: pytest.MonkeyPatch, tries: list[float], left: int, found: float
 ) -> None:
     monkeypatch.setattr(speed, "_known", [])
-    monkeypatch.setattr(speed, "_timed", lambda: tries.pop(0))
+    monkeypatch.setattr(speed, "_timed", lambda: tries.pop(0) * speed._REFERENCE)
     assert speed.slowness() == pytest.approx(found)
     assert len(tries) == left
     assert speed.slowness() == pytest.approx(found), "it is not measured again"
