@@ -293,7 +293,6 @@ def test_the_port_that_an_armed_command_holds_is_free_for_questions(
         assert done(wish(FaultKind.UNBIND), FakeVm(path)) == After(ended={}, containers=0)
 
 
-
 def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
     vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
