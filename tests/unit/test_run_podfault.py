@@ -307,7 +307,7 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
         vm.said.append(("start", how["ram"], how["incoming"], how["lease"]))
         yield vm
 
-    monkeypatch.setattr(faults.template, "save", save)
+    monkeypatch.setattr("harness.vm.template.save", save)
     monkeypatch.setattr(faults, "Machine", SimpleNamespace(start=start))
     monkeypatch.setattr(faults, "CidLease", SimpleNamespace(claim=lambda: contextlib.nullcontext(lease)))
     pod: Any = SimpleNamespace(machine=vm, proxy=None, memory=memory)
