@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,10 @@ from harness.cli.parsing import Parser, positive
 from harness.host.paths import cache_root, private_base
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
-from harness.lab import holder, keeping, keys, lab, saved
+from harness.lab import holder, keeping, keys, lab, openssh, saved
 from harness.lab.kept import ALIAS, Keep, Kept
 from harness.lab.state import OWN_KERNEL, State, kernels
-from harness.model.errors import HostUnfit, UsageError
+from harness.model.errors import UsageError
 from harness.report.progress import Lines
 from harness.run.states import lab_identity
 
@@ -183,13 +182,7 @@ def shell(args: argparse.Namespace) -> int:
     keep = Keep()
     if keep.find() is None:
         raise UsageError("no lab is up", hint="vsock-harness lab up")
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        raise HostUnfit(
-            "ssh is not installed",
-            ability="ssh-client",
-            hint="sudo apt-get install --no-install-recommends openssh-client",
-        )
+    ssh = openssh.program()
     sys.stdout.flush()
     os.execv(ssh, ssh_command(keep, args.rest, terminal=sys.stdin.isatty() and sys.stdout.isatty()))
 

@@ -14,6 +14,21 @@ from harness.model.errors import HostUnfit, UsageError
 _SECONDS = 20.0
 
 
+def program() -> str:
+    """The OpenSSH client of this machine.
+
+    :raise HostUnfit: there is none; the hint is the command that installs it.
+    """
+    found = shutil.which("ssh")
+    if found is None:
+        raise HostUnfit(
+            "ssh is not installed",
+            ability="ssh-client",
+            hint="sudo apt-get install --no-install-recommends openssh-client",
+        )
+    return found
+
+
 def resolved(url: str, config: Path | None = None) -> Address:
     """The address that `ssh` itself would go to for `url`: real name, port, user, keys, known hosts, jump.
 
@@ -22,13 +37,7 @@ def resolved(url: str, config: Path | None = None) -> Address:
     :raise HostUnfit: there is no OpenSSH client here, which workers are reached by.
     """
     host, port, user = split(url)
-    ssh = shutil.which("ssh")
-    if ssh is None:
-        raise HostUnfit(
-            "ssh is not installed",
-            ability="ssh-client",
-            hint="sudo apt-get install --no-install-recommends openssh-client",
-        )
+    ssh = program()
     argv = [ssh, *(["-F", str(config)] if config else []), *(["-p", str(port)] if port else [])]
     argv += [*(["-l", user] if user else []), "-G", "--", host]
     done = subprocess.run(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -126,21 +127,28 @@ def _feasible(node: Node, counts: Counts, clients: int, problems: Problems, name
             problems.add(mark, f"{word.value}: {counts[word]}, but served: {counts[Word.SERVED]}")
 
 
-def _facts(
-    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
-) -> dict[str, dict[str, FactWanted]]:
+def _by_group(
+    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str, kind: Any
+) -> Iterator[tuple[str, Node]]:
+    """Groups' names and what is said of each: of those that are named rightly, and have a `kind`."""
     if not isinstance(node.value, dict) or not node.value:
         problems.add(node.mark, f"{name} must be a mapping by group, not {node.kind}", groups)
-        return {}
-    found: dict[str, dict[str, FactWanted]] = {}
+        return
     for key, value in node.value.items():
         if key not in groups:
             problems.unknown(node.keys[key], "group", key, groups)
             continue
         before = len(problems)
-        check(value, shape_of(written.FactValues), problems, f"{name} of {key}")
-        if len(problems) > before:
-            continue
+        check(value, shape_of(kind), problems, f"{name} of {key}")
+        if len(problems) == before:
+            yield key, value
+
+
+def _facts(
+    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
+) -> dict[str, dict[str, FactWanted]]:
+    found: dict[str, dict[str, FactWanted]] = {}
+    for key, value in _by_group(node, groups, problems, name, written.FactValues):
         found[key] = msgspec.convert(value.plain(), dict[str, FactWanted])
         for fact in found[key]:
             giving = OpenDevice if fact == written.FactName.SECOND_OPEN else MeetFault
@@ -153,22 +161,13 @@ def _facts(
 def _slowdown(
     node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
 ) -> dict[str, Slowdown]:
-    if not isinstance(node.value, dict) or not node.value:
-        problems.add(node.mark, f"{name} must be a mapping by group, not {node.kind}", groups)
-        return {}
     found: dict[str, Slowdown] = {}
-    for key, value in node.value.items():
-        if key not in groups:
-            problems.unknown(node.keys[key], "group", key, groups)
-            continue
-        before = len(problems)
-        check(value, shape_of(written.Slowdown), problems, f"{name} of {key}")
-        if len(problems) == before:
-            given = msgspec.convert(value.plain(), written.Slowdown)
-            low = 0 if given.min is UNSET else given.min
-            high = None if given.max is UNSET else given.max
-            found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high))
-            _comparable(value, groups[key], found[key], groups, problems)
+    for key, value in _by_group(node, groups, problems, name, written.Slowdown):
+        given = msgspec.convert(value.plain(), written.Slowdown)
+        low = 0 if given.min is UNSET else given.min
+        high = None if given.max is UNSET else given.max
+        found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high))
+        _comparable(value, groups[key], found[key], groups, problems)
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.host.runfolder import RunFolder
 from harness.run.nursery import Nursery
+from tests.unit import chromium
 from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.fake_programs import Programs
 from tests.unit.machines import FakeLease, Starter
@@ -90,3 +91,13 @@ def ssh_server() -> Iterator[int]:
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    """A tab of a real browser, where one is installed."""
+    browser = chromium.found()
+    if browser is None:
+        pytest.skip(f"browser: none of {', '.join(chromium.NAMES)} is installed")
+    with chromium.page(browser, tmp_path_factory.mktemp("profile")) as made:
+        yield made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         on_link = plan(FLOOD, link)
         cases.append(runs.evidence(folder, on_link, everybody_served(on_link, slowness={"beside": times})))
     return html.write(runs.write(folder, cases, (FLOOD,)), folder)
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
-    browser = chromium.found()
-    if browser is None:
-        pytest.skip(f"browser: none of {', '.join(chromium.NAMES)} is installed")
-    with chromium.page(browser, tmp_path_factory.mktemp("profile")) as made:
-        yield made
 
 
 BOXES = """[...document.querySelectorAll("#latency :is(.p50, .p99, .trips text)")].map((mark) => {
