@@ -46,6 +46,15 @@ VM_DIES = frozenset(
 
 COLUMNS = ("host end was", "host end saw", "next send", "connection then", "a new one", "guest end saw")
 
+READ = (
+    "A row is a client, by what its end on the host was in the middle of when the fault came. What it saw of "
+    "that: an errno, eof (the stream's end), or nothing for so long. Next send: what one more send() gave. "
+    "Connection then, once the fault is over as far as it ever is: gone (ended before), served (answers "
+    "again), silent (no answer). A new one: what a new connection got. Guest end: what the guest's kernel "
+    "told of that connection. – was not asked or is not known, ≠ is not as expected."
+)
+"""What the columns say."""
+
 _ALIVE = "nothing"
 _NONE = "–"
 
@@ -105,19 +114,26 @@ def deaths(results: Results) -> tuple[Death, ...]:
     return tuple(sorted(found, key=lambda death: order.index(death.kind)))
 
 
+def kernels(found: Iterable[Death]) -> tuple[str, ...]:
+    """Of the hosts of these, each once."""
+    return tuple(dict.fromkeys(death.kernel for death in found))
+
+
 def corrected(found: Iterable[Death]) -> Iterator[str]:
-    """The claim as it holds by what was seen: a sentence or more for each host kernel."""
+    """The claim as it holds by what was seen: some sentences for each host kernel, named if not alone."""
     found = tuple(found)
-    for kernel in dict.fromkeys(death.kernel for death in found):
+    several = len(kernels(found)) > 1
+    for kernel in kernels(found):
+        where = f"Linux {kernel}: " if several else ""
         of = [death for death in found if death.kernel == kernel]
         here = [death for death in of if any(map(_has_one, death.hit))]
         for sentence, fits in _SENTENCES.items():
             if told := [_told(death) for death in here if fits(death)]:
-                yield f"Linux {kernel}: {sentence}: {'; '.join(told)}."
+                yield f"{where}{sentence}: {'; '.join(told)}."
         for death in of:
             if death.kind is FaultKind.SHIM_KILL:
                 link = death.item.subject.link
-                yield f"Linux {kernel}: of a killed shim ({link}) others notice: {death.others}."
+                yield f"{where}of a killed shim ({link}) others notice: {death.others}."
 
 
 def _connected(death: Death) -> list[Met]:
@@ -137,8 +153,8 @@ def _kept(death: Death) -> bool:
 
 
 _SENTENCES: dict[str, Callable[[Death], bool]] = {
-    "the VM's end is told to the host's ends": lambda death: death.kind in VM_DIES and _cut(death),
-    "the VM's end is not told, and connections look alive": lambda death: (
+    "the VM's death is told to the host's ends": lambda death: death.kind in VM_DIES and _cut(death),
+    "the VM's death is not told, and connections look alive": lambda death: (
         death.kind in VM_DIES and _mute(death)
     ),
     "lost as well, though VM and shim live": lambda death: death.kind not in VM_DIES and _cut(death),
@@ -157,18 +173,20 @@ def section(results: Results) -> Section | None:
         return None
     names = ("what died", *COLUMNS, "what else was disturbed")
     head = el("tr", *(el("th", name, scope="col") for name in names))
-    rows = [row for death in found for row in _rows(death)]
+    several = len(kernels(found)) > 1
+    rows = [row for death in found for row in _rows(death, several)]
     table = el("table", el("thead", head), el("tbody", *rows), class_="deaths")
     said = el(
         "p",
         "The page says: ",
         Claim.RELIABILITY.sentence,
-        ". As corrected by what this run saw:",
+        f". As corrected by what this run saw, on hosts with Linux {' and '.join(kernels(found))}:",
         class_="sentence",
     )
     lines = el("ul", *(el("li", line) for line in corrected(found)))
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
-    return Section("deaths", "What dies, and what each end sees", el("div", said, lines, wide))
+    read = el("p", READ, class_="note")
+    return Section("deaths", "What dies, and what each end sees", el("div", said, lines, read, wide))
 
 
 def _has_one(one: Met) -> bool:
@@ -187,12 +205,12 @@ def _told(death: Death) -> str:
     return f"{where}: new ones get {saw}" if fresh else where
 
 
-def _rows(death: Death) -> Iterator[Markup]:
+def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:
     height = len(death.shown) or 1
     what = el(
         "th",
         el("a", DIED[death.kind], href=f"#{anchor(death.item.subject)}"),
-        f" {death.item.subject.link}, Linux {death.kernel} ",
+        f" {death.item.subject.link}{f', Linux {death.kernel}' if name_kernel else ''} ",
         badge(death.item.outcome),
         scope="rowgroup",
         rowspan=height,

@@ -163,8 +163,8 @@ def axis(labels: dict[str, str]) -> Markup:
 def _left_out(drawn: Timeline) -> Markup | None:
     if not drawn.left_out:
         return None
-    words = ", ".join(f"{count} of {kind}" for kind, count in drawn.left_out.items())
-    return el("p", f"Not drawn, as they ended like some of these: {words}.", class_="note")
+    words = ", ".join(f"{count} × {kind}" for kind, count in drawn.left_out.items())
+    return el("p", f"Not drawn, for they ended like some of these: {words}.", class_="note")
 
 
 def legend(drawings: Sequence[Timeline]) -> Markup | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.model.claims import Claim
 from harness.report import density
-from harness.report.deaths import COLUMNS, DIED, corrected, deaths, who
+from harness.report.deaths import COLUMNS, DIED, Death, corrected, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, verdict, warnings
@@ -29,6 +29,9 @@ _SIGNS = {
 }
 _LONGEST = 300
 """Characters of one difference or reason."""
+
+_WHOLE = 3000
+"""Characters of one sentence about the page's claim."""
 
 _HOST_LINES = ("host", "lab", "slowness", "duration", "harness")
 
@@ -61,9 +64,9 @@ def write(results: Results, folder: Path) -> Path:
     return path
 
 
-def code(text: str) -> str:
+def code(text: str, most: int = _LONGEST) -> str:
     """One line of `text` as it is: in a code span, whose fence is longer than any run of backticks in it."""
-    line = " ".join(shown(cut(text, _LONGEST)).split()) or " "
+    line = " ".join(shown(cut(text, most)).split()) or " "
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{space}{line}{space}{fence}"
@@ -95,7 +98,11 @@ def _latency(results: Results) -> list[str]:
     rows = [(name, row) for name, found in measured(results).items() for row in found]
     if not rows:
         return []
-    lines = ["", _row("scenario", "link", "group", *HEADINGS), _row(*["---"] * 3, *["--:"] * len(HEADINGS))]
+    about = (
+        "Round trips of a group that talks alone, and of one beside others' load; the ratio is what counts."
+    )
+    lines = ["", "### Latency beside others", "", about, ""]
+    lines += [_row("scenario", "link", "group", *HEADINGS), _row(*["---"] * 3, *["--:"] * len(HEADINGS))]
     for name, row in rows[: 2 * MOST]:
         lines.append(_row(code(name), row.link, code(row.pace.group), *row.cells))
     return [*lines, *([f"And {len(rows) - 2 * MOST} more groups."] if rows[2 * MOST :] else []), ""]
@@ -103,11 +110,12 @@ def _latency(results: Results) -> list[str]:
 
 def _density(results: Results) -> list[str]:
     """What a proxy costs."""
-    lines: list[str] = []
-    for _, judged in density.judged(results):
+    lines = ["", "### Memory per pod, with a multiplexing proxy and without"]
+    found = density.judged(results)
+    for _, judged in found:
         lines += ["", _row("MB", *density.HEADINGS), _row("---", *["--:"] * len(density.HEADINGS))]
         lines += [*(_row(*cells) for cells in density.rows(judged)), ""]
-    return lines
+    return lines if found else []
 
 
 def _signed(counts: dict[CaseOutcome, int]) -> str:
@@ -141,7 +149,14 @@ def _deaths(results: Results) -> Iterator[str]:
     if not found:
         return
     yield from ("### What dies, and what each end sees", "")
-    yield from (*(f"- {code(line)}" for line in corrected(found)), "")
+    yield f"On hosts with Linux {code(' and '.join(kernels(found)))}:"
+    yield from ("", *(f"- {code(line, _WHOLE)}" for line in corrected(found)), "")
+    yield from (f"<details><summary>Each of {sum(len(death.met) for death in found)} clients</summary>", "")
+    yield from _matrix(found)
+    yield from ("", "</details>")
+
+
+def _matrix(found: Sequence[Death]) -> Iterator[str]:
     head = ("what died", "link", *COLUMNS, "what else was disturbed")
     yield from (_row(*head), _row(*["---"] * len(head)))
     for death in found:

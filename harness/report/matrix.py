@@ -33,8 +33,8 @@ def _about(results: Results) -> str:
     """What the rows and signs mean; of the signs those that occur."""
     signs = [f"{SIGNS[word]} {word}" for word in reversed(WORST_FIRST) if results.counts[word]]
     return (
-        "In bold a claim of the page that is tested; below it each scenario or test, and what was seen on "
-        "each link, which leads to what was expected and to its clients. "
+        "In bold: what the page “Kata Containers and VSOCKs” says. Below it the scenarios and tests that try "
+        "it: what was seen on each link, which leads to what was expected and to each client's life. "
         f"{', '.join([*signs, '· not on this link'])}."
     )
 
@@ -51,7 +51,7 @@ def _rows(
     elif cases:
         cells = [_counts([(case, to) for case, on, to in cases if on is link], link) for link in links]
     else:
-        cells = [el("td", colspan=len(links), class_="none")]
+        cells = [_counts([(case, ident(case)) for case, _ in tests], None, len(links))]
     rows = [el("tr", name, *cells, class_="claim")]
     rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
@@ -77,10 +77,11 @@ def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
     return el("tr", heading, *cells)
 
 
-def _counts(cases: Sequence[tuple[Case, str]], link: Link) -> Markup:
-    """The claim on one link: how many ended in which way; leads to the one to look at first.
+def _counts(cases: Sequence[tuple[Case, str]], link: Link | None, wide: int | None = None) -> Markup:
+    """The claim on one link or without any: how many ended in which way; leads to the one to look at first.
 
     :param cases: each with its id in the page.
+    :param wide: columns.
     """
     if not cases:
         return _empty()
@@ -92,7 +93,7 @@ def _counts(cases: Sequence[tuple[Case, str]], link: Link) -> Markup:
     ]
     first, to = min(cases, key=lambda one: WORST_FIRST.index(one[0].outcome))
     leading = el("a", *words, href=f"#{to}")
-    return el("td", leading, data_link=link, class_=css(first.outcome))
+    return el("td", leading, colspan=wide, data_link=link, class_=css(first.outcome))
 
 
 def _cell(item: Item | None, link: Link) -> Markup:

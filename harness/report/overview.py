@@ -80,14 +80,14 @@ def facts(results: Results) -> list[tuple[str, list[str]]]:
         low, high = min(slow), max(slow)
         factor = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         warning = "; absolute times say little, only ratios within this run do" if high >= _SLOW else ""
-        found.append(("slowness", [f"{factor} × a current desktop core{warning}"]))
+        found.append(("slowness", [f"{factor} × as slow as a current desktop core{warning}"]))
     if versions is not None:
         commit = f", commit {versions.commit}" if versions.commit else ""
         found.append(("harness", [f"{versions.harness}{commit}"]))
     found += [
-        ("pods", _each(f"{fact.accel}, {fact.qemu}, guest image {fact.guest_image}" for fact in known)),
+        ("pods", _each(f"{_qemu(fact.qemu)} with {fact.accel}, image {fact.guest_image}" for fact in known)),
         ("guest", _each(f"kernel {fact.hello.kernel}, Python {fact.hello.python}" for fact in known)),
-        ("agent", _each(f"{fact.hello.version}, {fact.hello.agent[:12]}" for fact in known)),
+        ("agent", _each(f"version {fact.hello.version}, digest {fact.hello.agent[:12]}" for fact in known)),
         ("pods' host", _each(f"kernel {fact.host_kernel}, Python {fact.host_python}" for fact in known)),
     ]
     if versions is not None:
@@ -160,6 +160,11 @@ def _bar(counts: dict[CaseOutcome, int], total: int) -> Markup | None:
 
 def _fact(name: str, lines: list[str]) -> Markup:
     return el("div", el("dt", name), *(el("dd", line) for line in lines))
+
+
+def _qemu(said: str) -> str:
+    """A version, or where that is not known the program."""
+    return f"QEMU {said}" if said[:1].isdigit() else said
 
 
 def _each(values: Iterable[str]) -> list[str]:

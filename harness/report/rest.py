@@ -28,8 +28,9 @@ def others(results: Results) -> Section | None:
     names = ("test", "outcome", "time")
     head = el("tr", *(el("th", name, scope="col", class_="n" if name == "time" else None) for name in names))
     table = el("table", el("thead", head), el("tbody", *rows), class_="others")
-    wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="Other tests")
-    return Section("tests", "Other tests", wide)
+    about = "Tests in Python. What those saw that try a claim is in the table of claims, too."
+    wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="Further tests")
+    return Section("tests", "Further tests", el("div", el("p", about, class_="note"), wide))
 
 
 def ident(case: Case) -> str:

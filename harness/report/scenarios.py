@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from harness.model.expect import Word
 from harness.report.drawing import drawing, legend, table
 from harness.report.markup import Markup, el, join
 from harness.report.results import Item, Results, Subject
@@ -16,6 +17,18 @@ from harness.report.words import cut, expected, plain, seen, workload
 _LONGEST = 4000
 """Characters of one failure's text that are shown."""
 
+_MEANS = {
+    Word.SERVED: "every step of its workload was answered",
+    Word.WAITING: "nothing came until the run ended it",
+    Word.REFUSED: "its connect() failed",
+    Word.GARBLED: "read wrong data, or what belongs to no answer of its own",
+    Word.STALE: "read the answer to a request that another client had made",
+    Word.LOST: "its connection ended, or answers ceased, before it was done",
+    Word.INTACT: "served, and every byte that came back was compared",
+    Word.WAITED: "served, but only once another client had left",
+}
+"""As docs/scenarios.md has it at length."""
+
 _INTACT = re.compile(r", intact \d+")
 """Often not stated, as it goes without saying."""
 
@@ -25,7 +38,18 @@ def scenarios(results: Results) -> Section | None:
     names = list(dict.fromkeys(item.subject.scenario for item in results.items))
     by_name = {name: [item for item in results.items if item.subject.scenario == name] for name in names}
     articles = [_article(own) for own in by_name.values()]
-    return Section("scenarios", "Scenarios", join(articles)) if articles else None
+    return Section("scenarios", "Scenarios", join([_words(), *articles])) if articles else None
+
+
+def _words() -> Markup:
+    """How the drawings are read, and what is said of clients, in few words."""
+    how = (
+        "Each row is one client's life, from its connect() to its end. Point at a part of it, or go from "
+        "part to part with the arrow keys, to see when it was and what was told."
+    )
+    means = (part for word, text in _MEANS.items() for part in (el("dt", word), el("dd", text)))
+    words = el("details", el("summary", "What is said of a client"), el("dl", *means, class_="words"))
+    return el("div", el("p", how, class_="note"), words)
 
 
 def anchor(subject: Subject) -> str:

@@ -113,7 +113,7 @@ def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> T
         if end.client in drawn and end.client in by_client:
             group = end.client.rpartition("/")[0]
             rows.append(_Life(by_client[end.client], waits[group], steps[group]).row(end, length))
-    left_out = Counter(f"{_group(end)} ({end.end})" for end in ends if end.client not in drawn)
+    left_out = Counter(f"{_group(end)} {end.end}" for end in ends if end.client not in drawn)
     return Timeline(tuple(rows), length, dict(left_out))
 
 
@@ -177,6 +177,8 @@ class _Life:
     def _after(self, event: Event) -> State | None:
         if event.op == MeetFault.op and event.what is not What.ASKED:
             return self._at_the_fault(event)
+        if event.what is What.FACT and event.step < 0:  # told of it, not by it
+            return self._open[0] if self._open else None
         answered = State.SERVED if self._last_answer is not None else State.WAITING
         match event.what:
             case What.CONNECTING:

@@ -173,6 +173,7 @@ def workload(plan: Plan) -> str:
         if word not in (Schedule.CONCURRENT, "clone boot")
     ]
     more += ["drained"] if plan.drain else []
+    more += [f"fault: {plan.fault.kind}"] if plan.fault else []
     return f"{groups} ({', '.join(more)})" if more else groups
 
 
@@ -189,6 +190,6 @@ def _step(step: Step) -> str:
     parts = [step.op]
     parts += [size(given["bytes"])] if "bytes" in given else []
     parts += [str(given[name]) for name in ("name", "running", "group", "event") if name in given]
-    parts += [f"({given['way']})"] if "way" in given else []
+    parts += [f"({given[name]})" for name in ("way", "doing") if name in given]
     parts += [f"× {given['times']}"] if given.get("times", 1) > 1 else []
     return " ".join(parts)

@@ -136,7 +136,7 @@ def test_the_head_says_how_it_ended_and_on_what(page: Page) -> None:
         "0.1.0, commit 0123456789ab+",
     ):
         assert word in page.text
-    assert "10.4 to 18.5 × a current desktop core; absolute times say little" in page.text
+    assert "10.4 to 18.5 × as slow as a current desktop core; absolute times say little" in page.text
     assert "net.vsock.g2h_fallback: is 1" in page.text
 
 

@@ -126,8 +126,8 @@ def test_of_very_many_clients_each_kind_of_end_is_drawn() -> None:
     found = drawn(on_link, trace)
     assert len(found.rows) == MOST_ROWS
     assert found.rows[-1].end.client == last
-    assert found.left_out == {"client (waiting)": 1000 - MOST_ROWS}
-    assert f"{1000 - MOST_ROWS} of client (waiting)." in str(drawing.drawing(found))
+    assert found.left_out == {"client waiting": 1000 - MOST_ROWS}
+    assert f"{1000 - MOST_ROWS} × client waiting." in str(drawing.drawing(found))
 
 
 def test_of_very_many_clients_those_that_ended_amiss_come_first() -> None:
