@@ -9,7 +9,7 @@ from urllib.parse import quote
 from harness.model.expect import Word
 from harness.report.drawing import drawing, legend, table
 from harness.report.markup import Markup, el, join
-from harness.report.results import Item, Results, Subject
+from harness.report.results import CaseOutcome, Item, Results, Subject
 from harness.report.section import Section, badge, css
 from harness.report.timeline import Timeline, timeline
 from harness.report.words import cut, expected, plain, seen, workload
@@ -28,6 +28,9 @@ _MEANS = {
     Word.WAITED: "served, but only once another client had left",
 }
 """As docs/scenarios.md has it at length."""
+
+_READ_MOST = ("console.log", "proxy.log", "qmp.jsonl", "trace.jsonl")
+"""Of an item's files."""
 
 _INTACT = re.compile(r", intact \d+")
 """Often not stated, as it goes without saying."""
@@ -133,5 +136,10 @@ def _differences(item: Item) -> Markup | None:
 
 
 def _evidence(item: Item) -> Markup | None:
-    links = [el("a", name, href=address(item.folder, name)) for name in item.files]
-    return el("p", "Evidence: ", join(links, " · "), class_="evidence") if links else None
+    """All of it where something is amiss; else what is read most, and where the rest is."""
+    passed = item.outcome is CaseOutcome.PASSED
+    named = [name for name in item.files if not passed or name in _READ_MOST]
+    links = join([el("a", name, href=address(item.folder, name)) for name in named], " · ")
+    rest = len(item.files) - len(named)
+    more = [f", {rest} more in ", el("code", f"{item.folder}/")] if rest else []
+    return el("p", "Evidence: ", links, more, class_="evidence") if named else None

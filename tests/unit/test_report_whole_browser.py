@@ -10,7 +10,7 @@ import pytest
 from harness.report import html
 from harness.run import density
 from tests.unit import chromium, runs
-from tests.unit.test_density import GOOD
+from tests.unit.densities import GOOD
 
 pytestmark = pytest.mark.slow
 
