@@ -17,8 +17,14 @@ _IN_A_LOG = 150
 """Columns where nobody's terminal says otherwise."""
 
 
+_COUNTS = ("served", "waiting", "refused", "garbled", "other")
+
+
 class Line(msgspec.Struct, frozen=True):
-    """One item: what it was about, how it ended, and its counts if it came that far."""
+    """One item: what it was about, how it ended, and its counts if it came that far.
+
+    `remark`: without counts, why it was skipped or what was seen.
+    """
 
     scenario: str
     claim: str
@@ -29,26 +35,35 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def table(lines: list[Line], colour: bool) -> str:
-    """Claim × link as text, `colour` with ANSI sequences; sorted by claim, scenario, link."""
+    """Claim × link as text, `colour` with ANSI sequences; sorted by claim, scenario, link.
+
+    Of the counts there are those that any line has.
+    """
+    counts = [name for name in _COUNTS if any(line.row and getattr(line.row, name) for line in lines)]
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("claim", "scenario", "link"):
+    for name in ("claim", "scenario", "link", ""):
         grid.add_column(name, no_wrap=name != "scenario", overflow="fold")
-    for name in ("served", "waiting", "refused", "garbled", "other"):
+    for name in counts:
         grid.add_column(name, justify="right")
-    grid.add_column("expected")
-    grid.add_column("")
+    grid.add_column("expected" if counts else "seen")
     before = ""
     for line in sorted(lines, key=lambda line: (line.claim, line.scenario, line.link)):
-        seen = [_counted(line.row, name) for name in ("served", "waiting", "refused", "garbled", "other")]
-        expected = escape(line.row.expected if line.row else line.remark)
+        numbers = [_counted(line.row, name) for name in counts]
         outcome = f"[{_STYLES.get(line.outcome, '')}]{line.outcome}[/]"
         claim = "" if line.claim == before else line.claim
         before = line.claim
-        grid.add_row(claim, escape(line.scenario), line.link, *seen, expected, outcome)
+        grid.add_row(claim, escape(line.scenario), line.link, outcome, *numbers, escape(_said(line, counts)))
     width = shutil.get_terminal_size((_IN_A_LOG, 25)).columns if colour else _IN_A_LOG
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=colour, no_color=not colour, highlight=False).print(grid)
     return out.getvalue().rstrip()
+
+
+def _said(line: Line, counts: list[str]) -> str:
+    """What was expected; of one without counts what was seen, marked as that below `expected`."""
+    if line.row:
+        return line.row.expected
+    return f"seen: {line.remark}" if counts and line.remark and line.outcome != "skipped" else line.remark
 
 
 def _counted(row: Row | None, name: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from harness.model.expect import Word
 from harness.report.drawing import drawing, legend, table
-from harness.report.markup import Markup, el, join
+from harness.report.markup import Child, Markup, el, join
 from harness.report.results import CaseOutcome, Item, Results, Subject
 from harness.report.section import Section, badge, css
 from harness.report.timeline import Timeline, timeline
@@ -141,5 +141,5 @@ def _evidence(item: Item) -> Markup | None:
     named = [name for name in item.files if not passed or name in _READ_MOST]
     links = join([el("a", name, href=address(item.folder, name)) for name in named], " · ")
     rest = len(item.files) - len(named)
-    more = [f", {rest} more in ", el("code", f"{item.folder}/")] if rest else []
+    more: list[Child] = [f", {rest} more in ", el("code", f"{item.folder}/")] if rest else []
     return el("p", "Evidence: ", links, more, class_="evidence") if named else None

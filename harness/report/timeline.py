@@ -200,9 +200,7 @@ class _Life:
                 return State.PAUSED if event.detail.get("doing") not in list(While) else State.MEETING
             case What.NOTICED:
                 return State.PAUSED
-            case What.FACT | What.ANSWERED:
-                return self._open[0] if self._open else None
-        return None
+        return self._open[0] if self._open and event.what not in _OVER else None
 
     def _go(self, state: State | None, event: Event) -> None:
         now = self._open
@@ -237,7 +235,8 @@ class _Life:
         moved = [event for event in events if event.what is What.PROGRESS]
         if moved:
             detail = moved[-1].detail
-            parts.append(f"{_size(detail.get('sent'))} sent, {_size(detail.get('received'))} received")
+            ways = (f"{_size(detail[way])} {way}" for way in ("sent", "received") if way in detail)
+            parts.append(", ".join(ways))
         pings = sum(event.what is What.PINGED for event in events)
         if state is State.MEETING:
             parts.append(str(events[0].detail["doing"]))

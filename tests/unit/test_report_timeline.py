@@ -147,7 +147,12 @@ def test_of_very_many_clients_those_that_ended_amiss_come_first() -> None:
 def test_a_fault_is_met_without_a_gap() -> None:
     on_link = plan("reliability-qemu-killed", "vsock")
     trace = right(on_link)
-    sending = drawn(on_link, trace).rows[1]
+    moves = [
+        msgspec.structs.replace(event, what=What.PROGRESS, at=event.at + 0.001, detail={"sent": 1})
+        for event in trace
+        if event.what is What.READY
+    ]
+    sending = drawn(on_link, sorted([*trace, *moves], key=lambda event: event.at)).rows[1]
     assert states(sending) == [
         State.CONNECTING,
         State.WAITING,
@@ -155,7 +160,7 @@ def test_a_fault_is_met_without_a_gap() -> None:
         State.PAUSED,
         State.HOLDING,
     ]
-    assert sending.spans[2].text == ";sending"
+    assert sending.spans[2].text == ";1 B sent; sending"
     for one, other in zip(sending.spans, sending.spans[1:], strict=False):
         assert one.end == other.start
 
