@@ -83,9 +83,14 @@ def test_they_can_be_chosen_by_marker_and_link(project: Path, words: list[str], 
     assert {case.name.split("::")[1] for case in written(project).others} == ran
 
 
+def say_long(path: Path, where: str) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("long:")]
+    path.write_text("\n".join([*lines, f"long: {where}", ""]))
+
+
 def test_a_scenario_that_takes_long_has_the_marker(project: Path) -> None:
     path = project / "scenarios/multiple-clients-8.yaml"
-    path.write_text(path.read_text() + "long: true\n")
+    say_long(path, "true")
     _, said = run(project, {}, "scenarios", "-m", "not long", "--collect-only", "-q")
     assert "test_slope" in said
     assert "multiple-clients-8" not in said
@@ -93,7 +98,7 @@ def test_a_scenario_that_takes_long_has_the_marker(project: Path) -> None:
 
 def test_a_scenario_may_take_long_on_some_links_alone(project: Path) -> None:
     path = project / "scenarios/multiple-clients-8.yaml"
-    path.write_text(path.read_text() + "long: [virtio-serial]\n")
+    say_long(path, "[virtio-serial]")
     _, said = run(project, {}, "scenarios", "-m", "not long", "--collect-only", "-q")
     assert "multiple-clients-8.yaml::vsock" in said
     assert "multiple-clients-8.yaml::virtio-serial" not in said
