@@ -218,7 +218,7 @@ def test_long_traces_of_many_clients_stay_small(tmp_path: Path) -> None:
 
 
 def test_the_whole_catalogue_stays_small(tmp_path: Path) -> None:
-    """Less than 5.1 KB an item, the page's own style and script included: below 350 KB in a lab."""
+    """Less than 5.5 KB an item, the page's own style and script included."""
     results = runs.catalogue(tmp_path)
     assert len(results.items) > 60
-    assert len(html.page(results).encode()) < 5100 * len(results.items)
+    assert len(html.page(results).encode()) < 5500 * len(results.items)

@@ -152,7 +152,8 @@ def test_a_fault_is_met_without_a_gap() -> None:
         for event in trace
         if event.what is What.READY
     ]
-    sending = drawn(on_link, sorted([*trace, *moves], key=lambda event: event.at)).rows[1]
+    rows = drawn(on_link, sorted([*trace, *moves], key=lambda event: event.at)).rows
+    sending = next(row for row in rows if row.end.client == "sending/0")
     assert states(sending) == [
         State.CONNECTING,
         State.WAITING,
