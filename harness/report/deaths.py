@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from harness.model.claims import Claim
 from harness.model.expect import is_wanted
 from harness.model.fault import FaultKind, While
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import Containers, MeetFault, Start
 from harness.model.trace import What
-from harness.report.markup import Markup, el
 from harness.report.results import CaseOutcome, Item, Results
-from harness.report.scenarios import anchor
-from harness.report.section import Section, badge
 from harness.report.words import seconds
 
 DIED = {
@@ -45,15 +41,6 @@ VM_DIES = frozenset(
 """Faults after which the VM, as it was, is no more."""
 
 COLUMNS = ("host end was", "host end saw", "next send", "connection then", "a new one", "guest end saw")
-
-READ = (
-    "A row is a client, by what its end on the host was in the middle of when the fault came. What it saw of "
-    "that: an errno, eof (the stream's end), or nothing for so long. Next send: what one more send() gave. "
-    "Connection then, once the fault is over as far as it ever is: gone (ended before), served (answers "
-    "again), silent (no answer). A new one: what a new connection got. Guest end: what the guest's kernel "
-    "told of that connection. – was not asked or is not known, ≠ is not as expected."
-)
-"""What the columns say."""
 
 _ALIVE = "nothing"
 _NONE = "–"
@@ -166,29 +153,6 @@ _SENTENCES: dict[str, Callable[[Death], bool]] = {
 """What can be said of a fault, and of which it is true."""
 
 
-def section(results: Results) -> Section | None:
-    """The matrix, and above it the claim as corrected."""
-    found = deaths(results)
-    if not found:
-        return None
-    names = ("what died", *COLUMNS, "what else was disturbed")
-    head = el("tr", *(el("th", name, scope="col") for name in names))
-    several = len(kernels(found)) > 1
-    rows = [row for death in found for row in _rows(death, several)]
-    table = el("table", el("thead", head), el("tbody", *rows), class_="deaths")
-    said = el(
-        "p",
-        "The page says: ",
-        Claim.RELIABILITY.sentence,
-        f". As corrected by what this run saw, on hosts with Linux {' and '.join(kernels(found))}:",
-        class_="sentence",
-    )
-    lines = el("ul", *(el("li", line) for line in corrected(found)))
-    wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
-    read = el("p", READ, class_="note")
-    return Section("deaths", "What dies, and what each end sees", el("div", said, lines, read, wide))
-
-
 def _has_one(one: Met) -> bool:
     """Whether it has a connection that can look alive: one that only connects or listens has not."""
     return While(one.cells[0]).has_connection
@@ -203,26 +167,6 @@ def _told(death: Death) -> str:
     if cut:
         return f"{where}: {saw} within {seconds(max(one.seconds or 0 for one in cut))}"
     return f"{where}: new ones get {saw}" if fresh else where
-
-
-def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:
-    height = len(death.shown) or 1
-    what = el(
-        "th",
-        el("a", DIED[death.kind], href=f"#{anchor(death.item.subject)}"),
-        f" {death.item.subject.link}{f', Linux {death.kernel}' if name_kernel else ''} ",
-        badge(death.item.outcome),
-        scope="rowgroup",
-        rowspan=height,
-    )
-    others = el("td", death.others, rowspan=height)
-    for place, one in enumerate(death.shown):
-        sign = () if one.fits else (el("b", "≠ ", aria_hidden="true"),)
-        rest = one.cells[1:]
-        cells = [el("td", *sign, who(one)), *(el("td", cell) for cell in rest)]
-        yield el("tr", what if place == 0 else None, *cells, others if place == 0 else None)
-    if not death.met:
-        yield el("tr", what, el("td", death.item.outcome, colspan=len(COLUMNS)), others)
 
 
 def who(one: Met) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from harness.report import deaths
+from harness.report import deathtable
 from harness.report.backends import backends
 from harness.report.density import density
 from harness.report.drawing import definitions
@@ -29,7 +29,7 @@ NAME = "report.html"
 SECTIONS: tuple[Maker, ...] = (
     attention,
     matrix,
-    deaths.section,
+    deathtable.section,
     scenarios,
     backends,
     latency,

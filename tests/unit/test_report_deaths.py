@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.model.trace import Event, What
-from harness.report import deaths, html, markdown
+from harness.report import deaths, deathtable, html, markdown
 from harness.report.results import CaseOutcome, Results
 from harness.report.words import plain, seen
 from tests.unit import runs
@@ -176,7 +176,7 @@ def test_the_table_of_claims_is_not_filled_with_facts_that_are_as_expected(resul
 
 def test_without_a_fault_there_is_no_matrix(tmp_path: Path) -> None:
     results = runs.mixed(tmp_path)
-    assert deaths.section(results) is None
+    assert deathtable.section(results) is None
     assert "What dies" not in markdown.markdown(results)
 
 
