@@ -141,7 +141,7 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
     ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
     ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
-    ("reliability-listening", "vsock", heard, "sees of listening/0 is called, expected nothing"),
+    ("reliability-unplugged", "vsock", heard, "sees of listening/0 is called, expected nothing"),
     ("reliability-restored", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
     ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
