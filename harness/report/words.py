@@ -112,10 +112,18 @@ def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]
     return [*slow, *counted, *known]
 
 
+def _listens(step: Step) -> bool:
+    return isinstance(step, MeetFault) and step.doing is While.LISTENING
+
+
 def _saw(plan: Plan, verdict: Verdict) -> str:
-    """What a fault did to those it was to meet, in a word each; empty if they did not say."""
+    """What a fault did to those it was to meet, in a word each; empty if they did not say.
+
+    A port that only listens is no part of any VM: that it hears nothing goes without saying.
+    """
     victim = plan.fault.group if plan.fault else None
-    groups = {group.name for group in plan.groups if not group.elsewhere and group.name != victim}
+    met = [group for group in plan.groups if not group.elsewhere and group.name != victim]
+    groups = {group.name for group in met if not any(map(_listens, group.workload))}
     found = (end.facts.get("sees") for end in verdict.ends if end.client.rpartition("/")[0] in groups)
     words = dict.fromkeys(word for word in found if word)
     return f"host ends saw {', '.join(words)}" if words else ""
