@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 import msgspec
 
 from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
+from harness.model.fault import While
 from harness.model.plan import GroupPlan, Plan, Schedule
-from harness.model.steps import Step
+from harness.model.steps import MeetFault, Step
 from harness.model.verdict import Tally, Verdict
 from harness.report.results import CaseOutcome
 

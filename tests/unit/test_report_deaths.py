@@ -86,9 +86,8 @@ def test_where_nobody_else_was_looked_at_it_says_so(tmp_path: Path) -> None:
     on_link = plan("reliability-unplugged", "vsock")
     on_link = msgspec.structs.replace(on_link, groups=on_link.groups[:1])
     found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, right(on_link))])
-    assert rows(found, "reliability-unplugged")["others"] == (
-        "nobody looked; the containers are gone within 0.08 s",
-    )
+    (told,) = rows(found, "reliability-unplugged")["others"]
+    assert told.startswith("nobody looked; the containers are gone within ")
 
 
 def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -> None:
