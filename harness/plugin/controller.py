@@ -94,7 +94,7 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
-        versions.write(store, results / "versions.json")
+        _write_versions(store, results)
         config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
         config.pluginmanager.register(
             evidence.Unpacking(results, config.stash[NOTES]), "vsock-harness-evidence"
@@ -112,6 +112,19 @@ def _run(config: pytest.Config) -> Iterator[None]:
                 except InfrastructureError as error:
                     note = f"{remote.alias}: its evidence is lost: {error.summary}"
                     config.stash[NOTES].append(note)
+
+
+def _write_versions(store: Store, results: Path) -> None:
+    """The first file of the run.
+
+    :raise UsageError: nothing can be written there.
+    """
+    try:
+        versions.write(store, results / "versions.json")
+    except OSError as error:
+        raise UsageError(
+            f"nothing can be written to {results}: {error.strerror}", hint="--results DIR"
+        ) from error
 
 
 def _no_more_than_carried(config: pytest.Config) -> list[str]:

@@ -11,13 +11,14 @@ import datetime
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from harness.model.claims import Claim
+from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin.collect import scenario_files
@@ -47,6 +48,7 @@ def written(config: pytest.Config, folder: Path) -> Iterator[None]:
     """
     record = Record({path.stem: load(path) for path in scenario_files(config)})
     config.pluginmanager.register(record, "vsock-harness-record")
+    config.pluginmanager.register(sys.modules[__name__], "vsock-harness-reports")
     try:
         yield
     finally:
@@ -61,19 +63,32 @@ def _host(config: pytest.Config) -> list[str]:
 
 
 def _write(folder: Path, run: Run) -> Iterator[str]:
-    """All three files and the CI's page; what there is to say of it."""
-    try:
+    """All three files and the CI's page; what there is to say of it. One that fails keeps no other back."""
+    wrong: list[str] = []
+    with _told(wrong):
         results.write(folder, run)
+    with _told(wrong):
         found = results.read(folder)
-        html.write(found, folder)
-        summary = markdown.write(found, folder)
+        with _told(wrong):
+            html.write(found, folder)
+            yield f"report: {_shown(folder / html.NAME)}"
+        with _told(wrong):
+            markdown.write(found, folder)
         if page := os.environ.get(STEP_SUMMARY):
-            with open(page, "a", encoding="utf-8") as file:
-                file.write(summary.read_text(encoding="utf-8") + "\n")
+            with _told(wrong), open(page, "a", encoding="utf-8") as file:
+                file.write(markdown.markdown(found) + "\n")
+    yield from wrong
+
+
+@contextlib.contextmanager
+def _told(wrong: list[str]) -> Iterator[None]:
+    """A file that can't be written is a line in `wrong`, not the end of the run."""
+    try:
+        yield
     except OSError as error:
-        yield f"no report of this run: {error.filename}: {error.strerror}"
-    else:
-        yield f"report: {_shown(folder / html.NAME)}"
+        wrong.append(f"can't be written: {error.filename}: {error.strerror}")
+    except UsageError as error:  # nothing of the run could be written
+        wrong.append(f"no report: {error.summary}")
 
 
 def _shown(path: Path) -> str:
@@ -84,6 +99,23 @@ def _shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """A JUnit file that can't be written is told behind the table of all, not instead of it.
+
+    Innermost of the wrappers, as the terminal's own makes the table. Who asked for the file is to see that it
+    is missing: a run that is green otherwise ends with pytest's code of an internal error.
+    """
+    try:
+        return (yield)
+    except OSError as error:
+        path = error.filename or session.config.option.xmlpath
+        with contextlib.suppress(OSError, TypeError):
+            Path(path).unlink()  # half of it would be taken for all
+        session.config.stash[NOTES].append(f"can't be written: {path}: {error.strerror}")
+        session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
 
 
 class Record:

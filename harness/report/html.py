@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from harness.report import deathtable
+from harness.report import deathtable, whole
 from harness.report.backends import backends
 from harness.report.density import density
 from harness.report.drawing import definitions
@@ -64,7 +64,7 @@ def write(results: Results, folder: Path) -> Path:
     :raise OSError: when that fails.
     """
     path = folder / NAME
-    path.write_text(page(results), encoding="utf-8")
+    whole.write(path, page(results).encode())
     return path
 
 

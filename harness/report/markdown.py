@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.model.claims import Claim
-from harness.report import density
+from harness.report import density, whole
 from harness.report.deaths import COLUMNS, DIED, Death, corrected, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
@@ -60,7 +60,7 @@ def write(results: Results, folder: Path) -> Path:
     :raise OSError: when that fails.
     """
     path = folder / NAME
-    path.write_text(markdown(results), encoding="utf-8")
+    whole.write(path, markdown(results).encode())
     return path
 
 

@@ -21,6 +21,7 @@ from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.trace import Event
 from harness.model.verdict import Verdict
+from harness.report import whole
 from harness.run.record import Facts
 from harness.run.tracefile import read_trace
 
@@ -213,7 +214,7 @@ def write(folder: Path, run: Run) -> None:
 
     :raise OSError: when that fails.
     """
-    (folder / RUN).write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
+    whole.write(folder / RUN, msgspec.json.format(msgspec.json.encode(run)) + b"\n")
 
 
 def read(folder: Path) -> Results:

@@ -1,6 +1,6 @@
 """Two hosts reached by SSH in one run, one of which dies in the middle; a kept lab is such a host.
 
-Run on the machine itself, with two cores and 8 GiB free; some four minutes.
+Run on the machine itself, with two cores and 8 GiB free; four to seven minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ pytestmark = pytest.mark.vm
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-c", "from harness.cli.main import entry; entry()"]
 SCENARIOS = [
-    "scenarios/multiple-clients-8.yaml",
     "scenarios/pod-diagram.yaml",
     "scenarios/serial-second-client.yaml",
 ]
@@ -106,14 +105,14 @@ def test_of_two_hosts_one_dies_and_the_other_does_the_rest(folder: Path) -> None
             str(folder / "results"),
         ]
         argv += ["--host", "ssh://one", "--host", "ssh://two", "--ssh-config", str(config)]
-        argv += ["--link", "vsock,virtio-serial,serial-proxy"]
+        argv += ["--link", "vsock,virtio-serial"]
         victim = labs[1].qemu
         with (folder / "said").open("wb") as out:
             run = subprocess.Popen(argv, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         try:
             until(
                 lambda: both_work(folder / "said") or run.poll() is not None,
-                Deadline(300 * slowness()),
+                Deadline(600 * slowness()),
                 "both hosts at work",
             )
             os.kill(victim, signal.SIGKILL)

@@ -54,6 +54,11 @@ def with_fake(tmp_path: Path, scenario: Callable[[Monitor], Awaitable[Any]]) -> 
     return asyncio.run(run())
 
 
+def test_a_disk_without_room_for_the_transcript_keeps_nobody_from_working(tmp_path: Path) -> None:
+    (tmp_path / "qmp.jsonl").symlink_to("/dev/full")
+    assert with_fake(tmp_path, lambda m: m.execute("x-echo", {"a": 1})) == {"a": 1}
+
+
 def transcript(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "qmp.jsonl").read_text().splitlines()]
 

@@ -30,9 +30,13 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, *words: str) -> tuple[int, str]:
-    """Exit code and output of pytest there, with a cache folder that must stay empty."""
+def run(project: Path, *words: str, largest: int | None = None) -> tuple[int, str]:
+    """Exit code and output of pytest there, with a cache folder that must stay empty.
+
+    No file may become larger than `largest` bytes.
+    """
     argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", *words]
+    argv = argv if largest is None else ["prlimit", f"--fsize={largest}:{largest}", *argv]
     env = {**os.environ, "XDG_CACHE_HOME": str(project / "cache")}
     done = subprocess.run(argv, cwd=project, env=env, capture_output=True, text=True, check=False)
     assert not (project / "cache").exists()
@@ -101,6 +105,43 @@ def test_tests_that_bring_their_hosts_need_none_and_get_a_report(project: Path) 
     assert code == 0
     assert "host: none" in said
     assert (project / "results/latest/report.html").exists()
+
+
+FULL = """\
+def test_fine():
+    pass
+
+def test_wrong():
+    raise AssertionError("x" * 20_000)
+
+def test_said(record_property):
+    record_property("long", "y" * 20_000)
+"""
+
+
+@pytest.mark.parametrize(("tests", "code"), [("fine", 0), ("wrong", 1), ("said", 3)])
+def test_on_a_full_disk_the_verdicts_stand_and_what_is_missing_is_named(
+    project: Path, tests: str, code: int
+) -> None:
+    (project / "test_it.py").write_text(FULL)
+    done, said = run(project, "test_it.py", "--host", "none", "-k", tests, largest=2048)
+    folder = (project / "results/latest").resolve()
+    assert done == code, said
+    assert f"1 {'failed' if tests == 'wrong' else 'passed'}" in said
+    assert f"can't be written: {folder}/report.html: File too large" in said
+    assert "INTERNALERROR" not in said
+    assert (f"{folder}/junit.xml: File too large" in said) is (tests != "fine")
+    assert (folder / "summary.md").exists()
+    assert not list(folder.glob("report.html*")), "half a report"
+    assert (folder / "junit.xml").exists() is (tests == "fine")
+
+
+def test_where_nothing_can_be_written_nothing_is_run(project: Path) -> None:
+    (project / "test_it.py").write_text(FULL)
+    code, said = run(project, "test_it.py", "--host", "none", largest=64)
+    assert code == 4
+    assert "ERROR: nothing can be written to" in said
+    assert "hint: --results DIR" in said
 
 
 def test_other_peoples_yaml_is_left_alone(project: Path) -> None:
