@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -57,6 +58,24 @@ def in_words(wanted: FactWanted) -> str:
     return wanted if isinstance(wanted, str) else " or ".join(wanted)
 
 
+def version_of(release: str) -> tuple[int, ...]:
+    """Major and minor of a kernel's release (uname(2)) or version: ``6.12.118-cloud-amd64`` is (6, 12).
+
+    :raise ValueError: it does not begin with two numbers.
+    """
+    major, minor = re.findall(r"\d+", release)[:2]
+    return int(major), int(minor)
+
+
+class OnKernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a group's fact must be instead, where the host's kernel is `since` or later."""
+
+    group: str
+    fact: str
+    since: str
+    wanted: FactWanted
+
+
 class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A group is `bounds` times as slow as the group `against`, which did the like without the load.
 
@@ -75,10 +94,19 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
     No other word is missing.
     `facts`: group → fact's name → value, or values of which one; so every client of the group must have it.
-    `slowdown`: by the group that is slowed down.
+    `newer`: facts that are others since some kernel. `slowdown`: by the group that is slowed down.
     """
 
     totals: Counts | None = None
     groups: dict[str, Counts] | None = None
     facts: dict[str, dict[str, FactWanted]] = {}
+    newer: tuple[OnKernel, ...] = ()
     slowdown: dict[str, Slowdown] = {}
+
+    def on_kernel(self, release: str) -> Expectation:
+        """This, as it is on a host whose kernel is `release` (uname(2)): with nothing left in `newer`."""
+        facts = {group: dict(wanted) for group, wanted in self.facts.items()}
+        for one in self.newer:
+            if version_of(release) >= version_of(one.since):
+                facts[one.group][one.fact] = one.wanted
+        return msgspec.structs.replace(self, facts=facts, newer=())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -11,7 +11,7 @@ from msgspec import UNSET
 from harness.model import written
 from harness.model.check import check
 from harness.model.document import Node, Problems
-from harness.model.expect import ENDS, Bounds, Counts, Expectation, FactWanted, Slowdown, Word
+from harness.model.expect import ENDS, Bounds, Counts, Expectation, FactWanted, OnKernel, Slowdown, Word
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
 from harness.model.steps import BULK, MeetFault, OpenDevice, Ping
@@ -38,6 +38,7 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
     if not _one_form(node, words, named, by_name, problems, name):
         return Expectation()
     facts, slowdown = (node.value.get(key) for key in _BESIDE)
+    given = _facts(facts, by_name, problems, f"facts of {name}") if facts else _Facts({}, ())
     return Expectation(
         totals=_counts(node, words, sum(group.count for group in groups), problems, name) if words else None,
         groups={
@@ -46,7 +47,8 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
         }
         if named
         else None,
-        facts=_facts(facts, by_name, problems, f"facts of {name}") if facts else {},
+        facts=given.facts,
+        newer=given.newer,
         slowdown=_slowdown(slowdown, by_name, problems, f"slowdown of {name}") if slowdown else {},
     )
 
@@ -144,18 +146,32 @@ def _by_group(
             yield key, value
 
 
-def _facts(
-    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
-) -> dict[str, dict[str, FactWanted]]:
+class _Facts(NamedTuple):
+    """`Expectation.facts` and `Expectation.newer`."""
+
+    facts: dict[str, dict[str, FactWanted]]
+    newer: tuple[OnKernel, ...]
+
+
+def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str) -> _Facts:
     found: dict[str, dict[str, FactWanted]] = {}
+    newer: list[OnKernel] = []
     for key, value in _by_group(node, groups, problems, name, written.FactValues):
-        found[key] = msgspec.convert(value.plain(), dict[str, FactWanted])
+        given = msgspec.convert(value.plain(), dict[str, FactWanted | written.ByKernel])
+        by_kernel = {fact: one for fact, one in given.items() if isinstance(one, written.ByKernel)}
+        newer += (
+            OnKernel(group=key, fact=fact, since=one.linux, wanted=one.since)
+            for fact, one in by_kernel.items()
+        )
+        found[key] = {
+            fact: one.before if isinstance(one, written.ByKernel) else one for fact, one in given.items()
+        }
         for fact in found[key]:
             giving = OpenDevice if fact == written.FactName.SECOND_OPEN else MeetFault
             if not any(isinstance(step, giving) for step in groups[key].workload):
                 what = f"no step of group {key!r} gives the fact {fact!r}; {giving.op!r} does"
                 problems.add(value.mark, what)
-    return found
+    return _Facts(found, tuple(newer))
 
 
 def _slowdown(

@@ -11,7 +11,8 @@ from enum import StrEnum
 import msgspec
 
 from harness.model.claims import Claim
-from harness.model.expect import Expectation
+from harness.model.errors import HostUnfit
+from harness.model.expect import Expectation, version_of
 from harness.model.fault import Fault
 from harness.model.link import Link
 from harness.model.program import ProgramPlan, ToolPlan
@@ -80,6 +81,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """What to run on one link, and what to expect of it. `groups` are in the file's order.
 
     `seqpacket`: whether the vsock device has SOCK_SEQPACKET. `programs` are in the guest, some running.
+    `linux`: the oldest kernel of a host that can do this; None if all can.
     """
 
     scenario: str
@@ -92,8 +94,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     groups: tuple[GroupPlan, ...]
     expect: Expectation
     seqpacket: bool = True
+    linux: str | None = None
     fault: Fault | None = None
     programs: tuple[ProgramPlan, ...] = ()
+
+    def on_kernel(self, release: str) -> Plan:
+        """This, with what is expected on a host whose kernel is `release` (uname(2)).
+
+        :raise HostUnfit: it is older than `linux`.
+        """
+        if self.linux and version_of(release) < version_of(self.linux):
+            summary = f"this needs Linux {self.linux} or later on the host, here is {release}"
+            raise HostUnfit(summary, ability=f"linux-{self.linux}")
+        return msgspec.structs.replace(self, expect=self.expect.on_kernel(release))
 
     @property
     def clients(self) -> tuple[str, ...]:

@@ -93,6 +93,7 @@ def load(path: Path) -> Scenario:
             schedule=file.schedule,
             drain=file.drain,
             seqpacket=file.seqpacket,
+            linux=None if file.linux is UNSET else file.linux,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
             fault=fault,

@@ -256,8 +256,22 @@ class Slowdown(Written, frozen=True, kw_only=True):
     max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
 
 
+Version: TypeAlias = Annotated[
+    str, Limits(pattern=r"^\d+\.\d+$", wanted='a kernel\'s version in quotes, such as "6.12"')
+]
+OneOf: TypeAlias = str | Annotated[tuple[str, ...], Limits(least=1)]
+
+
+class ByKernel(Written, frozen=True, kw_only=True):
+    """Kernels differ: `before` and `since` a version of the host's."""
+
+    linux: Version
+    before: OneOf
+    since: OneOf
+
+
 FactValue: TypeAlias = Annotated[
-    str | Annotated[tuple[str, ...], Limits(least=1)],
+    OneOf | ByKernel,
     Limits(name="FactValue", help="what must be reported, or a list of which it must be one"),
 ]
 FactValues: TypeAlias = dict[FactName, FactValue]
@@ -278,6 +292,10 @@ class File(Written, frozen=True, kw_only=True):
         Boot | dict[Where, Boot],
         Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),
     ] = Boot.CLONE
+    linux: Annotated[
+        Version | UnsetType,
+        Limits(help="of hosts, the oldest that can do this; older ones skip it"),
+    ] = UNSET
     seqpacket: Annotated[
         bool, Limits(help="false: the vsock device is made without SOCK_SEQPACKET (QEMU's seqpacket=off)")
     ] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 import time
 from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager
@@ -41,7 +42,7 @@ class ScenarioItem(pytest.Item):
         labels = {"claim": plan.claim.value, "link": plan.link.value, "scenario": plan.scenario}
         labels["backend"] = plan.link.backend
         self.user_properties += labels.items()
-        self.plan = plan
+        self.plan = self._on_kernel = plan
         self._stack = contextlib.AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
@@ -63,6 +64,7 @@ class ScenarioItem(pytest.Item):
         self._runner = asyncio.Runner()
         try:
             place = bench.place
+            self._on_kernel = self.plan.on_kernel(platform.release())
             self._queued = self._stack.enter_context(admission.admitted(admission.places()))
             measure()  # a host's speed changes with what else it does
             link = self.plan.link
@@ -115,10 +117,10 @@ class ScenarioItem(pytest.Item):
                 )
         except PlanOverdue as error:
             overdue, trace = error, error.trace
-        verdict = judge(self.plan, trace)
+        verdict = judge(self._on_kernel, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
         facts = record.facts(bench.place, self.plan.link, running.hello, seconds, slowness())
-        record.write(self._folder, self.plan, trace, verdict, facts)
+        record.write(self._folder, self._on_kernel, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()
         if self._beside is not None:
