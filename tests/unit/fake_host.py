@@ -60,7 +60,7 @@ def _behaviour(link: Link) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _pod(place: Any, links: Iterable[Link], folder: Path, *, seqpacket: bool) -> AsyncIterator[Any]:
+async def _pod(place: Any, links: Iterable[Link], folder: Path, **_: object) -> AsyncIterator[Any]:
     word = _behaviour(next(iter(links)))
     _evidence(folder)
     if word == "unfit":

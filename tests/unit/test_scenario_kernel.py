@@ -15,7 +15,7 @@ from harness.model.scenario import load
 from tests.unit.mistakes import Mistake, each, says_only
 from tests.unit.systems import changed
 from tests.unit.test_judge import ALL
-from tests.unit.traces import plan, right
+from tests.unit.traces import loaded, right
 
 BY_KERNEL = """\
 title: T
@@ -45,6 +45,10 @@ MISTAKES = [
     ),
     ("since: [ECONNRESET, ENODEV]", "since: []", "11:80: since is empty"),
 ]
+
+
+def on_any_kernel(scenario: str, link: str) -> Plan:
+    return loaded(scenario).for_link(Link(link))
 
 
 def written(tmp_path: Path, text: str = BY_KERNEL) -> Path:
@@ -82,9 +86,9 @@ def test_one_mistake(tmp_path: Path, mistake: Mistake) -> None:
     says_only(tmp_path, BY_KERNEL, mistake, sees=SEES, version=VERSION)
 
 
-@pytest.mark.parametrize(("scenario", "link"), [one for one in ALL if plan(*one).expect.newer])
+@pytest.mark.parametrize(("scenario", "link"), [one for one in ALL if on_any_kernel(*one).expect.newer])
 def test_what_is_right_on_one_kernel_is_wrong_on_another(scenario: str, link: str) -> None:
-    on_any = plan(scenario, link)
+    on_any = on_any_kernel(scenario, link)
     for since in {one.since for one in on_any.expect.newer}:
         here = on_any.on_kernel(since)
         older, newer = right(on_any), right(on_any)
