@@ -75,7 +75,6 @@ def load(path: Path) -> Scenario:
     _links_expected(file, root, problems)
     long = _long(file, root, problems)
     plans = {}
-    fault = None if file.fault is UNSET else Fault(kind=file.fault.kind, group=file.fault.group)
     for link in file.links:
         resolver = Resolver(root, link, problems)
         resolved = [resolver.group(source) for source in groups]
@@ -96,7 +95,7 @@ def load(path: Path) -> Scenario:
             linux=None if file.linux is UNSET else file.linux,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
-            fault=fault,
+            fault=_fault(file),
             programs=programs,
         )
     problems.check(path)
@@ -109,6 +108,10 @@ def load(path: Path) -> Scenario:
         long=long,
         plans=plans,
     )
+
+
+def _fault(file: written.File) -> Fault | None:
+    return None if file.fault is UNSET else Fault(kind=file.fault.kind, group=file.fault.group)
 
 
 def _long(file: written.File, root: Node, problems: Problems) -> frozenset[Link]:

@@ -141,20 +141,21 @@ def test_junit_says_of_each_item_what_it_is_about(mixed: tuple[Path, int, str]) 
 
 
 def test_an_interrupted_run_says_what_it_did_not_run(project: Path) -> None:
-    code, said = run(project, {"virtio-serial": "ctrl-c"})
+    """What takes longest goes first: the slow serial ports."""
+    code, said = run(project, {"vsock": "ctrl-c"})
     assert code == 2
     found = written(project)
     assert found.run is not None
     assert found.run.exit_code == 2
     assert outcomes(found) == {
-        Link.VSOCK: CaseOutcome.PASSED,
+        Link.ISA_SERIAL: CaseOutcome.PASSED,
+        Link.VIRTCONSOLE: CaseOutcome.PASSED,
+        Link.VSOCK: CaseOutcome.NOT_RUN,
         Link.VIRTIO_SERIAL: CaseOutcome.NOT_RUN,
-        Link.VIRTCONSOLE: CaseOutcome.NOT_RUN,
-        Link.ISA_SERIAL: CaseOutcome.NOT_RUN,
     }
     told = {item.subject.link: item.case.text for item in found.items}
-    assert told[Link.VIRTIO_SERIAL] == "the run ended while it ran"
-    assert not told[Link.VIRTCONSOLE]
+    assert told[Link.VSOCK] == "the run ended while it ran"
+    assert not told[Link.VIRTIO_SERIAL]
     assert "The run was interrupted." in (project / "results/latest/report.html").read_text()
     assert said.splitlines()[-1] == "report: results/latest/report.html"
 
