@@ -7,6 +7,7 @@ What the usual guest shows, a guest that we did not make shows as well.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -82,7 +83,10 @@ def test_distribution_guest_by_ssh(
     image = pods.place.distribution
     if image is None:
         pytest.skip("image debian: was not asked for (--with-image debian)")
-    plans = [load(Path(__file__).with_name(f"{name}.yaml")).for_link(link) for name, link in PLANS]
+    plans = [
+        load(Path(__file__).with_name(f"{name}.yaml")).for_link(link).on_kernel(platform.release())
+        for name, link in PLANS
+    ]
     record_property("expected", f"sent once by each way; {len(plans)} plans as on the usual guest")
     links = {link for _, link in PLANS}
     guest = pods.enter(
