@@ -212,7 +212,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     sees = facts.get("sees", _NONE)
     when = "" if after is None else f" in {seconds(after)}" if sees == _ALIVE else f" after {seconds(after)}"
     wanted = item.plan.expect.facts.get(group.name, {})
-    names = ("then", "reconnect") if step.doing.has_connection else ("reconnect",)
+    told = [facts[name] for name in ("then", "reconnect") if name in facts]
     return Met(
         client=client,
         victim=item.plan.fault.group == group.name,
@@ -220,7 +220,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         opened=frozenset({group.opener(group.clients.index(client))}),
         sees=sees,
         seconds=after,
-        undisturbed=sees == _ALIVE and all(facts.get(name) == "served" for name in names),
+        undisturbed=sees == _ALIVE and set(told) == {"served"},
         cells=(
             step.doing.value,
             sees + when,

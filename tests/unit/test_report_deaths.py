@@ -82,6 +82,19 @@ def test_what_else_was_disturbed(results: Results) -> None:
     assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof")
 
 
+def test_who_could_not_open_a_second_connection_is_not_disturbed(tmp_path: Path) -> None:
+    """A serial port's client goes on with the one it has."""
+
+    def asked(event: Event) -> Event:
+        kept = {name: value for name, value in event.detail.items() if name != "reconnect"}
+        return msgspec.structs.replace(event, detail=kept) if event.client == "beside/0" else event
+
+    on_link = plan("reliability-serial-qemu-killed", "virtio-serial")
+    found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, list(map(asked, right(on_link))))])
+    told = rows(found, "reliability-serial-qemu-killed", "virtio-serial")["others"]
+    assert told[0].startswith("nothing (1 client of another VM)")
+
+
 def test_where_nobody_else_was_looked_at_it_says_so(tmp_path: Path) -> None:
     on_link = plan("reliability-unplugged", "vsock")
     on_link = msgspec.structs.replace(on_link, groups=on_link.groups[:1])
