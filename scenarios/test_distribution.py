@@ -68,7 +68,7 @@ def passes(pods: Pods, pod: Pod, plan: Plan, nursery: Nursery) -> str:
     trace = pods.run(running)
     verdict = judge(plan, trace)
     here = msgspec.structs.replace(pods.place, guest=pods.place.distribution)
-    facts = record.facts(here, plan.link, pod.hello, pod.seconds, slowness())
+    facts = record.facts(here, plan.link, pod.hello, pod.qemu, pod.seconds, slowness())
     record.write(pods.folder / f"{plan.scenario}-{plan.link}", plan, trace, verdict, facts)
     pod.machine.check()
     return "" if verdict.passed else f"{plan.scenario}: {verdict.difference}"

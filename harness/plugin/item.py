@@ -119,7 +119,7 @@ class ScenarioItem(pytest.Item):
             overdue, trace = error, error.trace
         verdict = judge(self._on_kernel, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
-        facts = record.facts(bench.place, self.plan.link, running.hello, seconds, slowness())
+        facts = record.facts(bench.place, self.plan.link, running.hello, running.qemu, seconds, slowness())
         record.write(self._folder, self._on_kernel, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()

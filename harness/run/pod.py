@@ -44,6 +44,11 @@ class Pod(msgspec.Struct, frozen=True):
     device: Device | None = None
     memory: RamFile | None = None
 
+    @property
+    def qemu(self) -> str:
+        """QEMU's version, as it says itself."""
+        return self.machine.monitor.version
+
     def endpoint(self, link: Link) -> Endpoint:
         """Where clients reach the agent over `link`; see `Machine.endpoint`.
 

@@ -35,12 +35,12 @@ class Facts(msgspec.Struct, frozen=True):
     backend: str = ""
 
 
-def facts(place: Place, link: Link, hello: Hello, seconds: dict[str, float], slow: float) -> Facts:
-    """The facts of a pod at `place`, of whose links one was used."""
+def facts(place: Place, link: Link, hello: Hello, qemu: str, seconds: dict[str, float], slow: float) -> Facts:
+    """The facts of a pod at `place`, of whose links one was used; `qemu` is its version."""
     return Facts(
         host_kernel=platform.release(),
         host_python=platform.python_version(),
-        qemu=place.qemu.version or place.qemu.argv[0],
+        qemu=qemu or place.qemu.argv[0],
         accel=place.accel.value,
         guest_image=f"{place.guest.name} {place.guest.id}",
         hello=hello,

@@ -149,6 +149,16 @@ class Monitor:
         self._closed.set()
 
     @property
+    def version(self) -> str:
+        """QEMU's version and the package it is from, as it told when the session began; "" if it did not."""
+        told = self._client.greeting.QMP.version if self._client.greeting else {}
+        number = told.get("qemu")
+        if not isinstance(number, Mapping):
+            return ""
+        digits = ".".join(str(number.get(name, 0)) for name in ("major", "minor", "micro"))
+        return f"{digits} ({told['package']})" if told.get("package") else digits
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended."""
         return self._client.runstate is not Runstate.RUNNING

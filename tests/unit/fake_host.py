@@ -74,6 +74,7 @@ async def _pod(place: Any, links: Iterable[Link], folder: Path, **_: object) -> 
 
     yield SimpleNamespace(
         hello=runs.HELLO,
+        qemu="10.0.3",
         seconds={"template": 0.0, "clone": 0.8, "hello": 0.5},
         endpoint=lambda link: Endpoint(link=link, path="/nowhere"),
         check=check,

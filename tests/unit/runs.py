@@ -65,7 +65,7 @@ def evidence(folder: Path, on_link: Plan, trace: Sequence[Event], slowness: floa
         notes=("net.vsock.g2h_fallback: is 1",),
     )
     about = record.facts(
-        place, on_link.link, HELLO, {"template": 33.5, "clone": 0.92, "hello": 0.5}, slowness
+        place, on_link.link, HELLO, "10.0.3", {"template": 33.5, "clone": 0.92, "hello": 0.5}, slowness
     )
     own = folder / f"{on_link.scenario}-{on_link.link}"
     record.write(own, on_link, trace, verdict, about)

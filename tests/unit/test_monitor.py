@@ -63,6 +63,13 @@ def transcript(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "qmp.jsonl").read_text().splitlines()]
 
 
+def test_qemu_says_its_version(tmp_path: Path) -> None:
+    async def version(monitor: Monitor) -> str:
+        return monitor.version
+
+    assert with_fake(tmp_path, version) == "10.0.0 (fake)"
+
+
 def test_answer_and_transcript(tmp_path: Path) -> None:
     wanted = {"guest-cid": 4711, "text": "ä"}
     assert with_fake(tmp_path, lambda m: m.execute("x-echo", wanted)) == wanted
