@@ -10,7 +10,7 @@ ROOM = 65536
 _LENT = 65536
 """From here on a payload is offered in place: a copy costs a pass over it, which an emulated CPU feels."""
 
-_STRETCH = 256 * 1024
+_STRETCH = 1 << 20
 """What a `Decoder` takes in at once of a BULK's payload."""
 
 Taker = Callable[[int, int, memoryview], bool]
