@@ -43,15 +43,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return html.write(runs.catalogue(folder), folder)
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
-    browser = chromium.found()
-    if browser is None:
-        pytest.skip(f"browser: none of {', '.join(chromium.NAMES)} is installed")
-    with chromium.page(browser, tmp_path_factory.mktemp("profile")) as made:
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def nothing_asked_for_and_no_complaint(page: chromium.Page, whole: Path) -> Iterator[None]:
     page.requests.clear()
