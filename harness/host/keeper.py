@@ -131,7 +131,7 @@ def _kill(folder: Path, owned: dict[int, int]) -> list[int]:
     """
     end = time.monotonic() + PATIENCE
     while True:
-        targets = {**{fd: pid for fd, pid in owned.items() if not _gone(fd)}, **_marked(folder)}
+        targets = {**{fd: pid for fd, pid in owned.items() if not _gone(fd)}, **marked(folder)}
         if not targets:
             return []
         if time.monotonic() >= end:
@@ -155,8 +155,8 @@ def _kill_one(pidfd: int, pid: int) -> None:
         pass  # it outlasts PATIENCE then, and is named
 
 
-def _marked(folder: Path) -> dict[int, int]:
-    """Pidfd to pid of the processes whose environment bears this run's mark."""
+def marked(folder: Path) -> dict[int, int]:
+    """Pidfd (the caller's, to close) to pid of the processes whose environment bears this run's mark."""
     mark = os.fsencode(f"{MARK}={folder}")
     found: dict[int, int] = {}
     for entry in Path("/proc").iterdir():

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import msgspec
 
 from harness.guest.client import AgentClient
+from harness.host import keeper
 from harness.host.admission import free_mib
-from harness.host.keeper import MARK
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
 from harness.link.connect import connect
@@ -109,13 +109,10 @@ def of_process(pid: int) -> Memory:
 
 def processes(folder: RunFolder) -> frozenset[int]:
     """The processes that bear the run's mark: whatever it started, and their children. No kernel threads."""
-    mark = f"{MARK}={folder.path}".encode()
-    found = set()
-    for entry in os.scandir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
-                found.add(int(entry.name))
-    return frozenset(found)
+    found = keeper.marked(folder.path)
+    for pidfd in found:
+        os.close(pidfd)
+    return frozenset(found.values())
 
 
 def affordable(free: int) -> int:
