@@ -3,12 +3,13 @@
 Places on the time axis are percentages, so a drawing fits any width without being scaled: strokes, signs and
 letters keep their size. Heights, and what is the same in all rows, are the style's: a page has hundreds.
 What the page's script shows of a span or a moment it makes from its class, its place, the timeline's `data-s`
-(seconds) and its own `data-t`.
+(seconds) and the text whose number is its `data-t`: `Texts` has each once. A span without a class is one of
+being served.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.model.expect import Word
 from harness.model.trace import What
@@ -17,18 +18,23 @@ from harness.report.timeline import AMISS, TICKS, Moment, Row, Span, State, Time
 from harness.report.words import cut, seconds
 
 _MOMENT_SHAPES = {
-    What.FACT: ("fact", "told a fact"),
-    What.REFUSED: ("refused", "refused"),
-    What.WRONG: ("wrong", "read wrong data"),
-    What.STALE: ("stale", "read a stale reply"),
-    What.LOST: ("lost", "lost its connection"),
-    What.LEFT: ("left", "left"),
-    What.ENDED: ("ended", "ended by the run, all being over"),
+    What.FACT: ("f", "told a fact"),
+    What.REFUSED: ("r", "refused"),
+    What.WRONG: ("x", "read wrong data"),
+    What.STALE: ("t", "read a stale reply"),
+    What.LOST: ("l", "lost its connection"),
+    What.LEFT: ("q", "left"),
+    What.ENDED: ("e", "ended by the run, all being over"),
 }
+"""Ids and meaning; the script has the ids, too."""
+
+_QUIET = (What.FACT, What.LEFT, What.ENDED)
+"""Moments at which nothing is amiss."""
+
 _STATES = {
     State.CONNECTING: ("c", "connecting"),
     State.WAITING: ("w", "waiting: no answer yet"),
-    State.SERVED: ("s", "being served"),
+    State.SERVED: (None, "being served"),
     State.PAUSED: ("p", "waits for others, as planned"),
     State.MEETING: ("m", "what the fault is to meet"),
     State.HOLDING: ("h", "done, holds its connection"),
@@ -48,18 +54,18 @@ def definitions() -> Markup:
         el("circle", r=3.4, fill="none", stroke="currentColor", stroke_width=2),
         el("path", d="M0-6V6", stroke="currentColor", stroke_width=2.4),
     ]
-    names = {
-        "fact": [0],
-        "refused": [1, 2],
-        "wrong": [3],
-        "stale": [4],
-        "lost": [5],
-        "left": [6],
-        "ended": [7],
+    made = {
+        What.FACT: shapes[:1],
+        What.REFUSED: shapes[1:3],
+        What.WRONG: shapes[3:4],
+        What.STALE: shapes[4:5],
+        What.LOST: shapes[5:6],
+        What.LEFT: shapes[6:7],
+        What.ENDED: shapes[7:],
     }
     signs = [
-        el("g", *(shapes[n] for n in which), id=f"m-{name}", class_=f"m-{name}")
-        for name, which in names.items()
+        el("g", *which, id=_MOMENT_SHAPES[what][0], class_=None if what in _QUIET else "amiss")
+        for what, which in made.items()
     ]
     stripes = el(
         "pattern",
@@ -73,30 +79,45 @@ def definitions() -> Markup:
     return el("svg", el("defs", *signs, stripes), class_="hidden", aria_hidden="true")
 
 
-def drawing(drawn: Timeline) -> Markup:
-    """Axis and rows."""
+class Texts:
+    """What the marks of a page tell. Many tell the same, so they have numbers, and the page has a list."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int | None:
+        """Of this text, in the list; None if there is nothing to tell."""
+        return self._numbers.setdefault(text, len(self._numbers)) if text else None
+
+    def listed(self) -> Markup | None:
+        """For the script only."""
+        entries = (el("li", text) for text in self._numbers)
+        return el("ol", *entries, id="texts", hidden=True) if self._numbers else None
+
+
+def drawing(drawn: Timeline, texts: Texts) -> Markup:
+    """Axis and rows; what their marks tell is added to `texts`."""
     count = len(drawn.rows)
     clients = f"{count} client{'s' if count > 1 else ''}"
-    says = f"{clients} over {seconds(drawn.length)}; arrow keys go from event to event"
     lines = el(
         "div",
         _axis(drawn.length),
-        *(_row(row, drawn.length) for row in drawn.rows),
+        *(_row(row, drawn.length, texts) for row in drawn.rows),
         class_="rows timeline",
-        tabindex=0,
         role="img",
-        aria_label=says,
-        data_s=f"{drawn.length:.4f}",
+        aria_label=f"{clients} over {seconds(drawn.length)}",
+        data_s=f"{drawn.length:.4f}".rstrip("0"),
     )
-    return el("div", lines, _left_out(drawn), class_="drawing")
+    return join([lines, _left_out(drawn)])
 
 
-def _row(row: Row, length: float) -> Markup:
-    spans = [_span(span, length) for span in row.spans]
-    life = el("svg", *spans, _ticks(row.ticks), *(_moment(moment, length) for moment in row.moments))
+def _row(row: Row, length: float, texts: Texts) -> Markup:
+    spans = [_span(span, length, texts) for span in row.spans]
+    moments = [_moment(moment, length, texts) for moment in row.moments]
+    life = el("svg", *spans, _ticks(row.ticks), *moments)
     client = row.end.client
     title = client if len(client) > _WHOLE else None
-    return el("p", el("span", client, title=title), life, el("span", *_end(row)))
+    return el("p", el("b", client, title=title), life, el("span", *_end(row)))
 
 
 _WHOLE = 14
@@ -111,7 +132,7 @@ def _end(row: Row) -> Iterator[Child]:
         yield None if row.end.intact else el("small", " not intact")
 
 
-def _span(span: Span, length: float) -> Markup:
+def _span(span: Span, length: float, texts: Texts) -> Markup:
     """Height and fill tell the states apart; colour only helps. No gap comes of rounding."""
     start, end = _rounded(span.start, length), _rounded(span.end, length)
     return el(
@@ -119,7 +140,7 @@ def _span(span: Span, length: float) -> Markup:
         class_=_STATES[span.state][0],
         x=f"{_number(start)}%",
         width=f"{_number(end - start)}%",
-        data_t=span.text or None,
+        data_t=texts.number(span.text),
     )
 
 
@@ -131,27 +152,27 @@ def _ticks(places: tuple[int, ...]) -> Markup | None:
     return el("svg", path, viewBox=f"0 0 {TICKS} 1", preserveAspectRatio="none")
 
 
-def _moment(moment: Moment, length: float) -> Markup:
+def _moment(moment: Moment, length: float, texts: Texts) -> Markup:
     shape, _ = _MOMENT_SHAPES[moment.what]
-    return el("use", href=f"#m-{shape}", x=_percent(moment.at, length), data_t=moment.text or None)
+    return el("use", href=f"#{shape}", x=_percent(moment.at, length), data_t=texts.number(moment.text))
 
 
-def ticks(length: float) -> list[float]:
-    """Round numbers from 0 to `length`, at most seven."""
+def ticks(length: float, most: int = 7) -> list[float]:
+    """Round numbers from 0 to `length`, at most `most`."""
     step = next(
         base * 10.0**power
         for power in range(-4, 12)
         for base in (1, 2, 5)
-        if base * 10.0**power * 6 >= length
+        if base * 10.0**power * (most - 1) >= length
     )
     return [round(number * step, 6) for number in range(int(length / step + 1e-9) + 1)] if length else [0.0]
 
 
 def _axis(length: float) -> Markup:
     """Behind all rows: the numbers above them, and a line down from each."""
-    places = ticks(length)
+    places = ticks(length, 5)
     digits = max(0, min(4, len(f"{places[1]:.4f}".rstrip("0").partition(".")[2]))) if len(places) > 1 else 0
-    texts = (f"{at:.{digits}f}" + (" s" if at == places[-1] else "") for at in places)
+    texts = ((f"{at:.{digits}f}" if at else "0") + (" s" if at == places[-1] else "") for at in places)
     return axis({_percent(at, length): text for at, text in zip(places, texts, strict=True)})
 
 
@@ -168,12 +189,12 @@ def _left_out(drawn: Timeline) -> Markup | None:
 
 
 def legend(drawings: Sequence[Timeline]) -> Markup | None:
-    """What occurs in these."""
+    """What occurs in these. It stays in sight beside all of them, where there is room."""
     rows = [row for drawn in drawings for row in drawn.rows]
     states = {span.state for row in rows for span in row.spans}
     whats = {moment.what for row in rows for moment in row.moments}
     entries = [
-        _key(el("rect", class_=css, width=18), text)
+        _key(el("rect", width=18, class_=css), text)
         for state, (css, text) in _STATES.items()
         if state in states
     ]
@@ -181,7 +202,7 @@ def legend(drawings: Sequence[Timeline]) -> Markup | None:
         entries.append(_key(el("path", d="M9,3v9"), "bytes moved, or a round trip"))
     for what, (shape, text) in _MOMENT_SHAPES.items():
         if what in whats:
-            entries.append(_key(el("use", href=f"#m-{shape}", x=9), text))
+            entries.append(_key(el("use", href=f"#{shape}", x=9), text))
     return el("ul", *entries, class_="legend", aria_hidden="true") if entries else None
 
 
@@ -196,19 +217,23 @@ _COLUMNS = {
 }
 
 
-def table(drawn: Timeline) -> Markup:
-    """The text alternative, folded: when each client first came to each point, and how it ended."""
+def table(drawings: Mapping[str, Timeline]) -> Markup | None:
+    """The text alternative of drawings by name, folded: when each client came to each point, how it ended."""
+    if not drawings:
+        return None
     names = ("client", *_COLUMNS.values(), "steps done", "over", "how it ended")
     head = el("tr", *(el("th", name) for name in names))
-    whole = el("table", el("thead", head), el("tbody", *map(_numbers, drawn.rows)), class_="told")
-    return el("details", el("summary", "As a table"), whole)
+    bodies = []
+    for name, drawn in drawings.items():
+        heading = el("tr", el("th", name, colspan=len(names), scope="rowgroup"))
+        bodies.append(el("tbody", heading, *map(_numbers, drawn.rows)))
+    return el("details", el("summary", "As a table"), el("table", el("thead", head), *bodies))
 
 
 def _numbers(row: Row) -> Markup:
     cells = [_time(row.first.get(what)) for what in _COLUMNS]
-    said = [moment.text.partition(";")[2] for moment in row.moments if moment.what is What.FACT]
     why = cut(row.end.why, 300)
-    why = "; ".join([why if why.startswith(f"was {row.end.end}") else f"{row.end.end}: {why}", *said])
+    why = "; ".join([why if why.startswith(f"was {row.end.end}") else f"{row.end.end}: {why}", *row.told])
     done = el("td", f"{row.done} of {row.steps}")
     return el("tr", el("th", row.end.client), *cells, done, _time(row.over), el("td", why))
 

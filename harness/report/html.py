@@ -6,6 +6,7 @@ data gives None and is not there. To add one, write such a function and put it i
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -83,4 +84,5 @@ def _footer(results: Results) -> Markup:
 
 
 def _read(name: str) -> str:
-    return (resources.files("harness.report") / name).read_text(encoding="utf-8")
+    """Without the indentation: nobody edits it in the page."""
+    return re.sub(r"\n +", "\n", (resources.files("harness.report") / name).read_text(encoding="utf-8"))

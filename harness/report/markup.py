@@ -44,8 +44,9 @@ _GRAPHICS = {"defs", "g", "pattern", "svg", "text"}
 _HOLDING = _TEXT | _BLOCKS | _HEADINGS | _LISTS | _TABLES | _GRAPHICS
 _LINED = (_BLOCKS | _HEADINGS | _LISTS | {"caption", "tr", "svg"}) - {"pre"}
 """After these a new line begins, so that the file can be read and compared."""
-_UNENDED = frozenset({"dd", "dt", "li", "tbody", "td", "tfoot", "th", "thead", "tr"})
-"""HTML ends these by itself, where the next one begins or the parent ends; nothing else may follow them."""
+_UNENDED = frozenset({"dd", "dt", "li", "p", "tbody", "td", "tfoot", "th", "thead", "tr"})
+"""HTML ends these by itself, where the next one begins or the parent ends, and a `p` before any block;
+nothing else may follow them."""
 
 _PLAIN = re.compile(r"[\w.,:;%#+-][\w.,:;%#/+-]*", re.ASCII)
 """Values that need no quotes; one that ends with a `/` is told from ``/>`` by the space before that."""

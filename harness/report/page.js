@@ -13,7 +13,8 @@
     current = null;
   };
 
-  const states = { c: "connecting", w: "waiting", s: "served", p: "paused", h: "holding", m: "when the fault comes" };
+  const states = { c: "connecting", w: "waiting", p: "paused", h: "holding", m: "when the fault comes" };
+  const moments = { f: "fact", r: "refused", x: "wrong", t: "stale", l: "lost", q: "left", e: "ended" };
 
   const seconds = (value) => {
     const whole = Math.round(value);
@@ -21,13 +22,15 @@
     return value.toFixed(value < 9.995 ? 2 : 1) + " s";
   };
 
-  // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent": places are in percent, what was told is text
+  const texts = [...document.querySelectorAll("#texts li")].map((entry) => entry.textContent.slice(0, -1));
+
+  // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent": places are in percent, what was told is a text's number
   const told = (mark) => {
-    const [, step, said] = /^([^;]*);?([^]*)$/.exec(mark.dataset.t || "");
+    const [, step, said] = /^([^;]*);?([^]*)$/.exec(texts[mark.dataset.t] || "");
     const at = (name) => mark.getAttribute(name).slice(0, -1) / 100 * mark.closest("[data-s]").dataset.s;
-    const when = mark.tagName === "rect"
-      ? seconds(at("x")) + " to " + seconds(at("x") + at("width")) : "at " + seconds(at("x"));
-    const what = states[mark.classList[0]] || mark.getAttribute("href").slice(3);
+    const [what, when] = mark.tagName === "rect"
+      ? [states[mark.classList[0]] || "served", seconds(at("x")) + " to " + seconds(at("x") + at("width"))]
+      : [moments[mark.getAttribute("href").slice(1)], "at " + seconds(at("x"))];
     return what + (step && ", step " + step) + ": " + when + (said && "; " + said);
   };
 
@@ -97,6 +100,8 @@
 
   const keys = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];
   for (const timeline of document.querySelectorAll(".timeline")) {
+    timeline.tabIndex = 0;
+    timeline.ariaLabel += "; arrow keys go from event to event";
     timeline.addEventListener("pointermove", under);
     timeline.addEventListener("pointerdown", under);
     timeline.addEventListener("pointerleave", hide);

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from harness.model.expect import Word
-from harness.report.drawing import drawing, legend, table
+from harness.report.drawing import Texts, drawing, legend, table
 from harness.report.markup import Child, Markup, el, join
+from harness.report.phases import phases
 from harness.report.results import CaseOutcome, Item, Results, Subject
 from harness.report.section import Section, badge, css
 from harness.report.timeline import Timeline, timeline
@@ -29,7 +30,7 @@ _MEANS = {
 }
 """As docs/scenarios.md has it at length."""
 
-_READ_MOST = ("console.log", "proxy.log", "qmp.jsonl", "trace.jsonl")
+_READ_MOST = ("console.log", "proxy.log", "trace.jsonl")
 """Of an item's files."""
 
 _INTACT = re.compile(r", intact \d+")
@@ -40,8 +41,15 @@ def scenarios(results: Results) -> Section | None:
     """All of them, by claim."""
     names = list(dict.fromkeys(item.subject.scenario for item in results.items))
     by_name = {name: [item for item in results.items if item.subject.scenario == name] for name in names}
-    articles = [_article(own) for own in by_name.values()]
-    return Section("scenarios", "Scenarios", join([_words(), *articles])) if articles else None
+    drawn = {
+        item.subject: timeline(item.plan, item.trace, item.verdict.ends)
+        for item in results.items
+        if item.plan and item.verdict and item.trace
+    }
+    texts = Texts()
+    articles = [_article(own, drawn, texts) for own in by_name.values()]
+    parts = [_words(), *articles, legend(list(drawn.values())), texts.listed()]
+    return Section("scenarios", "Scenarios", join(parts)) if articles else None
 
 
 def _words() -> Markup:
@@ -66,27 +74,33 @@ def address(*parts: str) -> str:
     return quote("./" + "/".join(parts), safe="/")
 
 
-def _article(items: Sequence[Item]) -> Markup:
+def _article(items: Sequence[Item], drawn: Mapping[Subject, Timeline], texts: Texts) -> Markup:
     first = items[0]
-    plans = dict.fromkeys(workload(item.plan) for item in items if item.plan)
-    drawn = {
-        item.subject: timeline(item.plan, item.trace, item.verdict.ends)
-        for item in items
-        if item.plan and item.verdict and item.trace
-    }
+    by_link = {str(item.subject.link): drawn[item.subject] for item in items if item.subject in drawn}
     claim = first.subject.claim
     return el(
         "article",
         el("h3", first.title, " ", el("code", first.subject.scenario)),
         el("p", el("span", claim, class_="tag"), " ", claim.sentence, class_="sentence"),
         el("p", first.about, class_="about") if first.about else None,
-        *(el("p", plan, class_="workload") for plan in plans if len(plans) == 1),
-        legend(list(drawn.values())),
-        *(_link(item, drawn.get(item.subject), len(plans) > 1) for item in items),
+        *_workloads(items),
+        *(_link(item, drawn.get(item.subject), texts) for item in items),
+        table(by_link),
     )
 
 
-def _link(item: Item, drawn: Timeline | None, with_workload: bool) -> Markup:
+def _workloads(items: Sequence[Item]) -> Iterator[Markup]:
+    """Who does what, once for all links on which it is the same."""
+    plans: dict[str, list[str]] = {}
+    for item in items:
+        if item.plan:
+            plans.setdefault(workload(item.plan), []).append(item.subject.link)
+    for plan, links in plans.items():
+        where = f"{', '.join(links)}: " if len(plans) > 1 else ""
+        yield el("p", where, plan, class_="workload")
+
+
+def _link(item: Item, drawn: Timeline | None, texts: Texts) -> Markup:
     """One link's part of a scenario."""
     return el(
         "section",
@@ -97,11 +111,10 @@ def _link(item: Item, drawn: Timeline | None, with_workload: bool) -> Markup:
             _compared(item),
             class_="top",
         ),
-        el("p", workload(item.plan), class_="workload") if item.plan and with_workload else None,
         _differences(item),
-        drawing(drawn) if drawn else None,
+        drawing(drawn, texts) if drawn else None,
         *(el("p", line, class_="warning") for line in item.unreadable),
-        el("div", table(drawn) if drawn else None, _evidence(item), class_="bottom"),
+        _evidence(item),
         id=anchor(item.subject),
         class_=f"link {css(item.outcome)}",
     )
@@ -136,10 +149,13 @@ def _differences(item: Item) -> Markup | None:
 
 
 def _evidence(item: Item) -> Markup | None:
-    """All of it where something is amiss; else what is read most, and where the rest is."""
+    """All of it where something is amiss; else what is read most, and where the rest is. Then its times."""
     passed = item.outcome is CaseOutcome.PASSED
     named = [name for name in item.files if not passed or name in _READ_MOST]
     links = join([el("a", name, href=address(item.folder, name)) for name in named], " · ")
     rest = len(item.files) - len(named)
-    more: list[Child] = [f", {rest} more in ", el("code", f"{item.folder}/")] if rest else []
-    return el("p", "Evidence: ", links, more, class_="evidence") if named else None
+    more = f", {rest} more beside {'them' if len(named) > 1 else 'it'}" if rest else None
+    spent = phases(item)
+    told: list[Child] = [join(["Evidence: ", links, more])] if named else []
+    told += [f"{spent}."] if spent else []
+    return el("p", join(told, ". "), class_="evidence") if told else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from harness.judge.ends import is_answer
-from harness.model.expect import Word
+from harness.model.expect import FactWanted, Word, is_wanted
 from harness.model.fault import While
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault, WaitFor
@@ -69,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     `first`: the first time of CONNECTING, CONNECTED, ASKED, ANSWERED (whatever came from the agent), HOLDING.
     `ticks`: where in the whole, of `TICKS` places, bytes moved or a round trip was made. Of `steps` steps,
-    `done` were answered.
+    `done` were answered. `told`: the facts that it told, but for those that are as expected of its group.
     """
 
     end: ClientEnd
@@ -80,6 +80,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     over: float | None
     done: int
     steps: int
+    told: tuple[str, ...] = ()
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -112,9 +113,17 @@ def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> T
     for end in ends:
         if end.client in drawn and end.client in by_client:
             group = end.client.rpartition("/")[0]
-            rows.append(_Life(by_client[end.client], waits[group], steps[group]).row(end, length))
+            wanted = plan.expect.facts.get(group, {})
+            row = _Life(by_client[end.client], waits[group], steps[group]).row(end, length)
+            rows.append(msgspec.structs.replace(row, told=_told(by_client[end.client], end, wanted)))
     left_out = Counter(f"{_group(end)} {end.end}" for end in ends if end.client not in drawn)
     return Timeline(tuple(rows), length, dict(left_out))
+
+
+def _told(events: Sequence[Event], end: ClientEnd, wanted: Mapping[str, FactWanted]) -> tuple[str, ...]:
+    usual = {name for name, value in wanted.items() if is_wanted(end.facts.get(name), value)}
+    facts = (event for event in events if event.what is What.FACT)
+    return tuple(said for fact in facts if (said := _detail(fact, usual)))
 
 
 def _chosen(ends: Sequence[ClientEnd]) -> set[str]:
@@ -232,17 +241,17 @@ class _Life:
     def _told(self, state: State, step: int, events: Sequence[Event]) -> str:
         op = next((event.op for event in events if event.op and event.step >= 0), "")
         parts = []
+        answer = next((event for event in events if event.what is What.ANSWERED), None)
         moved = [event for event in events if event.what is What.PROGRESS]
-        if moved:
+        if moved and (answer is None or state is State.WAITING):
             detail = moved[-1].detail
-            ways = (f"{_size(detail[way])} {way}" for way in ("sent", "received") if way in detail)
+            ways = (f"{_size(detail[way])} {way}" for way in ("sent", "received") if detail.get(way))
             parts.append(", ".join(ways))
         pings = sum(event.what is What.PINGED for event in events)
         if state is State.MEETING:
             parts.append(str(events[0].detail["doing"]))
         if pings:
             parts.append(f"{pings} round trip{'s' if pings > 1 else ''}")
-        answer = next((event for event in events if event.what is What.ANSWERED), None)
         if answer is not None and answer.detail and state is not State.WAITING:
             parts.append(f"answered: {_detail(answer)}")
         return self._about(step, op, "; ".join(parts))
@@ -261,12 +270,12 @@ class _Life:
         return f"{where};{said}" if said else where
 
 
-def _detail(event: Event) -> str:
-    """What came with an event; the data's seed is left to the trace, and what goes without saying."""
+def _detail(event: Event, usual: Collection[str] = ()) -> str:
+    """What came with an event; what goes without saying is left to the trace, and data's seed and digest."""
     said = (
         _size(value) if name == "bytes" else f"{name} {value}"
         for name, value in event.detail.items()
-        if name != "seed" and (name, value) != ("doing", "holding")
+        if name not in ("seed", "sha256", *usual) and (name, value) != ("doing", "holding")
     )
     return cut(", ".join(said), _LONGEST)
 

@@ -101,7 +101,7 @@ def test_the_pointer_shows_what_a_guest_said_as_text(page: chromium.Page, report
     page.settle()  # scrolling takes a tip away
     box = page.run(
         f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-        f"(document.querySelector('{FIRST} use[href$=wrong]').getBoundingClientRect())"
+        f"(document.querySelector('{FIRST} use[href$=x]').getBoundingClientRect())"
     )
     page.point(*box)
     tip = "document.querySelector('.tip.on')"

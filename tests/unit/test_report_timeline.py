@@ -111,7 +111,7 @@ def test_a_large_trace_is_a_small_drawing() -> None:
     assert len(trace) > 30_000
     found = drawn(on_link, trace)
     assert all(len(row.ticks) <= TICKS + 1 and len(row.spans) < 8 for row in found.rows)
-    assert len(str(drawing.drawing(found))) < 25_000
+    assert len(str(drawing.drawing(found, drawing.Texts()))) < 25_000
     assert found.rows[0].spans[-1].text == ";300 round trips"
 
 
@@ -127,7 +127,7 @@ def test_of_very_many_clients_each_kind_of_end_is_drawn() -> None:
     assert len(found.rows) == MOST_ROWS
     assert found.rows[-1].end.client == last
     assert found.left_out == {"client waiting": 1000 - MOST_ROWS}
-    assert f"{1000 - MOST_ROWS} × client waiting." in str(drawing.drawing(found))
+    assert f"{1000 - MOST_ROWS} × client waiting." in str(drawing.drawing(found, drawing.Texts()))
 
 
 def test_of_very_many_clients_those_that_ended_amiss_come_first() -> None:
@@ -164,6 +164,22 @@ def test_a_fault_is_met_without_a_gap() -> None:
     assert sending.spans[2].text == ";1 B sent; sending"
     for one, other in zip(sending.spans, sending.spans[1:], strict=False):
         assert one.end == other.start
+
+
+def test_a_table_tells_facts_only_where_they_are_not_as_expected() -> None:
+    on_link = plan("reliability-qemu-killed", "vsock")
+    rows = {row.end.client: row.told for row in drawn(on_link, right(on_link)).rows}
+    assert rows["idle/0"] == ()
+    lost = [
+        msgspec.structs.replace(event, detail={**event.detail, "sees": "nothing"})
+        if event.client == "idle/0" and "sees" in event.detail
+        else event
+        for event in right(on_link)
+    ]
+    found = drawn(on_link, lost)
+    rows = {row.end.client: row.told for row in found.rows}
+    assert (rows["idle/0"], rows["idle/1"]) == (("sees nothing",), ())
+    assert "sees nothing" in str(drawing.table({"vsock": found}))
 
 
 @pytest.mark.parametrize(
