@@ -264,11 +264,15 @@ def backlogged(plan: Plan) -> list[Event]:
 
 
 def stale(plan: Plan) -> list[Event]:
-    """The second group's client reads what was meant for the first's."""
-    asker, other = plan.clients
-    telling = Telling(plan).connects(asker).works(asker).connects(other).asks(other)
-    telling.say(other, What.STALE, 0, "ping", request=7, seen="read a REPLY to request 7")
-    return telling.leaves(other).events
+    """Of the second group each client reads what was meant for one of the first's."""
+    askers, others = plan.groups
+    telling = Telling(plan)
+    for asker in askers.clients:
+        telling.connects(asker).works(asker)
+    for other in others.clients:
+        telling.connects(other).asks(other)
+        telling.say(other, What.STALE, 0, "ping", request=7, seen="read a REPLY to request 7")
+    return telling.leaves(*others.clients).events
 
 
 def torn(plan: Plan) -> list[Event]:
