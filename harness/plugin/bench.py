@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from harness.model.spec import Accel
 from harness.plugin import options
 from harness.run import place, templates
 from harness.run.nursery import Nursery
+from harness.run.pod import Pod
+from harness.run.shared import Shared
 
 KEY = pytest.StashKey["Bench"]()
 
@@ -35,11 +38,15 @@ class Setting(msgspec.Struct, frozen=True):
 class Bench:
     """Made when the first item needs it, closed when the session ends."""
 
-    def __init__(self, setting: Setting, proxy: tuple[str, ...]) -> None:
+    def __init__(self, setting: Setting, proxy: tuple[str, ...], worker: str = "") -> None:
+        """`worker` is what this process is called in the run, empty if it is the only one."""
         self.results = Path(setting.results)
         self._setting = setting
         self._proxy = proxy
+        self._worker = worker
         self._stack = contextlib.ExitStack()
+        self._runner: asyncio.Runner | None = None
+        self._shared: Shared | None = None
         self._place: place.Place | None = None
         self._nursery: Nursery | None = None
 
@@ -47,9 +54,10 @@ class Bench:
     def of(cls, config: pytest.Config) -> Bench:
         """The session's own."""
         if KEY not in config.stash:
-            data = getattr(config, "workerinput", {}).get("vsock_harness")
+            told = getattr(config, "workerinput", {})
+            data = told.get("vsock_harness")
             setting = msgspec.json.decode(data, type=Setting) if data else Setting(config.stash[RESULTS])
-            bench = config.stash[KEY] = cls(setting, options.proxy(config))
+            bench = config.stash[KEY] = cls(setting, options.proxy(config), told.get("workerid", ""))
             config.add_cleanup(bench.close)
         return config.stash[KEY]
 
@@ -84,6 +92,29 @@ class Bench:
         if self._nursery is None:
             self._nursery = self._stack.enter_context(Nursery())
         return self._nursery
+
+    @property
+    def runner(self) -> asyncio.Runner:
+        """The event loop of all scenarios: what they share lives longer than one of them."""
+        if self._runner is None:
+            self._runner = self._stack.enter_context(asyncio.Runner())
+            self._stack.callback(self.end_shared)
+        return self._runner
+
+    def shared(self, link: Link) -> Pod:
+        """A pod that has `link` and is not this item's alone; see `Shared.pod`."""
+        if self._shared is None:
+            self._shared = Shared(self.place, self.results, "-".join(filter(None, ["shared", self._worker])))
+        return self.runner.run(self._shared.pod(link))
+
+    def end_shared(self) -> None:
+        """End the shared pods; who asks then gets new ones.
+
+        :raise HarnessError: what was wrong with one of them.
+        """
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            self.runner.run(shared.close())
 
     def close(self) -> None:
         """Give everything back."""

@@ -80,8 +80,12 @@ class Pods:
 
 @pytest.fixture
 def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
-    """A factory of pods; skips, naming the ability, where the host can't run any."""
+    """A factory of pods; skips, naming the ability, where the host can't run any.
+
+    No pod of this process's other items is there meanwhile.
+    """
     bench = Bench.of(request.config)
+    bench.end_shared()
     strict = bool(request.config.option.vsock_strict)
     try:
         place = bench.place

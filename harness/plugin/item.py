@@ -47,6 +47,7 @@ class ScenarioItem(pytest.Item):
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
         self._beside: pod.Pod | None = None
+        self._is_well = False
         self._tools: dict[str, Tool] = {}
         self._queued = 0.0
 
@@ -61,7 +62,7 @@ class ScenarioItem(pytest.Item):
         """
         bench = Bench.of(self.config)
         self.stash[evidence.FOLDER] = self._folder
-        self._runner = asyncio.Runner()
+        self._runner = bench.runner
         try:
             place = bench.place
             self._on_kernel = self.plan.on_kernel(platform.release())
@@ -76,8 +77,8 @@ class ScenarioItem(pytest.Item):
             if self.plan.programs:
                 self._pod.seconds["programs"] = round(time.monotonic() - start, 3)
             if any(group.elsewhere for group in self.plan.groups):
-                beside = pod.cloned(place, [link], self._folder / "beside")
-                self._beside = self._runner.run(self._stack.enter_async_context(beside))
+                self._beside = bench.shared(link)
+                self.session.addfinalizer(bench.end_shared)  # with the last item, whose ERROR it then is
         except HostUnfit as error:
             if self.config.option.vsock_strict:
                 raise
@@ -99,6 +100,7 @@ class ScenarioItem(pytest.Item):
         assert self._runner is not None
         assert self._pod is not None
         self._runner.run(self._judged(self._pod, Bench.of(self.config)))
+        self._is_well = True
 
     async def _judged(self, running: pod.Pod, bench: Bench) -> None:
         overdue: PlanOverdue | None = None
@@ -132,9 +134,13 @@ class ScenarioItem(pytest.Item):
 
     def teardown(self) -> None:
         """End the pod; what was wrong with it then is an ERROR of its own."""
-        if self._runner is not None:
-            with contextlib.closing(self._runner) as runner:
-                runner.run(self._stack.aclose())
+        if self._runner is None:
+            return
+        try:
+            self._runner.run(self._stack.aclose())
+        finally:
+            if self._beside and not self._is_well:  # it may be the reason, or have suffered
+                Bench.of(self.config).end_shared()
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """An error of the harness says all itself; a traceback is only for bugs."""

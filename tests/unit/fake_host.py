@@ -25,7 +25,7 @@ from harness.model.plan import Plan
 from harness.model.spec import Accel
 from harness.model.trace import Event
 from harness.plugin import bench, hosts, item
-from harness.run import pod
+from harness.run import faults, pod
 from tests.unit import runs, traces
 
 KNOWN = ("right", "served", "unfit", "broken", "crashed", "ctrl-c", "broken-end")
@@ -43,6 +43,8 @@ def pytest_addoption() -> None:
     patch.setattr(bench.Bench, "nursery", None)
     patch.setattr(pod, "cloned", _pod)
     patch.setattr(item, "run_plan", _seen)
+    patch.setattr(item, "copying", lambda *_: None)
+    patch.setattr(faults.PodFault, "prepared", lambda *_: contextlib.nullcontext())
 
 
 @pytest.hookimpl(optionalhook=True, trylast=True)
@@ -79,6 +81,7 @@ async def _pod(place: Any, links: Iterable[Link], folder: Path, **_: object) -> 
         endpoint=lambda link: Endpoint(link=link, path="/nowhere"),
         check=check,
     )
+    (folder / "ended").touch()
     if word == "broken-end":
         raise InfrastructureError("QEMU did not end")
 
