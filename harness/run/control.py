@@ -91,11 +91,12 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
 
     Of a fault, the first one says that all are there; the second that it was done, `at` that time
     (CLOCK_MONOTONIC); the third that it is over as far as it ever is, with the `endpoint` where the agent is
-    now, if that is another.
+    now, if that is another, and whether there is one.
     """
 
     at: float = 0.0
     endpoint: Endpoint | None = None
+    agent: bool = True
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):

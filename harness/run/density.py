@@ -267,10 +267,11 @@ class Pairs:
         pids = [pod.proxy.pid for pod in pods if pod.proxy]
         data = (bytes(range(256)) * (ECHOED // 256 + 1))[:ECHOED]
         with contextlib.ExitStack() as clients:
-            for pod, pid in zip(pods, pids, strict=True):
+            for pod in pods:
                 await pod.machine.monitor.execute("cont")
                 await asyncio.to_thread(_talk, pod, clients, data)
-                await settled([pid], self._read)
+            await settled(pids, self._read)
+            for pod in pods:
                 await _pause(pod)
                 await pod.check()
             return tuple(self._read(pid) for pid in pids)

@@ -210,9 +210,9 @@ class PodFault:
                 await self._restore()
                 moved = True
             case FaultKind.GUEST_RESET if self._plan.boot is not Boot.COLD:
-                return After()
+                return After(agent=False)
             case kind if kind in _DEAD:
-                return After()
+                return After(agent=False)
         endpoint = self.machine.endpoint(self._plan.link) if moved else None
         if self._kind in _COMES_BACK:
             patience = Deadline(2 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()

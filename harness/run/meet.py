@@ -33,7 +33,8 @@ CALLED = "called"
 """What facts say beside errnos' names and ``eof``."""
 
 ANSWER_TAKES = (3.0, 0.7)
-"""Seconds for a round trip, at least, and for each time that this machine is slower than a plain one."""
+"""Seconds for a round trip, at least, and for each time that this machine is slower than a plain one; the
+least where there is no agent: that none answers is seen in the same time on any machine."""
 
 BETWEEN = 0.03
 """Seconds of a plain machine between two connections after the fault; before it each waits for its answer."""
@@ -170,6 +171,8 @@ class Encounter:
         order, _ = control.receive_order(self._pipe)
         if isinstance(order, control.Go):
             self._endpoint = order.endpoint or self._endpoint
+            if not order.agent:
+                self._patience, _ = ANSWER_TAKES
 
     def then(self) -> str:
         """What became of the connection: ``served`` again, ``silent``, ``gone``, or how it ends only now."""

@@ -24,9 +24,10 @@ from harness.run.roster import Roster
 class After(msgspec.Struct, frozen=True, kw_only=True):
     """What is there after a fault: where the agent is now (None: where it was), how the connections of
     clients ended as the guest saw it, by client (None: there is no guest to ask), and how many containers
-    run in the guest, all clients' together (None: as before)."""
+    run in the guest, all clients' together (None: as before). `agent`: whether there is one."""
 
     endpoint: Endpoint | None = None
+    agent: bool = True
     ended: Mapping[str, str] | None = None
     containers: int | None = None
 
@@ -121,12 +122,12 @@ class Meeting:
             order = control.Go(at=result)
         else:
             self._stage = _Stage.OVER
-            order = control.Go(endpoint=result.endpoint)
+            order = control.Go(endpoint=result.endpoint, agent=result.agent)
             for peer in self._meeting():
                 if not peer.group.elsewhere and (facts := result.learned(peer.name)):
                     self._roster.learned(peer, **facts)
         for peer in self._there():
-            peer.go(msgspec.structs.replace(order, endpoint=None) if peer.group.elsewhere else order)
+            peer.go(control.Go(at=order.at) if peer.group.elsewhere else order)
 
     def _meeting(self) -> list[Peer]:
         """All whose workload has the step."""

@@ -326,6 +326,23 @@ def test_a_listening_end_hears_nothing_of_the_fault(
     assert facts == [{"sees": "nothing"}, {"reconnect": reconnect}]
 
 
+@pytest.mark.parametrize(("agent", "least", "most"), [(False, 0.1, 0.9), (True, 1.0, 9.0)])
+def test_where_there_is_no_agent_none_is_waited_for_longer_on_a_slow_machine(
+    monkeypatch: pytest.MonkeyPatch, agent: bool, least: float, most: float
+) -> None:
+    monkeypatch.setattr(meet_module, "ANSWER_TAKES", (0.1, 0.05))
+    ours, theirs = control.pair()
+    sock, silent = socket.socketpair()
+    with ours, theirs, sock, silent:
+        slow = msgspec.structs.replace(begin(Endpoint(link=Link.SERIAL_PROXY, path="/nowhere")), slowness=20)
+        met = meet_module.Encounter(MeetFault(doing=While.IDLE), sock, slow, theirs, seed=1)
+        control.send(ours, control.Go(agent=agent))
+        met.over()
+        start = time.monotonic()
+        assert met.then() == "silent"
+    assert least <= time.monotonic() - start < most
+
+
 @pytest.mark.parametrize(
     ("fault", "reconnect"), [(FaultKind.PAUSE, "served"), (FaultKind.AGENT_KILL, "ECONNREFUSED")]
 )

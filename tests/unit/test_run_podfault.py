@@ -117,7 +117,7 @@ def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
 def test_what_the_vm_is_told(vm: FakeVm, kind: FaultKind, said: list[object], alive: bool) -> None:
     after = done(wish(kind), vm)
     assert vm.said == said
-    assert after == (After(ended={}, containers=0) if alive else After())
+    assert after == (After(ended={}, containers=0) if alive else After(agent=False))
 
 
 def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
