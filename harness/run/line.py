@@ -30,6 +30,8 @@ class Line:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.moved = 0
+        """Bytes that went or came."""
         self._decoder = Decoder()
         self._left = memoryview(b"")
 
@@ -54,6 +56,7 @@ class Line:
         except OSError as error:
             raise Ended(name(error)) from error
         self._left = self._left[count:]
+        self.moved += count
         return True
 
     def frames(self) -> Iterator[Frame]:
@@ -70,6 +73,7 @@ class Line:
             raise Ended(name(error)) from error
         if not count:
             raise Ended("eof")
+        self.moved += count
         for frame in self._decoder.filled(count):
             if isinstance(frame, BadFrame):
                 raise Garbled(frame.reason, f"read {frame.skipped} bytes that are no frame: {frame.reason}")

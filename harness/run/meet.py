@@ -27,6 +27,7 @@ from harness.model.trace import What
 from harness.run import control
 from harness.run.doing import ACTIVITIES, WORK, Idle
 from harness.run.line import FLAGS, Ended, Line, name
+from harness.run.patience import ROUNDS
 
 NOTHING, GONE, SERVED, SILENT, BLOCKED, OK = "nothing", "gone", "served", "silent", "blocked", "ok"
 CALLED = "called"
@@ -178,9 +179,23 @@ class Encounter:
         """What became of the connection: ``served`` again, ``silent``, ``gone``, or how it ends only now."""
         if self.ended:
             return GONE
-        said = self._round_trip(self._line)
+        end, moved = time.monotonic() + self._patience, self._line.moved
+        said = self._round_trip(self._line, min(self._patience, ANSWER_TAKES[0]))
+        if said == SILENT:  # a slow machine is given time, but for one thing: see _others_are_served
+            stuck = self._line.moved == moved and self._others_are_served()
+            said = self._answer(self._line, self._between if stuck else end - time.monotonic())
         self.ended = said != SERVED
         return said
+
+    def _others_are_served(self) -> bool:
+        """Whether new connections are, one after the other.
+
+        Where not a byte moves on the old one meanwhile, that says more than time does: the machine is not too
+        slow, nor its agent too busy.
+        """
+        if self._endpoint.link.is_serial_port and not self._endpoint.link.is_proxied:
+            return False
+        return all(self.reconnect() == SERVED for _ in range(ROUNDS))
 
     def reconnect(self) -> str:
         """What a new connection, opened by the same side, gets: ``served``, ``silent``, or the errno's name
@@ -190,15 +205,17 @@ class Encounter:
                 with listening(self._endpoint) as listener:
                     return self._dialled(listener)
             with connect(self._endpoint) as sock:
-                return self._round_trip(Line(sock))
+                return self._round_trip(Line(sock), self._patience)
         except OSError as error:
             return name(error)
 
-    def _round_trip(self, line: Line) -> str:
-        end = time.monotonic() + self._patience
+    def _round_trip(self, line: Line, seconds: float) -> str:
+        line.write(_ping(_LAST))  # after what was begun before
+        return self._answer(line, seconds)
+
+    def _answer(self, line: Line, seconds: float) -> str:
         try:
-            line.write(_ping(_LAST))  # after what was begun before
-            return SERVED if line.until(_LAST, Kind.DATA, end) else SILENT
+            return SERVED if line.until(_LAST, Kind.DATA, time.monotonic() + seconds) else SILENT
         except Ended as ended:
             return ended.why
 
@@ -253,7 +270,7 @@ class Encounter:
                 if failed is not None:
                     return failed
                 with listener.accept(self._endpoint.cid) as sock:
-                    return self._round_trip(Line(sock))
+                    return self._round_trip(Line(sock), self._patience)
         except DeadlinePassed:
             return SILENT
         except ConnectionLost as lost:

@@ -343,6 +343,25 @@ def test_where_there_is_no_agent_none_is_waited_for_longer_on_a_slow_machine(
     assert least <= time.monotonic() - start < most
 
 
+@pytest.mark.parametrize(("moves", "least", "most"), [(False, 0.1, 2.0), (True, 3.0, 9.0)])
+def test_where_not_a_byte_moves_and_others_are_served_time_is_no_matter(
+    monkeypatch: pytest.MonkeyPatch, agent: Agent, moves: bool, least: float, most: float
+) -> None:
+    monkeypatch.setattr(meet_module, "ANSWER_TAKES", (0.1, 0.15))
+    ours, theirs = control.pair()
+    sock, deaf = socket.socketpair()
+    with ours, theirs, sock, deaf:
+        with contextlib.suppress(BlockingIOError):
+            while not moves:
+                sock.send(bytes(65536), socket.MSG_DONTWAIT)
+        where = Endpoint(link=Link.SERIAL_PROXY, path=str(agent.path))
+        slow = msgspec.structs.replace(begin(where), slowness=20)
+        met = meet_module.Encounter(MeetFault(doing=While.IDLE), sock, slow, theirs, seed=1)
+        start = time.monotonic()
+        assert met.then() == "silent"
+    assert least <= time.monotonic() - start < most
+
+
 @pytest.mark.parametrize(
     ("fault", "reconnect"), [(FaultKind.PAUSE, "served"), (FaultKind.AGENT_KILL, "ECONNREFUSED")]
 )
