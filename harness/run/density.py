@@ -212,6 +212,8 @@ class Pairs:
 
     VMs whose memory has settled are paused: it stays as it is, and they take no time from the others. (Seven
     that only idle are more than an emulated CPU can do.)
+
+    A pod's processes are those that are new since the pod before it was there.
     """
 
     def __init__(self, clone: Clone, read: Read, count: Count) -> None:
@@ -219,6 +221,7 @@ class Pairs:
         self._read = read
         self._count = count
         self._pods: dict[bool, list[tuple[Pod, int]]] = {True: [], False: []}
+        self._known = count()
 
     @property
     def guest_kernel(self) -> str:
@@ -237,10 +240,10 @@ class Pairs:
             order.reverse()
         pair = []
         for proxied in order:
-            before = self._count()
             pod = await stack.enter_async_context(self._clone(proxied))
             pair.append(pod)
-            self._pods[proxied].append((pod, len(self._count() - before)))
+            before, self._known = self._known, self._count()
+            self._pods[proxied].append((pod, len(self._known - before)))
         looks = await settled([pid for pod in pair for pid in _pids(pod)], self._read)
         for pod in pair:
             await _pause(pod)

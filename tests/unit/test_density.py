@@ -161,8 +161,8 @@ class World:
         async def execute(command: str) -> dict[str, Any]:
             if command == "query-version":
                 return {"qemu": {"major": 10, "minor": 0, "micro": 3}, "package": "Debian"}
-            assert command == "stop"
-            self.busy.remove(first)
+            assert command in ("stop", "cont")
+            (self.busy.add if command == "cont" else self.busy.remove)(first)
             return {}
 
         machine = SimpleNamespace(pid=first, monitor=SimpleNamespace(execute=execute))
@@ -209,6 +209,34 @@ def test_a_pod_that_went_wrong_gives_no_figure() -> None:
     with pytest.raises(SystemFailure):
         asyncio.run(world.steps(1))
     assert not world.running
+
+
+@pytest.mark.usefixtures("hurry")
+def test_used_proxies_settle_together_and_their_pods_are_paused_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    talked: list[int] = []
+    settled: list[Sequence[int]] = []
+
+    async def settle(pids: Sequence[int], read: run.Read) -> int:
+        settled.append(pids)
+        assert len(talked) == len(world.busy)
+        return 2
+
+    async def used() -> tuple[Memory, ...]:
+        async with contextlib.AsyncExitStack() as stack:
+            of = run.Pairs(world.clone, world.read, world.count)
+            for _ in range(4):
+                await of.further(stack)
+            monkeypatch.setattr(run, "settled", settle)
+            return await of.used()
+
+    monkeypatch.setattr(run, "_talk", lambda pod, *_: talked.append(pod.proxy.pid))
+    assert asyncio.run(used()) == (memory(1.0),) * run.USED
+    assert settled == [talked]
+    assert len(talked) == run.USED
+    assert not world.busy
 
 
 @pytest.mark.usefixtures("hurry")
