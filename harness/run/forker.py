@@ -26,7 +26,8 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 def main(fd: int) -> None:
     """Serve the socket `fd`: each datagram carries the client's end of a control pipe, and asks for a fork.
 
-    Returns at EOF with all children killed and reaped; and in each child when that has done its work.
+    Returns at EOF with all children killed and reaped. Each child ends here when it has done its work, and
+    not by Python's own way out: that visits every object of the forker's, and so copies nearly every page.
     """
     libc = ctypes.CDLL(None)
     gc.freeze()  # what is here now stays: collecting it would only copy pages
@@ -39,6 +40,7 @@ def main(fd: int) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == forker:  # else it ended before the kernel was asked
             client.main(pipe)
+    os._exit(0)
 
 
 class _Child(NamedTuple):

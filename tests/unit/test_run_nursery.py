@@ -132,6 +132,37 @@ def test_what_is_warm_is_lean() -> None:
     assert not loaded & {"pytest", "_pytest", "multiprocessing", "paramiko", "qemu", "ruamel", "rich"}
 
 
+_FORKER = """
+import atexit, sys
+from harness.run import client, forker
+atexit.register(print, "over", flush=True)
+client.main = lambda pipe: print("client", flush=True)
+forker.main(int(sys.argv[1]))
+"""
+
+
+def test_a_client_does_not_tidy_up_what_is_the_forkers() -> None:
+    requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    argv = [sys.executable, "-P", "-c", _FORKER, str(theirs.fileno())]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (
+        theirs,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=[theirs.fileno()], env=env) as forker,
+    ):
+        with requests:
+            for _ in range(2):
+                ours, its = control.pair()
+                with ours, its:
+                    socket.send_fds(requests, [b"\0"], [its.fileno()])
+                    its.close()
+                    ours.setblocking(True)
+                    said = [control.receive_report(ours)[0] for _ in range(3)]
+                assert isinstance(said[0], control.Born)
+                assert said[1:] == [control.Died(0), None]
+        assert forker.stdout is not None
+        assert forker.stdout.read().split() == [b"client", b"client", b"over"]
+
+
 def test_a_client_process_has_only_its_own_descriptors() -> None:
     """Another client's pipe in it would keep that from ending with the coordinator."""
     with Nursery() as nursery:
