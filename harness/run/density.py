@@ -37,10 +37,10 @@ FEWEST_PAIRS = 4
 PAIR_MIB = 200
 """What is free for each pair before the first one starts; a clone takes 50 to 60 MiB of its own."""
 
-AGREEMENT = 64 << 10
+AGREEMENT = 32 << 10
 """Bytes by which the PSS of a process may differ between two looks that agree."""
 
-_EVERY = 0.5
+_EVERY = 0.25
 """Seconds between two looks on a plain machine."""
 
 _WITHIN = 25.0
