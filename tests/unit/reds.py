@@ -212,6 +212,7 @@ RED: list[tuple[str, str, System, str]] = [
         "served 4 of 8, expected 8; first: client/7",
     ),
     ("reliability-shim-killed", "vsock", surviving, "expected 1 containers running, seen 3"),
+    ("reliability-idle-shim-killed", "hybrid-vsock", surviving, "expected 1 containers running, seen 3"),
     ("reliability-shim-killed", "serial-proxy", hit(sees="eof"), "sees of idle/0 is eof"),
     ("pod-diagram-one-leaves", "serial-proxy", outliving, "expected 1 containers running, seen 2"),
     ("pod-diagram-one-leaves", "hybrid-vsock", outliving, "expected 1 containers running, seen 2"),
