@@ -60,7 +60,7 @@ MET = {
 """What clients of vsock see of each fault: at once, at the next send, later, of a new connection."""
 
 BEHIND_A_PORT = {
-    FaultKind.QEMU_KILL: dict.fromkeys(While, _UNPROXIED),
+    FaultKind.QEMU_KILL: MET[FaultKind.PROXY_KILL],
     FaultKind.AGENT_KILL: dict.fromkeys(While, ("nothing", "ok", "silent", "silent")),
     FaultKind.GUEST_RESET: dict.fromkeys(While, _MUTE),
     FaultKind.UNPLUG: dict.fromkeys(While, _MUTE),

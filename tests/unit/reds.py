@@ -151,9 +151,9 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
     ("reliability-serial-qemu-killed", "virtio-serial", hit(sees="nothing"), "is nothing, expected eof"),
-    ("reliability-serial-qemu-killed", "serial-proxy", hit(then="silent"), "is silent, expected gone"),
+    ("reliability-proxied-qemu-killed", "serial-proxy", hit(then="silent"), "is silent, expected gone"),
     ("reliability-serial-agent-killed", "virtio-serial", hit(sees="eof"), "is eof, expected nothing"),
-    ("reliability-serial-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
+    ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-unbound", "vsock", hit(sees="ECONNRESET"), "of idle/0 is ECONNRESET, expected nothing"),
     ("reliability-unbound", "vsock", hit(reconnect="ETIMEDOUT"), "idle/0 is ETIMEDOUT, expected served"),
     (
