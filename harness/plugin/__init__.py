@@ -38,8 +38,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
         if Bench.of(config).is_remote:
             config.pluginmanager.register(Packing(), "vsock-harness-evidence")
         return (yield)
-    from harness.plugin import controller
+    from harness.plugin import controller, trial
 
-    config.pluginmanager.register(controller, "vsock-harness-controller")
+    config.pluginmanager.register(controller, trial.CONTROLLER)
     with controller.around(config):
         return (yield)

@@ -20,7 +20,7 @@ from harness.image.store import Store
 from harness.lab.openssh import resolved
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.verdict import Verdict
-from harness.plugin import asked, evidence, hosts, known, options, reports, sending, versions
+from harness.plugin import asked, evidence, hosts, known, options, reports, sending, trial, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
@@ -43,7 +43,13 @@ def around(config: pytest.Config) -> Iterator[None]:
         yield
         return
     try:
-        with _run(config):
+        wish = _checked(config)
+        if options.hosts(config) != ["none"] and trial.chosen(config) and trial.leaves_none(config):
+            config.stash[RESULTS], config.stash[HEADER] = config.option.vsock_results, trial.words(config)
+            trial.at_home(config)
+            yield
+            return
+        with _run(config, wish):
             yield
     except HarnessError as error:
         raise pytest.UsageError("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
@@ -57,15 +63,23 @@ def _wants_host(config: pytest.Config) -> bool:
     return not help_only and bool(config.option.vsock_hosts or scenario_files(config))
 
 
-@contextlib.contextmanager
-def _run(config: pytest.Config) -> Iterator[None]:
+def _checked(config: pytest.Config) -> asked.Asked:
+    """What the run asks for.
+
+    :raise UsageError: a scenario or an option is wrong.
+    """
     wish = asked.check(config)
-    wanted = options.hosts(config)
-    if wanted == ["none"]:
+    if options.hosts(config) == ["none"]:
         wish = asked.for_none(config)
     options.proxy(config)
     options.lab_memory(config)
-    images = options.images(config)
+    options.images(config)
+    return wish
+
+
+@contextlib.contextmanager
+def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
+    wanted, images = options.hosts(config), options.images(config)
     results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")

@@ -99,6 +99,27 @@ def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], to
     assert told in said
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-k", "onne", "-n", "2"], "names like one.yaml::vsock; did you mean 'one'?"),
+        (["-m", "long"], "nothing is left by -m 'long'"),
+        (["--link", "isa-serial"], "nothing is left by --link isa-serial"),
+        (["test_it.py::test_that"], "not found: "),
+    ],
+)
+def test_where_nothing_matches_no_host_is_made_ready(project: Path, words: list[str], told: str) -> None:
+    (project / "scenarios/test_it.py").write_text("def test_it():\n    pass\n")
+    words = [f"scenarios/{word}" if "::" in word else word for word in words]
+    where = [] if any("::" in word for word in words) else ["scenarios"]
+    code, said = run(project, *where, "--host", "lab", "--junitxml", "x.xml", *words)
+    assert code == (5 if where else 4), said
+    assert told in said
+    assert said.count("deselected / 0 selected") == (1 if where else 0)
+    assert "host: none needed" in said
+    assert not (project / "results").exists()
+
+
 def test_tests_that_bring_their_hosts_need_none_and_get_a_report(project: Path) -> None:
     (project / "test_it.py").write_text("def test_it():\n    pass\n")
     code, said = run(project, "test_it.py", "--host", "none")
