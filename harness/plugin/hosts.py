@@ -111,6 +111,10 @@ class Fleet:
         """See `harness.plugin.rerun.Hosts`."""
         return self._labs.trouble(alias) if self._labs else None
 
+    def fixed(self, alias: str) -> str | None:
+        """See `harness.plugin.rerun.Hosts`."""
+        return None if self._labs else f"{self.remotes[alias].address} is not ours to replace"
+
     def replace(self, alias: str) -> None:
         """Put a fresh lab behind `alias`; what knows the old one by this name then reaches the new one.
 

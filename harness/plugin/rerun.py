@@ -21,6 +21,12 @@ class Hosts(Protocol):
         None if nothing is. Asked on the thread that serves all workers: answers at once, raises nothing.
         """
 
+    def fixed(self, alias: str) -> str | None:
+        """Why there is no other host than that one to be had for `alias`; None if `replace` may have one.
+
+        As `trouble`: answers at once, raises nothing.
+        """
+
     def replace(self, alias: str) -> None:
         """Put a fresh host behind the same alias, ready for workers: the same execnet spec leads to it.
 
@@ -79,8 +85,10 @@ class Replacing:
         At its end `tell` is called, on another thread, with the event `hostreplaced`: `alias`, `done` (its
         future), `seconds`.
 
-        :raise InfrastructureError: there were as many replacements as there may be.
+        :raise InfrastructureError: there is no other to be had, or there were as many as there may be.
         """
+        if why := self._hosts.fixed(alias):
+            raise InfrastructureError(why)
         if alias in self._waiting:
             self._waiting[alias].append(worker)
             return

@@ -137,6 +137,17 @@ def test_all_workers_are_lost_before_they_know_their_items(project: Project) -> 
 
 
 @pytest.mark.slow
+def test_a_host_that_cannot_be_replaced_is_not_said_to_be(project: Project) -> None:
+    project.write(six(DIES_ONCE))
+    done = project.run(FIXED="1")
+    assert done.code == 0
+    assert done.counts == "6 passed, 1 rerun"
+    assert not done.replaced
+    assert "being replaced" not in done.said
+    assert "one was not replaced: one is not ours\n" in done.said
+
+
+@pytest.mark.slow
 def test_a_worker_that_raises_would_raise_on_another_host_too(project: Project) -> None:
     project.write('if "HOST" in os.environ:\n    raise RuntimeError("broken here")\n', "conftest.py")
     project.write("def test_a(): pass")
