@@ -1,9 +1,8 @@
 """Folders that are costly to make and kept between runs: saved pods, saved labs.
 
 Each has a key, a hash of all that it depends on. It is made once under a lock, published by rename, used
-under a
-shared lock (flock(2), so a dead user's is gone), and removed when it has not been used for long or others
-need the room.
+under a shared lock (flock(2), so a dead user's is gone), and removed when it has not been used for long or
+others need the room. What is there can also be used where nothing can be written.
 """
 
 from __future__ import annotations
@@ -54,12 +53,16 @@ class Depot:
 
     @contextlib.contextmanager
     def using(self, key: str) -> Iterator[Path | None]:
-        """The folder of `key`, None if there is none. Nobody removes it for the time of the `with`."""
+        """The folder of `key`, None if there is none. Nobody removes it for the time of the `with`.
+
+        Where a depot can be read only, and has no lock's file either, nobody who can write it is kept from
+        removing it; nor could he be.
+        """
         path = self.root / key
         if not path.is_dir():
             yield None
             return
-        with self._locked(key, fcntl.LOCK_SH):
+        with self._held(key):
             if not path.is_dir():
                 yield None
                 return
@@ -125,6 +128,22 @@ class Depot:
         return removed
 
     @contextlib.contextmanager
+    def _held(self, key: str) -> Iterator[None]:
+        """The shared lock of `key`, for which a file that can be read will do."""
+        if _writable(self.root):
+            with self._locked(key, fcntl.LOCK_SH):
+                yield
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                lock = stack.enter_context(self._lock_of(key).open())
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def _lock_of(self, key: str) -> Path:
+        return self.root / f".{key}.lock"
+
+    @contextlib.contextmanager
     def _locked(self, key: str, how: int) -> Iterator[IO[str]]:
         """Hold the lock of `key`.
 
@@ -132,7 +151,7 @@ class Depot:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self.root / f".{key}.lock").open("a")
+            lock = self._lock_of(key).open("a")
         except OSError as error:
             raise self._unwritable(error) from error
         with lock:
@@ -174,6 +193,11 @@ class Depot:
             f"nothing can be kept in {self.root}: {error.strerror}",
             hint="set XDG_CACHE_HOME to a writable folder",
         )
+
+
+def _writable(path: Path) -> bool:
+    """Whether files can be made there (access(2)); not so on a read-only file system, for root either."""
+    return os.access(path, os.W_OK)
 
 
 def free_bytes(path: Path) -> int:

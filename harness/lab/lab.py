@@ -88,7 +88,10 @@ def up(
     """
     check_memory(wish.memory_mib)
     spec = _spec(wish, folder if saved is None else None, name)
-    ram = None if saved is None else RamFile(path=saved / "ram", share=False)
+    ram = None
+    if saved is not None:
+        fixed = not os.access(saved / "ram", os.W_OK)
+        ram = RamFile(path=saved / "ram", share=False, fixed=fixed)
     incoming = None if saved is None else saved / "state"
 
     @contextlib.asynccontextmanager

@@ -161,8 +161,16 @@ def opened(
         finally:
             if made.unrestorable:
                 stack.close()
-                saved.labs().discard(identity)
-                notes.append(f"lab: the saved one did not restore and was removed: {made.unrestorable}")
+                notes.append(f"lab: the saved one did not restore{_discarded(identity)}: {made.unrestorable}")
+
+
+def _discarded(identity: str) -> str:
+    """Remove a saved lab that is of no use; what became of that."""
+    try:
+        saved.labs().discard(identity)
+    except InfrastructureError as error:
+        return f" and stays ({error.summary})"
+    return " and was removed"
 
 
 def _keep(error: HarnessError, logs: Path) -> None:

@@ -78,10 +78,14 @@ KVM_PARAMETERS = (
 
 
 class RamFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Guest memory in a file: `share` writes to the file, else it is mapped copy-on-write."""
+    """Guest memory in a file: `share` writes to the file, else it is mapped copy-on-write.
+
+    `fixed`: the file can't be written. QEMU opens it for writing unless told so, whatever `share` is.
+    """
 
     path: Path
     share: bool
+    fixed: bool = False
 
 
 class VhostUser(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +159,9 @@ def _machine(spec: MachineSpec, wiring: Wiring) -> list[str]:
         ram = _options("memory-backend-ram", id="ram", size=size)
     else:
         share = "on" if wiring.ram.share else "off"
-        ram = _options("memory-backend-file", id="ram", size=size, mem_path=wiring.ram.path, share=share)
+        fixed = {"readonly": "on", "rom": "off"} if wiring.ram.fixed else {}
+        path = wiring.ram.path
+        ram = _options("memory-backend-file", id="ram", size=size, mem_path=path, share=share, **fixed)
     return [
         *("-name", _options(guest=spec.name)),
         *("-nodefaults", "-no-user-config"),

@@ -155,3 +155,12 @@ def test_cpu_follows_the_accelerator_unless_given() -> None:
     assert cpu(Accel.TCG, "") == EMULATED_CPU
     assert cpu(Accel.TCG, "max") == "max"
     assert cpu(Accel.KVM, "EPYC") == "EPYC"
+
+
+def test_memory_in_a_file_that_cannot_be_written_is_opened_for_reading_and_still_the_guests_to_write() -> (
+    None
+):
+    ram = RamFile(path=Path("/run/ram"), share=False, fixed=True)
+    argv = build(LAB, Qemu(), Wiring(qmp_fd=10, console=CONSOLE, ram=ram))
+    told = argv[argv.index("-object") + 1]
+    assert told == "memory-backend-file,id=ram,size=4096M,mem-path=/run/ram,share=off,readonly=on,rom=off"

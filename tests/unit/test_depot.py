@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.host.depot import Depot, Limits
+from harness.host.depot import Depot, Limits, _writable
 from harness.model.errors import InfrastructureError
 
 LIMITS = Limits(bytes=1 << 20, days=14)
@@ -121,6 +124,47 @@ def test_discard_waits_for_users_and_the_next_making_makes(tmp_path: Path) -> No
     thread.join()
     with depot.making("a") as scratch:
         assert scratch is not None
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on no file can be opened for writing or made; gives what was tried."""
+    tried: list[str] = []
+    opened = Path.open
+
+    def refusing(path: Path, mode: str = "r", *rest: Any) -> Any:
+        if mode != "r":
+            tried.append(path.name)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return opened(path, mode, *rest)
+
+    def begin(path: Path, how: int) -> bool:
+        monkeypatch.setattr(Path, "open", refusing)
+        return False
+
+    monkeypatch.setattr("harness.host.depot._writable", lambda path: begin(path, 0))
+    return tried
+
+
+def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path: Path, read_only: list[str]) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    path = made(depot, "a")
+    with depot.using("a") as found, depot.using("a") as again:
+        assert found == again == path
+        with pytest.raises(BlockingIOError), (tmp_path / ".a.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert read_only == []
+    (tmp_path / ".a.lock").unlink()
+    with depot.using("a") as found:
+        assert found == path
+    with pytest.raises(InfrastructureError, match=r"nothing can be kept in .*: Read-only file system"):
+        with depot.making("b"):
+            pass
+
+
+def test_a_read_only_place_is_known_as_such(tmp_path: Path) -> None:
+    assert _writable(tmp_path)
+    assert not _writable(Path("/proc/self"))
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:

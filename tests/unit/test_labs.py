@@ -25,6 +25,7 @@ class World:
         self.said: list[str] = []
         self.broken = False
         self.unsavable = False
+        self.read_only = False
         self.discarded: list[str] = []
         monkeypatch.setattr(lab, "up", self.up)
         monkeypatch.setattr(lab, "check_memory", lambda mib: None)
@@ -60,6 +61,8 @@ class World:
 
     def discard(self, key: str) -> None:
         assert self.said[-1] == "released", "a lock that this run holds would be waited for"
+        if self.read_only:
+            raise InfrastructureError("/cache/labs/key can't be removed: Read-only file system")
         self.discarded.append(key)
 
     @contextlib.contextmanager
@@ -105,6 +108,17 @@ def test_one_that_does_not_restore_is_booted_and_thrown_away_for_good(world: Wor
     assert world.said[:3] == ["restore lab0 lab0", "boot lab0 lab0-2", "boot lab1 lab1"]
     assert world.discarded == ["key"]
     assert "torn state" in notes[0]
+
+
+def test_one_that_neither_restores_nor_can_be_removed_is_told_of(world: World) -> None:
+    world.broken = world.read_only = True
+    notes: list[str] = []
+    with world.opened(notes) as ours:
+        assert ours.start("lab0") == "lab0 False"
+    assert notes == [
+        "lab: the saved one did not restore and stays (/cache/labs/key can't be removed: Read-only file "
+        "system): torn state"
+    ]
 
 
 def test_where_none_can_be_saved_labs_are_booted_and_the_reason_told(world: World) -> None:
