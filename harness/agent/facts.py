@@ -3,7 +3,10 @@
 # Importing pathlib would cost more than it gives.
 # ruff: noqa: PTH115, PTH208
 
+import fcntl
 import os
+import socket
+import struct
 import sys
 import threading
 
@@ -13,7 +16,7 @@ VERSION = "1"
 _PROC = "/proc"
 
 
-def hello(agent: str, channel: str) -> dict[str, str | int | float]:
+def hello(agent: str, channel: str) -> dict[str, str | int | float | None]:
     """HELLO's answer: who answers, over which channel (``vsock`` or a device's path)."""
     return {
         "agent": agent,
@@ -23,8 +26,25 @@ def hello(agent: str, channel: str) -> dict[str, str | int | float]:
         "boot_id": _read("sys/kernel/random/boot_id").strip(),
         "uptime": float(_read("uptime").split()[0]),
         "channel": channel,
+        "cid": _cid(),
         "wire": WIRE_VERSION,
     }
+
+
+def _cid() -> int | None:
+    """The CID that this machine has for its host, None if it has no vsock device (vsock(7))."""
+    try:
+        device = os.open("/dev/vsock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.ioctl(device, socket.IOCTL_VM_SOCKETS_GET_LOCAL_CID, bytes(4))
+    except OSError:
+        return None
+    finally:
+        os.close(device)
+    (cid,) = struct.unpack("=I", answer)
+    return None if cid == socket.VMADDR_CID_ANY else cid
 
 
 def facts() -> dict[str, int]:

@@ -6,7 +6,10 @@ import msgspec
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """Who answers: digest of the agent's files, versions, the guest's boot, and the channel it came by."""
+    """Who answers: digest of the agent's files, versions, the guest's boot, the channel it came by.
+
+    `cid` is the guest's own, None if it has no vsock device.
+    """
 
     agent: str
     version: str
@@ -16,6 +19,7 @@ class Hello(msgspec.Struct, frozen=True):
     uptime: float
     channel: str
     wire: int
+    cid: int | None = None
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -62,6 +62,15 @@ class CidLease:
             os.close(fd)
 
 
+def usable() -> bool:
+    """Whether this process can lease CIDs here, as `CidLease.claim` would."""
+    try:
+        with CidLease.claim():
+            return True
+    except HostUnfit:
+        return False
+
+
 @contextlib.contextmanager
 def unheld(
     device: Path = DEVICE,

@@ -14,7 +14,7 @@ from harness.host.speed import slowness
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.errors import InfrastructureError, SystemFailure
-from harness.model.link import Link
+from harness.model.link import Endpoint, Link
 from harness.run.beside import Beside
 from harness.vm.machine import Machine
 
@@ -27,9 +27,17 @@ def first(links: frozenset[Link]) -> Link:
 
 
 async def greet(
-    machine: Machine, link: Link, agent: str, beside: Beside | None = None, *, clone: bool = False
+    machine: Machine,
+    link: Link,
+    agent: str,
+    beside: Beside | None = None,
+    *,
+    clone: bool = False,
+    cid: int | None = None,
 ) -> Hello:
     """The agent's hello over `link`; a clone is given a boot id of its own, and the time.
+
+    With `cid`, it is asked again until that is the guest's own.
 
     `beside` is the process that the link goes through, if it does: a proxy is the one to ask.
     A refused connection is tried again until the deadline: right after a vsock device appeared in the
@@ -40,17 +48,14 @@ async def greet(
     deadline = Deadline(_HELLO_SECONDS * slowness())
     endpoint = beside.endpoint if beside and link.is_proxied else machine.endpoint(link)
     ended = threading.Event()
-    boot_id = str(uuid.uuid4())
+    boot_id = str(uuid.uuid4()) if clone else None
 
     def ask() -> Hello | None:
         if ended.is_set():
             raise InfrastructureError("the pod ended before its agent answered")
         with contextlib.suppress(OSError):
-            with connect(endpoint) as sock:
-                client = AgentClient(sock)
-                if clone:
-                    return client.cloned(boot_id, time.time_ns(), deadline=deadline)
-                return client.hello(deadline=deadline)
+            hello = _hello(endpoint, boot_id, deadline)
+            return hello if cid in (None, hello.cid) else None
         return None
 
     asked = asyncio.ensure_future(asyncio.to_thread(until, ask, deadline, f"the agent's hello over {link}"))
@@ -75,3 +80,15 @@ async def greet(
             hint="is the initramfs segment complete? see console.log",
         )
     return hello
+
+
+def _hello(endpoint: Endpoint, boot_id: str | None, deadline: Deadline) -> Hello:
+    """Ask once; with `boot_id`, tell it that this is its own, and the time.
+
+    :raise OSError: the connection was refused.
+    """
+    with connect(endpoint) as sock:
+        client = AgentClient(sock)
+        if boot_id is None:
+            return client.hello(deadline=deadline)
+        return client.cloned(boot_id, time.time_ns(), deadline=deadline)

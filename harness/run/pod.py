@@ -131,9 +131,10 @@ async def cloned(
     seqpacket: bool = True,
     own_memory: bool = False,
 ) -> AsyncIterator[Pod]:
-    """A pod that goes on from this place's template, its vsock device plugged in, its identity its own.
+    """A pod that goes on from this place's template, its vsock device's CID and its identity its own.
 
     The template, made on first use, has every serial link; the clone has them too, whatever `links` says.
+    A vsock device only if they do.
     One that does not restore is thrown away and made again, once.
 
     :param seqpacket: as `booted`.
@@ -141,31 +142,18 @@ async def cloned(
         with it.
     :raise: as `booted`.
     """
-    links = frozenset(links)
-    deadline = Deadline(_BOOT_SECONDS * slowness())
-    phases = _Phases()
+    wish = _Clone(place, frozenset(links), log_folder, seqpacket, own_memory)
     async with contextlib.AsyncExitStack() as stack:
-        lease, device = await _vsock(stack, place, links, log_folder)
-        shared = own_memory or device is not None
         try:
-            machine, ram = await _restored(place, stack, log_folder, deadline, phases, shared=shared)
+            pod = await _restored(stack, wish)
         except (NotRestored, QemuDidNotStart) as error:
             templates.discard(place)
-            deadline = Deadline(_BOOT_SECONDS * slowness())
             try:
-                machine, ram = await _restored(place, stack, log_folder, deadline, phases, shared=shared)
+                pod = await _restored(stack, wish)
             except (NotRestored, QemuDidNotStart) as again:
                 again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
                 raise
-        if device:
-            device.serves(machine)
-        if lease:
-            await machine.plug_vsock(lease, deadline, seqpacket=seqpacket)
-        phases.lap("plug")
-        proxy = await _proxy(stack, place, machine, links, log_folder)
-        hello = await greet(machine, first(links), place.agent, device or proxy, clone=True)
-        phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds, proxy, device, ram if shared else None)
+        yield pod
 
 
 async def _vsock(
@@ -188,38 +176,65 @@ async def _vsock(
     return device.sockets, device
 
 
-async def _restored(
-    place: Place,
-    stack: contextlib.AsyncExitStack,
-    log_folder: Path,
-    deadline: Deadline,
-    phases: _Phases,
-    *,
-    shared: bool,
-) -> tuple[Machine, RamFile]:
-    """A machine that goes on from the template, and its memory; `stack` ends it.
+class _Clone(msgspec.Struct, frozen=True):
+    """What is wanted of a clone; see `cloned`."""
 
-    :param shared: others shall see its memory, so it gets a copy of the template's instead of a view of it.
+    place: Place
+    links: frozenset[Link]
+    log_folder: Path
+    seqpacket: bool
+    own_memory: bool
+
+
+async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
+    """A pod that goes on from the template; `outer` ends it.
+
+    :raise NotRestored, QemuDidNotStart: the template may be damaged; nothing is left for `outer` to end.
     """
-    async with templates.held(place, log_folder.parent / "template") as saved:
-        phases.lap("template")
-        ram = RamFile(path=saved / "ram", share=False)
-        if shared:
-            copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
-            ram = RamFile(path=copy, share=True)
-            phases.lap("copy")
-        start = Machine.start(
-            templates.spec(place),
-            place.qemu,
-            place.folder,
-            log_folder=log_folder,
-            deadline=deadline,
-            ram=ram,
-            incoming=saved / "state",
-        )
-        machine = await stack.enter_async_context(start)
+    place, links = wish.place, wish.links
+    deadline = Deadline(_BOOT_SECONDS * slowness())
+    phases = _Phases()
+    async with contextlib.AsyncExitStack() as stack:
+        lease, device = await _vsock(stack, place, links, wish.log_folder)
+        # a device that differs from the saved one, or is of another kind, is plugged in later
+        saved_with = lease if isinstance(lease, CidLease) and wish.seqpacket else None
+        own_memory = wish.own_memory or device is not None  # the device's process works in it
+        async with templates.held(
+            place, wish.log_folder.parent / "template", vsock=saved_with is not None
+        ) as saved:
+            phases.lap("template")
+            ram = RamFile(path=saved / "ram", share=False)
+            if own_memory:
+                copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
+                ram = RamFile(path=copy, share=True)
+                phases.lap("copy")
+            start = Machine.start(
+                templates.spec(place),
+                place.qemu,
+                place.folder,
+                log_folder=wish.log_folder,
+                deadline=deadline,
+                lease=saved_with,
+                ram=ram,
+                incoming=saved / "state",
+            )
+            machine = await stack.enter_async_context(start)
         phases.lap("clone")
-        return machine, ram
+        if device:
+            device.serves(machine)
+        proxy = await _proxy(stack, place, machine, links, wish.log_folder)
+        if saved_with:
+            # Until it has read its new CID the guest answers with the old one, which the host's kernel drops,
+            # and then it resets what is connected: a client of its vsock may come afterwards.
+            await greet(machine, Link.VIRTIO_SERIAL, place.agent, clone=True, cid=saved_with.cid)
+            phases.lap("identity")
+        elif lease:
+            await machine.plug_vsock(lease, deadline, seqpacket=wish.seqpacket)
+            phases.lap("plug")
+        hello = await greet(machine, first(links), place.agent, device or proxy, clone=not saved_with)
+        phases.lap("hello")
+        await outer.enter_async_context(stack.pop_all())
+        return Pod(machine, hello, phases.seconds, proxy, device, ram if own_memory else None)
 
 
 async def _proxy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import shutil
@@ -9,13 +10,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.guest import inject
-from harness.host import depot
+from harness.host import cid, depot
 from harness.host.paths import cache_root
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.run import hybrid
 from harness.run.greeting import greet
 from harness.run.place import Place, pod_spec
 from harness.run.proxy import ping
@@ -24,12 +26,16 @@ from harness.vm.commandline import RamFile, Wiring
 from harness.vm.machine import Machine
 
 SERIAL = tuple(link for link in Link if link.is_serial_port)
-"""The links that every template has; vsock is plugged into the clone."""
+"""The links that every template has."""
 
 _BOOT_SECONDS = 60.0
 """For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
 
-_FORMAT = 1
+_WITH_VSOCK = "vsock"
+"""Folder of what was saved with a vsock device. Restored, it has the CID of its QEMU's command line: QEMU has
+the guest read it anew (VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, hw/virtio/vhost-vsock-common.c)."""
+
+_FORMAT = 2
 """Counts up when what is saved changes without anything else in the key doing so."""
 
 
@@ -39,7 +45,7 @@ def folder() -> Path:
 
 
 def spec(place: Place) -> MachineSpec:
-    """The VM that is saved, and that each clone is again."""
+    """The VM that is saved, and that each clone is again, with or without a device in its PCIe port."""
     return place.pod(SERIAL, Vsock.HOTPLUG)
 
 
@@ -55,11 +61,12 @@ def recipe(guest: str, agent: str, accel: Accel) -> str:
 
 
 def key(place: Place) -> str:
-    """What a template of this place is kept under: its recipe, the QEMU build, and under KVM the CPU."""
+    """What a template of this place is kept under: its recipe, the QEMU build, under KVM the CPU, and whether
+    this host has vsock."""
     program = next(path for word in place.qemu.argv if (path := shutil.which(word)) and "qemu" in path)
     found = Path(program).stat()
     words = [recipe(place.guest.id, place.agent, place.accel), *place.qemu.argv]
-    words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns)]
+    words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns), str(cid.usable())]
     return _hash(words + ([_cpu()] if place.accel is Accel.KVM else []))
 
 
@@ -75,19 +82,21 @@ def _cpu() -> str:
 
 
 @contextlib.asynccontextmanager
-async def held(place: Place, log_folder: Path) -> AsyncIterator[Path]:
+async def held(place: Place, log_folder: Path, *, vsock: bool = False) -> AsyncIterator[Path]:
     """The folder with this place's saved pod (``ram``, ``state``), made first if it isn't there.
 
     It stays there for the time of the `async with`. One that is being made by another process is waited for.
 
     :param log_folder: gets the logs of the VM that is saved, if one is.
+    :param vsock: the one that was saved with a vhost-vsock-pci in its port, which is restored with any CID:
+        there is one where this host can lease CIDs.
     :raise HostUnfit, InfrastructureError, GuestCrashed: it can't be made, see `Machine.start`.
     """
     identity = key(place)
     while True:
         with place.templates.using(identity) as folder:
             if folder is not None:
-                yield folder
+                yield folder / _WITH_VSOCK if vsock else folder
                 return
         with place.templates.making(identity) as scratch:
             if scratch is not None:
@@ -100,8 +109,10 @@ def discard(place: Place) -> None:
 
 
 async def _make(place: Place, folder: Path, log_folder: Path) -> None:
-    """Boot a pod and save it in `folder`, once its agent has answered on each of its links."""
+    """Boot a pod and save it in `folder`, once its agent has answered on each of its links; where there is
+    vsock, plug its device in then, and save it a second time."""
     wish = spec(place)
+    vsock = cid.usable()
     free = depot.free_bytes(folder) >> 20
     if free < wish.memory_mib:  # QEMU would die of SIGBUS in the middle
         raise InfrastructureError(
@@ -109,7 +120,9 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
             hint="vsock-harness images prune",
         )
     deadline = Deadline(_BOOT_SECONDS * slowness())
-    ram = RamFile(path=folder / "ram", share=True)
+    running = folder / _WITH_VSOCK if vsock else folder
+    running.mkdir(exist_ok=True)
+    ram = RamFile(path=running / "ram", share=True)
     async with Machine.start(
         wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, ram=ram
     ) as machine:
@@ -120,3 +133,10 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
             else:
                 await greet(machine, link, place.agent)
         await template.save(machine.monitor, folder / "state", deadline)
+        if vsock:
+            await asyncio.to_thread(hybrid.copy_sparse, ram.path, folder / "ram")
+            await machine.monitor.execute("cont")
+            with cid.CidLease.claim() as lease:
+                await machine.plug_vsock(lease, deadline)
+                await greet(machine, Link.VSOCK, place.agent)
+            await template.save(machine.monitor, running / "state", deadline)

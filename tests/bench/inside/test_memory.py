@@ -62,6 +62,6 @@ def test_memory(pods: Pods, figures: Figures, subject: str, count: int) -> None:
             further = sums[-1] - sums[-2]
             figures.add("memory of a further VM (PSS)", subject, further, "MiB")
     if subject == "clone":
-        saved = pods.enter(templates.held(pods.place, pods.folder / "template"))
+        saved = pods.enter(templates.held(pods.place, pods.folder / "template", vsock=True))
         blocks = (saved / "ram").stat().st_blocks
         figures.add("memory of the template's RAM file", "", blocks / 2048, "MiB")
