@@ -102,20 +102,19 @@ def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], to
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-k", "onne", "-n", "2"], "names like one.yaml::vsock; did you mean 'one'?"),
-        (["-m", "long"], "nothing is left by -m 'long'"),
-        (["--link", "isa-serial"], "nothing is left by --link isa-serial"),
-        (["test_it.py::test_that"], "not found: "),
+        (["scenarios", "-k", "onne", "-n", "2"], "names like one.yaml::vsock; did you mean 'one'?"),
+        (["scenarios", "-m", "long"], "nothing is left by -m 'long'"),
+        (["scenarios/one.yaml", "--link", "isa-serial"], "nothing is left by --link isa-serial"),
+        (["scenarios/test_it.py::test_that"], "not found: "),
     ],
 )
 def test_where_nothing_matches_no_host_is_made_ready(project: Path, words: list[str], told: str) -> None:
     (project / "scenarios/test_it.py").write_text("def test_it():\n    pass\n")
-    words = [f"scenarios/{word}" if "::" in word else word for word in words]
-    where = [] if any("::" in word for word in words) else ["scenarios"]
-    code, said = run(project, *where, "--host", "lab", "--junitxml", "x.xml", *words)
-    assert code == (5 if where else 4), said
+    code, said = run(project, "--host", "lab", "--junitxml", "x.xml", *words)
+    is_named = "::" in words[0]
+    assert code == (4 if is_named else 5), said
     assert told in said
-    assert said.count("deselected / 0 selected") == (1 if where else 0)
+    assert said.count("deselected / 0 selected") == (0 if is_named else 1)
     assert "host: none needed" in said
     assert not (project / "results").exists()
 
