@@ -61,6 +61,9 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `spare_port` is an isa-serial port beside those of the links, for another agent than ours: ``/dev/ttyS2``,
     wired to nothing until `harness.vm.ports.wire_spare_port`. Not together with the link isa-serial.
 
+    `boots_again`: a reset boots the guest, of one that goes on from a saved machine, too: QEMU then reads
+    kernel and initramfs, which else are only in the saved memory.
+
     `ssh_forward` is the port on 127.0.0.1 that leads to the guest's port 22 over a user-mode network with
     no other way out; 0 lets the kernel choose a free one (`harness.vm.network.ssh_port` tells it); None
     means the VM has no network.
@@ -80,4 +83,5 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     seqpacket: bool = True
     drives: tuple[Drive, ...] = ()
     spare_port: bool = False
+    boots_again: bool = False
     ssh_forward: int | None = None

@@ -87,8 +87,15 @@ class ScenarioItem(pytest.Item):
     def _made(self, place: Place, links: set[Link]) -> AbstractAsyncContextManager[pod.Pod]:
         plan = self.plan
         if plan.boot is Boot.CLONE:
-            moved = plan.fault is not None and plan.fault.kind is FaultKind.RESTORE
-            return pod.cloned(place, links, self._folder, seqpacket=plan.seqpacket, own_memory=moved)
+            kind = plan.fault.kind if plan.fault else None
+            return pod.cloned(
+                place,
+                links,
+                self._folder,
+                seqpacket=plan.seqpacket,
+                own_memory=kind is FaultKind.RESTORE,
+                boots_again=kind is FaultKind.GUEST_RESET,
+            )
         spare = serving.spare_port(plan)
         return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket, spare_port=spare)
 

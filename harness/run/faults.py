@@ -23,7 +23,7 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed, HarnessError
 from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
-from harness.model.plan import Boot, Plan
+from harness.model.plan import Plan
 from harness.model.spec import MachineSpec, Qemu
 from harness.model.steps import MeetFault
 from harness.run import templates
@@ -209,8 +209,6 @@ class PodFault:
             case FaultKind.RESTORE:
                 await self._restore()
                 moved = True
-            case FaultKind.GUEST_RESET if self._plan.boot is not Boot.COLD:
-                return After(agent=False)
             case kind if kind in _DEAD:
                 return After(agent=False)
         endpoint = self.machine.endpoint(self._plan.link) if moved else None

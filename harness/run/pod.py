@@ -130,6 +130,7 @@ async def cloned(
     *,
     seqpacket: bool = True,
     own_memory: bool = False,
+    boots_again: bool = False,
 ) -> AsyncIterator[Pod]:
     """A pod that goes on from this place's template, its vsock device's CID and its identity its own.
 
@@ -140,9 +141,10 @@ async def cloned(
     :param seqpacket: as `booted`.
     :param own_memory: its memory is a copy of the template's, instead of a view of it: another VM may go on
         with it.
+    :param boots_again: a reset boots its guest anew (`MachineSpec`).
     :raise: as `booted`.
     """
-    wish = _Clone(place, frozenset(links), log_folder, seqpacket, own_memory)
+    wish = _Clone(place, frozenset(links), log_folder, seqpacket, own_memory, boots_again)
     async with contextlib.AsyncExitStack() as stack:
         try:
             pod = await _restored(stack, wish)
@@ -184,6 +186,7 @@ class _Clone(msgspec.Struct, frozen=True):
     log_folder: Path
     seqpacket: bool
     own_memory: bool
+    boots_again: bool
 
 
 async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
@@ -209,7 +212,7 @@ async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
                 ram = RamFile(path=copy, share=True)
                 phases.lap("copy")
             start = Machine.start(
-                templates.spec(place),
+                msgspec.structs.replace(templates.spec(place), boots_again=wish.boots_again),
                 place.qemu,
                 place.folder,
                 log_folder=wish.log_folder,

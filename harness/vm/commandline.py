@@ -99,7 +99,8 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     """What one run adds to a spec: file descriptors that QEMU inherits, and paths.
 
     `incoming`: wait for a saved machine instead of booting (`harness.vm.template`). Kernel and initramfs
-    are in its memory by then: reading them again would double the time that QEMU takes to start.
+    are in its memory by then: reading them again would double the time that QEMU takes to start. Only one
+    that is to boot again (`MachineSpec.boots_again`) needs them.
     `qmp_fd` is a connected Unix socket, each of `link_fds` a listening one, `vhost_fd` an open
     ``/dev/vhost-vsock`` that holds `cid`; with hotplug, of a device that was plugged in when the machine was
     saved. `vhost_user` takes their place where the vsock device is a process.
@@ -123,7 +124,7 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
     return [
         *qemu.argv,
         *_machine(spec, wiring),
-        *([] if wiring.incoming else _kernel(spec)),
+        *(_kernel(spec) if spec.boots_again or not wiring.incoming else []),
         *_monitor(wiring),
         *_console(wiring),
         *_links(spec, wiring),

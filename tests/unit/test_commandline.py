@@ -114,6 +114,13 @@ def test_a_device_that_was_plugged_in_is_there_from_the_start_of_a_restored_copy
     assert port < device
 
 
+@pytest.mark.parametrize("boots_again", [False, True])
+def test_only_one_that_is_to_boot_again_has_the_kernel_beside_a_saved_state(boots_again: bool) -> None:
+    wiring = Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS, incoming=True)
+    argv = build(msgspec.structs.replace(HOTPLUG, boots_again=boots_again), Qemu(), wiring)
+    assert [word in argv for word in ("-kernel", "-initrd", "-append")] == [boots_again] * 3
+
+
 def test_cold_vsock_needs_a_lease() -> None:
     with pytest.raises(UsageError, match="no CID lease"):
         build(COLD, Qemu(), Wiring(qmp_fd=10, console=CONSOLE, link_fds=LINK_FDS))

@@ -23,7 +23,7 @@ from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
 from harness.model.fault import Fault, FaultKind, While
 from harness.model.link import Endpoint, Link
-from harness.model.plan import Boot, Plan
+from harness.model.plan import Plan
 from harness.model.steps import MeetFault
 from harness.run import faults
 from harness.run.faults import PodFault, control_link
@@ -84,10 +84,10 @@ def _nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "_ENDS_IN_GUEST", frozenset())
 
 
-def wish(kind: FaultKind, boot: Boot = Boot.CLONE) -> Plan:
+def wish(kind: FaultKind) -> Plan:
     made = plan(group("idle", MeetFault(doing=While.IDLE)))
     link = kind.links[0]
-    return msgspec.structs.replace(made, fault=Fault(kind=kind), boot=boot, link=link)
+    return msgspec.structs.replace(made, fault=Fault(kind=kind), link=link)
 
 
 def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
@@ -110,7 +110,6 @@ def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
         (FaultKind.QEMU_KILL, ["may end", "kill"], False),
         (FaultKind.QEMU_QUIT, ["may end", "quit"], False),
         (FaultKind.PAUSE, ["may end", "stop", "cont"], True),
-        (FaultKind.GUEST_RESET, ["may end", ("set-action", {"reboot": "reset"}), "system_reset"], False),
         (FaultKind.SHIM_KILL, ["may end", "clients killed"], True),
     ],
 )
@@ -123,8 +122,9 @@ def test_what_the_vm_is_told(vm: FakeVm, kind: FaultKind, said: list[object], al
 def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Endpoint] = []
     monkeypatch.setattr(PodFault, "_answering", lambda self, endpoint, patience: asked.append(endpoint))
-    assert done(wish(FaultKind.GUEST_RESET, Boot.COLD), vm) == After()
+    assert done(wish(FaultKind.GUEST_RESET), vm) == After()
     assert asked == [endpoint(vm.path)]
+    assert vm.said == ["may end", ("set-action", {"reboot": "reset"}), "system_reset"]
 
 
 def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
