@@ -13,6 +13,9 @@ from harness.plugin.collect import scenario_files
 CONTROLLER = "vsock-harness-controller"
 """The name of the plugin that brings hosts up."""
 
+FEW = 8
+"""Scenario files that are collected in a moment."""
+
 
 def chosen(config: pytest.Config) -> str:
     """What the command line says of which tests to run, empty if it leaves it at paths."""
@@ -23,6 +26,16 @@ def chosen(config: pytest.Config) -> str:
     words += [f"--deselect {prefix}" for prefix in option.deselect or []]
     words += [argument for argument in config.args if "::" in argument]
     return " ".join(words)
+
+
+def wanted(config: pytest.Config) -> bool:
+    """Whether a choice was made that is to be tried: by names, where a slip is likely, or among few files.
+
+    To collect all scenarios takes a second or two, in which `-m` and `--link` mostly leave something.
+    """
+    option = config.option
+    by_name = option.keyword or option.deselect or any("::" in argument for argument in config.args)
+    return bool(by_name) or (bool(chosen(config)) and len(scenario_files(config)) <= FEW)
 
 
 def leaves_none(config: pytest.Config) -> bool:
