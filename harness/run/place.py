@@ -23,7 +23,7 @@ from harness.run import hybrid
 from harness.run import proxy as proxies
 
 TEMPLATES = Limits(bytes=4 << 30)
-"""What is kept of saved pods; one takes 100 to 200 MB on disk."""
+"""What is kept of saved pods; one takes 100 to 200 MB on disk, twice that where there is vsock."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

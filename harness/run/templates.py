@@ -114,9 +114,10 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
     wish = spec(place)
     vsock = cid.usable()
     free = depot.free_bytes(folder) >> 20
-    if free < wish.memory_mib:  # QEMU would die of SIGBUS in the middle
+    needed = wish.memory_mib * (2 if vsock else 1)  # saved twice, its memory is there twice
+    if free < needed:  # QEMU would die of SIGBUS in the middle
         raise InfrastructureError(
-            f"no space for a saved pod in {place.templates.root}: {free} MiB of {wish.memory_mib} are free",
+            f"no space for a saved pod in {place.templates.root}: {free} MiB of {needed} are free",
             hint="vsock-harness images prune",
         )
     deadline = Deadline(_BOOT_SECONDS * slowness())

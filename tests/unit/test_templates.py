@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.host import cid, depot
 from harness.host.depot import Depot, Limits
 from harness.image.store import Image, Manifest
 from harness.lab import keys, lab, saved
+from harness.model.errors import InfrastructureError
 from harness.model.spec import Accel, Qemu
 from harness.run import place, templates
 from harness.run.place import Place
@@ -93,6 +96,29 @@ def test_a_change_of_the_pods_machine_is_in_the_key(here: Place, monkeypatch: py
     before = templates.key(here)
     monkeypatch.setattr(templates, "SERIAL", templates.SERIAL[:1])
     assert templates.key(here) != before
+
+
+@pytest.mark.parametrize(("vsock", "needed"), [(False, 1), (True, 2)])
+def test_memory_that_is_saved_twice_needs_the_space_twice(
+    here: Place, vsock: bool, needed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def hold() -> None:
+        async with templates.held(here, tmp_path / "logs"):
+            pytest.fail("made")
+
+    size = templates.spec(here).memory_mib
+    monkeypatch.setattr(cid, "usable", lambda: vsock)
+    monkeypatch.setattr(depot, "free_bytes", lambda folder: (needed * size - 1) << 20)
+    with pytest.raises(InfrastructureError, match=f"{needed * size - 1} MiB of {needed * size} are free"):
+        asyncio.run(hold())
+
+
+def test_whether_there_is_vsock_is_in_the_key(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys_made = set()
+    for vsock in (False, True):
+        monkeypatch.setattr(cid, "usable", lambda vsock=vsock: vsock)
+        keys_made.add(templates.key(here))
+    assert len(keys_made) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_none_to_keep_templates_in(tmp_path: Path) -> None:
