@@ -46,13 +46,10 @@ class Pods:
         """A pod with these links, booted from nothing."""
         return self.enter(pod.booted(self.place, links, self._next()))
 
-    def clone(self, *links: Link, own_memory: bool = False) -> pod.Pod:
+    def clone(self, *links: Link) -> pod.Pod:
         """A pod that goes on from this host's template; it has every serial link, and a vsock
-        device if one is asked for.
-
-        :param own_memory: as `harness.run.pod.cloned`.
-        """
-        return self.enter(pod.cloned(self.place, links, self._next(), own_memory=own_memory))
+        device if one is asked for."""
+        return self.enter(pod.cloned(self.place, links, self._next()))
 
     def close(self) -> None:
         """End all of them now.

@@ -88,14 +88,12 @@ class ScenarioItem(pytest.Item):
         plan = self.plan
         if plan.boot is Boot.CLONE:
             kind = plan.fault.kind if plan.fault else None
-            return pod.cloned(
-                place,
-                links,
-                self._folder,
+            wish = pod.CloneWish(
                 seqpacket=plan.seqpacket,
                 own_memory=kind is FaultKind.RESTORE,
                 boots_again=kind is FaultKind.GUEST_RESET,
             )
+            return pod.cloned(place, links, self._folder, wish)
         spare = serving.spare_port(plan)
         return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket, spare_port=spare)
 

@@ -122,15 +122,24 @@ async def booted(
         yield Pod(machine, hello, phases.seconds, proxy, device)
 
 
+class CloneWish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a clone shall be besides having its links.
+
+    `seqpacket`: as of `booted`. `own_memory`: its memory is a copy of the template's, instead of a view of
+    it: another VM may go on with it. `boots_again`: a reset boots its guest anew (`MachineSpec`).
+    """
+
+    seqpacket: bool = True
+    own_memory: bool = False
+    boots_again: bool = False
+
+
+_PLAIN = CloneWish()
+
+
 @contextlib.asynccontextmanager
 async def cloned(
-    place: Place,
-    links: Iterable[Link],
-    log_folder: Path,
-    *,
-    seqpacket: bool = True,
-    own_memory: bool = False,
-    boots_again: bool = False,
+    place: Place, links: Iterable[Link], log_folder: Path, wish: CloneWish = _PLAIN
 ) -> AsyncIterator[Pod]:
     """A pod that goes on from this place's template, its vsock device's CID and its identity its own.
 
@@ -138,20 +147,16 @@ async def cloned(
     A vsock device only if they do.
     One that does not restore is thrown away and made again, once.
 
-    :param seqpacket: as `booted`.
-    :param own_memory: its memory is a copy of the template's, instead of a view of it: another VM may go on
-        with it.
-    :param boots_again: a reset boots its guest anew (`MachineSpec`).
     :raise: as `booted`.
     """
-    wish = _Clone(place, frozenset(links), log_folder, seqpacket, own_memory, boots_again)
+    links = frozenset(links)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            pod = await _restored(stack, wish)
+            pod = await _restored(stack, place, links, log_folder, wish)
         except (NotRestored, QemuDidNotStart) as error:
             templates.discard(place)
             try:
-                pod = await _restored(stack, wish)
+                pod = await _restored(stack, place, links, log_folder, wish)
             except (NotRestored, QemuDidNotStart) as again:
                 again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
                 raise
@@ -178,33 +183,26 @@ async def _vsock(
     return device.sockets, device
 
 
-class _Clone(msgspec.Struct, frozen=True):
-    """What is wanted of a clone; see `cloned`."""
-
-    place: Place
-    links: frozenset[Link]
-    log_folder: Path
-    seqpacket: bool
-    own_memory: bool
-    boots_again: bool
-
-
-async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
+async def _restored(
+    outer: contextlib.AsyncExitStack,
+    place: Place,
+    links: frozenset[Link],
+    log_folder: Path,
+    wish: CloneWish,
+) -> Pod:
     """A pod that goes on from the template; `outer` ends it.
 
     :raise NotRestored, QemuDidNotStart: the template may be damaged; nothing is left for `outer` to end.
     """
-    place, links = wish.place, wish.links
     deadline = Deadline(_BOOT_SECONDS * slowness())
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
-        lease, device = await _vsock(stack, place, links, wish.log_folder)
+        lease, device = await _vsock(stack, place, links, log_folder)
         # a device that differs from the saved one, or is of another kind, is plugged in later
         saved_with = lease if isinstance(lease, CidLease) and wish.seqpacket else None
         own_memory = wish.own_memory or device is not None  # the device's process works in it
-        async with templates.held(
-            place, wish.log_folder.parent / "template", vsock=saved_with is not None
-        ) as saved:
+        template = templates.held(place, log_folder.parent / "template", vsock=saved_with is not None)
+        async with template as saved:
             phases.lap("template")
             ram = RamFile(path=saved / "ram", share=False)
             if own_memory:
@@ -215,7 +213,7 @@ async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
                 msgspec.structs.replace(templates.spec(place), boots_again=wish.boots_again),
                 place.qemu,
                 place.folder,
-                log_folder=wish.log_folder,
+                log_folder=log_folder,
                 deadline=deadline,
                 lease=saved_with,
                 ram=ram,
@@ -225,7 +223,7 @@ async def _restored(outer: contextlib.AsyncExitStack, wish: _Clone) -> Pod:
         phases.lap("clone")
         if device:
             device.serves(machine)
-        proxy = await _proxy(stack, place, machine, links, wish.log_folder)
+        proxy = await _proxy(stack, place, machine, links, log_folder)
         if saved_with:
             # Until it has read its new CID the guest answers with the old one, which the host's kernel drops,
             # and then it resets what is connected: a client of its vsock may come afterwards.

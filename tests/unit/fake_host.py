@@ -62,7 +62,9 @@ def _behaviour(link: Link) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _pod(place: Any, links: Iterable[Link], folder: Path, **_: object) -> AsyncIterator[Any]:
+async def _pod(
+    place: Any, links: Iterable[Link], folder: Path, *_: object, **__: object
+) -> AsyncIterator[Any]:
     word = _behaviour(next(iter(links)))
     _evidence(folder)
     if word == "unfit":
