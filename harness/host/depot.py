@@ -45,11 +45,16 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Depot:
-    """The folders below `root`, by key. Making this object makes nothing."""
+    """The folders below `root`, by key. Making this object makes nothing.
 
-    def __init__(self, root: Path, limits: Limits) -> None:
+    What is in `fixed`, the root of a depot where nothing can be written, is used as if it were in `root`.
+    """
+
+    def __init__(self, root: Path, limits: Limits, fixed: Path | None = None) -> None:
         self.root = root
         self.limits = limits
+        self._fixed = Depot(fixed, limits) if fixed else None
+        self._useless: set[str] = set()
 
     @contextlib.contextmanager
     def using(self, key: str) -> Iterator[Path | None]:
@@ -60,7 +65,11 @@ class Depot:
         """
         path = self.root / key
         if not path.is_dir():
-            yield None
+            if self._fixed and key not in self._useless:
+                with self._fixed.using(key) as found:
+                    yield found
+            else:
+                yield None
             return
         with self._held(key):
             if not path.is_dir():
@@ -90,8 +99,11 @@ class Depot:
     def discard(self, key: str) -> None:
         """Remove the folder of `key`, for good: it turned out to be of no use. Waits for its users.
 
+        One that can't be written is no more there for this object.
+
         :raise InfrastructureError: when it can't be removed.
         """
+        self._useless.add(key)
         with self._locked(key, fcntl.LOCK_EX):
             self._remove(self.root / key)
 

@@ -88,10 +88,7 @@ def up(
     """
     check_memory(wish.memory_mib)
     spec = _spec(wish, folder if saved is None else None, name)
-    ram = None
-    if saved is not None:
-        fixed = not os.access(saved / "ram", os.W_OK)
-        ram = RamFile(path=saved / "ram", share=False, fixed=fixed)
+    ram = None if saved is None else template.memory(saved)
     incoming = None if saved is None else saved / "state"
 
     @contextlib.asynccontextmanager

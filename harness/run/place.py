@@ -91,8 +91,8 @@ def opened(
     """A place for pods for the time of the `with`; afterwards nothing of it but templates is left on this
     host.
 
-    :param templates: the folder that keeps saved pods between runs; where it can't be written, they last as
-        long as the place.
+    :param templates: the folder that keeps saved pods between runs; where it can't be written, what is there
+        is used, and what is made lasts as long as the place.
     :param proxy: the command line of an external proxy; by default it is the reference proxy's.
     :param lacks: what was found missing for some links.
     :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
@@ -112,7 +112,7 @@ def opened(
         inject.write_initrd(guest.file("initrd"), initrd)
         yield Place(
             folder=folder,
-            templates=Depot(templates if _writable(templates) else folder.path / "templates", TEMPLATES),
+            templates=_depot(templates, folder),
             qemu=of_image(qemu) if qemu else Qemu(),
             guest=guest,
             initrd=initrd,
@@ -125,6 +125,12 @@ def opened(
             distribution=store.find("debian"),
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
+
+
+def _depot(kept: Path, folder: RunFolder) -> Depot:
+    if _writable(kept):
+        return Depot(kept, TEMPLATES)
+    return Depot(folder.path / "templates", TEMPLATES, fixed=kept)
 
 
 def _writable(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from harness.run.proxy import Proxy, beside
 from harness.vm.commandline import RamFile, VhostUser
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine
-from harness.vm.template import NotRestored
+from harness.vm.template import NotRestored, memory
 
 _BOOT_SECONDS = 60.0
 """For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
@@ -204,7 +204,7 @@ async def _restored(
         template = templates.held(place, log_folder.parent / "template", vsock=saved_with is not None)
         async with template as saved:
             phases.lap("template")
-            ram = RamFile(path=saved / "ram", share=False)
+            ram = memory(saved)
             if own_memory:
                 copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
                 ram = RamFile(path=copy, share=True)

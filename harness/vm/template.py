@@ -6,10 +6,12 @@ machine has it mapped shared, each clone copy-on-write, so clones share what the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
+from harness.vm.commandline import RamFile
 from harness.vm.monitor import Events, Monitor
 
 _CAPABILITIES = {
@@ -22,6 +24,13 @@ _CAPABILITIES = {
 
 class NotRestored(InfrastructureError):
     """A saved machine does not load: it does not fit, or is damaged. Making it anew may help."""
+
+
+def memory(saved: Path) -> RamFile:
+    """That of what is in the folder `saved`, as one that goes on from there has it: the file stays as it
+    is."""
+    path = saved / "ram"
+    return RamFile(path=path, share=False, fixed=not os.access(path, os.W_OK))
 
 
 async def save(monitor: Monitor, state: Path, deadline: Deadline) -> None:

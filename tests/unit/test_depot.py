@@ -162,6 +162,26 @@ def test_what_is_there_is_used_where_nothing_can_be_written(tmp_path: Path, read
             pass
 
 
+def test_what_is_in_a_fixed_root_is_used_and_nothing_written(tmp_path: Path, read_only: list[str]) -> None:
+    fixed = made(Depot(tmp_path / "fixed", LIMITS), "a")
+    depot = Depot(tmp_path / "ours", LIMITS, fixed=fixed.parent)
+    with depot.using("a") as found, depot.using("b") as missing:
+        assert (found, missing) == (fixed, None)
+    assert read_only == []
+
+
+def test_what_is_of_no_use_in_a_fixed_root_is_made_anew(tmp_path: Path) -> None:
+    fixed = made(Depot(tmp_path / "fixed", LIMITS), "a")
+    depot = Depot(tmp_path / "ours", LIMITS, fixed=fixed.parent)
+    depot.discard("a")
+    with depot.using("a") as missing:
+        assert missing is None
+    path = made(depot, "a")
+    with depot.using("a") as found:
+        assert found == path
+    assert fixed.is_dir()
+
+
 def test_a_read_only_place_is_known_as_such(tmp_path: Path) -> None:
     assert _writable(tmp_path)
     assert not _writable(Path("/proc/self"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,9 +16,12 @@ from harness.host.depot import Depot, Limits
 from harness.image.store import Image, Manifest
 from harness.lab import keys, lab, saved
 from harness.model.errors import InfrastructureError
+from harness.model.link import Link
 from harness.model.spec import Accel, Qemu
-from harness.run import place, templates
+from harness.run import place, pod, templates
 from harness.run.place import Place
+from harness.vm.commandline import RamFile
+from harness.vm.machine import Machine
 
 
 def image(folder: Path, name: str, identity: str) -> Image:
@@ -125,6 +129,37 @@ def test_a_cache_that_cannot_be_written_is_none_to_keep_templates_in(tmp_path: P
     (tmp_path / "file").touch()
     assert place._writable(tmp_path / "new" / "folder")
     assert not place._writable(tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_pod_saved_in_a_read_only_cache_is_gone_on_from(
+    here: Place, read_only: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    saved = kept / templates.key(here)
+    saved.mkdir(parents=True)
+    (saved / "ram").touch()
+    accessible = os.access
+    if read_only:  # for root too, whom no permissions keep from writing
+        monkeypatch.setattr(os, "access", lambda path, how: how == os.X_OK and accessible(path, how))
+    started: list[RamFile] = []
+
+    def start(*_: object, ram: RamFile, **__: object) -> None:
+        started.append(ram)
+        raise InterruptedError
+
+    monkeypatch.setattr(Machine, "start", start)
+    (tmp_path / "run").mkdir()
+    folder: Any = SimpleNamespace(path=tmp_path / "run")
+    with_kept = msgspec.structs.replace(here, templates=place._depot(kept, folder))
+
+    async def clone() -> None:
+        async with pod.cloned(with_kept, [Link.VIRTIO_SERIAL], tmp_path / "logs"):
+            pass
+
+    with pytest.raises(InterruptedError):
+        asyncio.run(clone())
+    assert started == [RamFile(path=saved / "ram", share=False, fixed=read_only)]
 
 
 def test_a_saved_lab_depends_on_its_images_its_keys_its_size_and_its_template(tmp_path: Path) -> None:
