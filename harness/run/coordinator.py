@@ -252,9 +252,8 @@ class _Coordinator:
         ):
             self._end_mute(pinging)
             return True
-        if self._patience.begin_round(pinging.keys()):
-            for peer in pinging.values():
-                peer.tell(control.Ping())
+        for name in self._patience.ask():
+            pinging[name].tell(control.Ping())
         return False
 
     def _end_mute(self, pinging: dict[str, Peer]) -> None:

@@ -13,7 +13,13 @@ ROUNDS = 5
 """Rounds of answered round trips without any news before somebody is waiting."""
 
 ROUND = 0.03
-"""Least seconds from one round to the next."""
+"""Least seconds from one round to the next, and from news to a round."""
+
+FEW = 4
+"""Holding clients asked in one round, in turn: forty at once take the host from who isn't served yet."""
+
+LATE = 1.0
+"""Seconds without news after which a round that isn't over asks all the others, too: are they as mute?"""
 
 SILENCE = 0.25
 """Least seconds without news, with round trips."""
@@ -31,7 +37,9 @@ class Patience:
     def __init__(self, slowness: float) -> None:
         self._slowness = slowness
         self._news_at = self._round_at = time.monotonic()
+        self._holders: frozenset[str] = frozenset()
         self._out: set[str] = set()
+        self._answered: set[str] = set()  # since the last news
         self._rounds = 0
 
     @property
@@ -48,24 +56,32 @@ class Patience:
         """An unfinished client saw something, or something was done that may let it."""
         self._news_at = time.monotonic()
         self._rounds = 0
+        self._answered.clear()
 
     def among(self, holders: Collection[str]) -> None:
-        """Only `holders` still hold: no answer is expected of any other."""
-        self._out &= set(holders)
+        """Who holds now: no answer is expected of any other."""
+        self._holders = frozenset(holders)
+        self._out &= self._holders
+        self._answered &= self._holders
 
-    def begin_round(self, holders: Collection[str]) -> bool:
-        """Whether to ask `holders` for a round trip now: the last round is over, and not too young."""
+    def ask(self) -> frozenset[str]:
+        """Whom to ask for a round trip now: nobody while the last round, or the news, is too young."""
         now = time.monotonic()
-        if not holders or self._out or now - self._round_at < ROUND * self._slowness:
-            return False
-        self._out = set(holders)
-        self._round_at = now
-        return True
+        due: frozenset[str] = frozenset()
+        if self._out:
+            if self.silence >= LATE:
+                due = self._holders - self._out - self._answered
+        elif min(self.silence, (now - self._round_at) / self._slowness) >= ROUND:
+            due = frozenset(sorted(self._holders - self._answered or self._holders)[:FEW])
+            self._round_at = now
+        self._out |= due
+        return due
 
     def back(self, holder: str) -> None:
         """The round trip of `holder` was answered."""
         if holder in self._out:
             self._out.discard(holder)
+            self._answered.add(holder)
             self._rounds += not self._out
 
     def over(self, *, rounds: bool, blind: bool, quick: bool) -> bool:
@@ -80,5 +96,6 @@ class Patience:
         if rounds:
             if quick:
                 return not self._out and self._rounds >= 1 and self.silence >= ROUND
-            return not self._out and self._rounds >= ROUNDS and self.silence >= SILENCE
+            enough = self._rounds >= ROUNDS and self._answered == self._holders
+            return not self._out and enough and self.silence >= SILENCE
         return blind and self.silence >= BLIND

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.run import patience as module
-from harness.run.patience import BLIND, HUNG, ROUND, ROUNDS, SILENCE, Patience
+from harness.run.patience import BLIND, FEW, HUNG, LATE, ROUND, ROUNDS, SILENCE, Patience
 
 
 class Clock:
@@ -23,10 +23,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+BOTH = frozenset({"a/0", "b/0"})
+
+
 def rounds(patience: Patience, clock: Clock, count: int, every: float) -> None:
+    patience.among(BOTH)
     for _ in range(count):
         clock.now += every + 0.001
-        assert patience.begin_round({"a/0", "b/0"})
+        assert patience.ask() == BOTH
         patience.back("a/0")
         patience.back("b/0")
 
@@ -47,10 +51,12 @@ def test_it_takes_rounds_and_silence(clock: Clock, slowness: float) -> None:
 
 def test_rounds_without_the_time_are_not_enough(clock: Clock) -> None:
     patience = Patience(1.0)
+    patience.among(BOTH)
     clock.now += 5
-    assert patience.begin_round({"a/0"})
+    assert patience.ask() == BOTH
     patience.news()
     patience.back("a/0")
+    patience.back("b/0")
     rounds(patience, clock, ROUNDS - 1, ROUND)
     assert not lost(patience), "the first of the rounds began before the news"
     clock.now += SILENCE
@@ -69,21 +75,64 @@ def test_news_starts_it_anew(clock: Clock) -> None:
 
 def test_a_round_is_over_when_all_answered_and_another_does_not_begin_before(clock: Clock) -> None:
     patience = Patience(1.0)
+    patience.among(BOTH)
     clock.now += 5
-    assert patience.begin_round({"a/0", "b/0"})
+    assert patience.ask() == BOTH
     patience.back("a/0")
     clock.now += 5
-    assert not patience.begin_round({"a/0", "b/0"})
+    assert not patience.ask()
     assert patience.unanswered == {"b/0"}
     assert not lost(patience, quick=True)
     patience.back("b/0")
     assert lost(patience, quick=True)
 
 
+def test_no_round_right_after_news(clock: Clock) -> None:
+    patience = Patience(10.0)
+    patience.among(BOTH)
+    clock.now += 5
+    patience.news()
+    clock.now += ROUND * 9
+    assert not patience.ask(), "who sees something now would share the host with it"
+    clock.now += ROUND * 2
+    assert patience.ask() == BOTH
+
+
+def test_few_are_asked_at_once_and_all_before_patience_is_over(clock: Clock) -> None:
+    patience = Patience(1.0)
+    many = [f"many/{number:02}" for number in range(FEW * (ROUNDS + 2))]
+    patience.among(many)
+    asked: list[str] = []
+    while len(asked) < len(many):
+        assert not lost(patience)
+        clock.now += SILENCE
+        now = patience.ask()
+        assert len(now) == FEW
+        asked += sorted(now)
+        for name in now:
+            patience.back(name)
+    assert asked == many
+    assert lost(patience)
+
+
+def test_where_a_round_gets_no_answer_the_others_are_asked_as_well(clock: Clock) -> None:
+    patience = Patience(1.0)
+    many = {f"many/{number}" for number in range(FEW + 3)}
+    patience.among(many)
+    clock.now += ROUND * 2
+    first = patience.ask()
+    patience.back(min(first))
+    clock.now += LATE
+    assert patience.ask() == many - first
+    assert not patience.ask()
+    assert patience.unanswered == many - {min(first)}
+
+
 def test_one_that_no_longer_holds_is_not_waited_for(clock: Clock) -> None:
     patience = Patience(1.0)
+    patience.among(BOTH)
     clock.now += 5
-    assert patience.begin_round({"a/0", "b/0"})
+    assert patience.ask() == BOTH
     patience.among({"a/0"})
     assert patience.unanswered == {"a/0"}
 
