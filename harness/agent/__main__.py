@@ -90,7 +90,8 @@ def _serve_guest(agent: Agent) -> NoReturn:
     _say("ready")
     while True:
         with contextlib.suppress(OSError):  # ENOBUFS: some were lost, so look
-            announced.recv(65536)
+            while not ports.is_of_devices(announced.recv(65536)):
+                pass
         vsock = vsock or _listen_vsock(agent)
         serve_new(agent, serving)
 
