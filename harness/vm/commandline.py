@@ -38,6 +38,13 @@ PORT_DEVICE = {
 }
 """The port of the link virtio-serial, as QMP's device_add would have it."""
 
+PORTS = 8
+"""How many ports the bus of the link virtio-serial has room for: number 0 is kept for a console, then come
+ours and some to plug in. QEMU's own 31 are two queues each, whether a port is there or not."""
+
+_ONE_PORT = 2
+"""For a bus with one port: with less than 2 ports have no names (VIRTIO_CONSOLE_F_MULTIPORT)."""
+
 VHOST_USER_ID = "vhost-user"
 """Id of the chardev that leads to the process of a vhost-user-vsock-pci."""
 
@@ -213,16 +220,16 @@ def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
     devices = {
         # The id is what makes QEMU report VSERPORT_CHANGE (hw/char/virtio-console.c).
         Link.VIRTIO_SERIAL: (
-            "virtio-serial-pci,id=serial-bus",
+            f"virtio-serial-pci,id=serial-bus,max_ports={PORTS}",
             ",".join([PORT_DEVICE["driver"], *(f"{k}={v}" for k, v in PORT_DEVICE.items() if k != "driver")]),
         ),
         Link.VIRTCONSOLE: (
-            "virtio-serial-pci,id=console-bus",
+            f"virtio-serial-pci,id=console-bus,max_ports={_ONE_PORT}",
             f"virtconsole,bus=console-bus.0,chardev=virtconsole,name={console},id=virtconsole-port",
         ),
         Link.ISA_SERIAL: ("isa-serial,chardev=isa-serial,index=1",),
         Link.SERIAL_PROXY: (
-            "virtio-serial-pci,id=proxy-bus",
+            f"virtio-serial-pci,id=proxy-bus,max_ports={_ONE_PORT}",
             f"virtserialport,bus=proxy-bus.0,chardev=serial-proxy,name={proxy},id=serial-proxy-port",
         ),
     }

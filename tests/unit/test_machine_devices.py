@@ -17,7 +17,7 @@ from harness.model.deadline import Deadline
 from harness.model.errors import SystemFailure, UsageError
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.spec import Qemu, Vsock
-from harness.vm.commandline import VhostUser, Wiring, build
+from harness.vm.commandline import PORTS, VhostUser, Wiring, build
 from harness.vm.machine import Machine
 from harness.vm.monitor import CommandFailed
 from harness.vm.ports import plug_port, wire_spare_port
@@ -135,7 +135,8 @@ def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path
     assert (device["name"], device["bus"]) == ("another.agent", "serial-bus.0")
     wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds={Link.VIRTIO_SERIAL: 4})
     links = msgspec.structs.replace(SPEC, links=frozenset({Link.VIRTIO_SERIAL}))
-    assert "virtio-serial-pci,id=serial-bus" in build(links, Qemu(), wiring)
+    assert f"virtio-serial-pci,id=serial-bus,max_ports={PORTS}" in build(links, Qemu(), wiring)
+    assert PORTS > 2  # number 0 is a console's, 1 is the agent's
 
 
 def test_a_spare_port_is_wired_to_its_socket(start: Starter, tmp_path: Path) -> None:
