@@ -23,6 +23,7 @@ from harness.run.place import Place, pod_spec
 from harness.run.proxy import ping
 from harness.vm import commandline, template
 from harness.vm.commandline import RamFile, Wiring
+from harness.vm.idle import idle
 from harness.vm.machine import Machine
 
 SERIAL = tuple(link for link in Link if link.is_serial_port)
@@ -31,11 +32,14 @@ SERIAL = tuple(link for link in Link if link.is_serial_port)
 _BOOT_SECONDS = 60.0
 """For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
 
+_REST_SECONDS = 10.0
+"""For the guest to have nothing more to do, as well multiplied: what it still does, each clone does."""
+
 _WITH_VSOCK = "vsock"
 """Folder of what was saved with a vsock device. Restored, it has the CID of its QEMU's command line: QEMU has
 the guest read it anew (VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, hw/virtio/vhost-vsock-common.c)."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Counts up when what is saved changes without anything else in the key doing so."""
 
 
@@ -133,11 +137,18 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
                 await ping(machine, deadline)
             else:
                 await greet(machine, link, place.agent)
-        await template.save(machine.monitor, folder / "state", deadline)
+        await _save(machine, folder / "state", deadline)
         if vsock:
             await asyncio.to_thread(hybrid.copy_sparse, ram.path, folder / "ram")
             await machine.monitor.execute("cont")
             with cid.CidLease.claim() as lease:
                 await machine.plug_vsock(lease, deadline)
                 await greet(machine, Link.VSOCK, place.agent)
-            await template.save(machine.monitor, running / "state", deadline)
+            await _save(machine, running / "state", deadline)
+
+
+async def _save(machine: Machine, state: Path, deadline: Deadline) -> None:
+    """Save a pod that rests: one that answers may still be busy with what came before, as with looking for
+    the devices that the kernel announced, and each clone would begin with that."""
+    await idle(machine.pid, Deadline(_REST_SECONDS * slowness()))
+    await template.save(machine.monitor, state, deadline)

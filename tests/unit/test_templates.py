@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -15,11 +15,13 @@ from harness.host import cid, depot
 from harness.host.depot import Depot, Limits
 from harness.image.store import Image, Manifest
 from harness.lab import keys, lab, saved
+from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import Accel, Qemu
 from harness.run import place, pod, templates
 from harness.run.place import Place
+from harness.vm import template
 from harness.vm.commandline import RamFile
 from harness.vm.machine import Machine
 
@@ -115,6 +117,23 @@ def test_memory_that_is_saved_twice_needs_the_space_twice(
     monkeypatch.setattr(depot, "free_bytes", lambda folder: (needed * size - 1) << 20)
     with pytest.raises(InfrastructureError, match=f"{needed * size - 1} MiB of {needed * size} are free"):
         asyncio.run(hold())
+
+
+def test_a_pod_is_saved_once_it_rests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+
+    async def idle(pid: int, deadline: Deadline) -> bool:
+        done.append(f"{pid} rests")
+        return False  # one that never does is saved as it is
+
+    async def save(monitor: object, state: Path, deadline: Deadline) -> None:
+        done.append(f"saved in {state.name}")
+
+    monkeypatch.setattr(templates, "idle", idle)
+    monkeypatch.setattr(template, "save", save)
+    machine = cast(Machine, SimpleNamespace(pid=7, monitor=None))
+    asyncio.run(templates._save(machine, tmp_path / "state", Deadline(1)))
+    assert done == ["7 rests", "saved in state"]
 
 
 def test_whether_there_is_vsock_is_in_the_key(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
