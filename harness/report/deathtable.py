@@ -38,10 +38,11 @@ def section(results: Results) -> Section | None:
         f". As corrected by what this run saw, on hosts with Linux {' and '.join(kernels(found))}:",
         class_="sentence",
     )
-    lines = el("ul", *(el("li", line) for line in corrected(found)))
+    lines = (line.partition(": ") for line in corrected(found))
+    told = el("ul", *(el("li", el("strong", what), sign, rest) for what, sign, rest in lines))
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
     read = el("p", READ, class_="note")
-    return Section("deaths", "What dies, and what each end sees", el("div", said, lines, read, wide))
+    return Section("deaths", "What dies, and what each end sees", el("div", said, told, read, wide))
 
 
 def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from harness.report.markup import Markup, el, join
 from harness.report.results import RUN, Case, Results, Shown
@@ -48,16 +49,17 @@ def _said(shown: Shown | None) -> list[Markup]:
 
 def evidence(results: Results) -> Section | None:
     """The run's own files, and those of each host and test, by folder."""
-    folders: dict[str, list[str]] = {}
+    folders: dict[str, dict[str, list[str]]] = {}
     for name in results.files:
         folder, _, file = name.rpartition("/")
         if folder or file not in (*_OURS, RUN):
-            folders.setdefault(folder, []).append(file)
+            top, _, below = folder.partition("/")
+            folders.setdefault(top, {}).setdefault(below, []).append(file)
     if RUN in results.files:
-        folders.setdefault("", []).append(RUN)
+        folders.setdefault("", {}).setdefault("", []).append(RUN)
     if not folders:
         return None
-    entries = [_folder(folder, files) for folder, files in sorted(folders.items())]
+    entries = [_folder(top, below) for top, below in sorted(folders.items())]
     return Section("evidence", "Evidence of the run and its hosts", el("dl", *entries, class_="files"))
 
 
@@ -65,7 +67,16 @@ _OURS = ("report.html", "summary.md")
 """Made from the others, so no evidence."""
 
 
-def _folder(folder: str, files: list[str]) -> Markup:
-    parts = folder.split("/") if folder else []
-    links = [el("a", file, href=address(*parts, file)) for file in files]
-    return el("div", el("dt", folder or "run"), el("dd", join(links, " · ")))
+def _folder(top: str, folders: Mapping[str, list[str]]) -> Markup:
+    """Its files, and on a line each those of the folders below it."""
+    lines = []
+    for below, files in sorted(folders.items(), key=lambda one: _by_number(one[0])):
+        parts = [part for part in (top, *below.split("/")) if part]
+        links = [el("a", file, href=address(*parts, file)) for file in files]
+        lines.append(el("dd", f"{below}: " if below else None, join(links, " · ")))
+    return el("div", el("dt", top or "run"), *lines)
+
+
+def _by_number(name: str) -> list[str]:
+    """So that pod-10 comes after pod-9."""
+    return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

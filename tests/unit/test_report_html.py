@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from harness.model.claims import Claim
-from harness.report import html, overview
+from harness.report import html, overview, times
 from harness.report.markup import el, shown
 from harness.report.results import CaseOutcome, Results
 from harness.report.section import Section
@@ -207,6 +207,38 @@ def test_of_what_passed_the_files_read_most_are_linked_and_of_others_all(tmp_pat
     ]
     assert "trace.jsonl, 3 more beside them. 39.67 s: pod 34.92, clients 4.50, end 0.25." in page.text
     assert len([address for address in linked if "-virtio-serial/" in address]) == 5
+
+
+def test_folders_of_a_test_stand_below_it_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("lab0/console.log", "test_x/a.json", "test_x/pod-10/qmp.jsonl", "test_x/pod-9/qmp.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    cases = [runs.case(plan("pod-diagram", "vsock"), CaseOutcome.PASSED)]
+    page = Page(html.page(runs.write(tmp_path, cases)))
+    said = page.text[page.text.rindex("Evidence of the run") :].split("\n")
+    assert [line for line in said if line][1:8] == [
+        *("run", "versions.json · run.json", "lab0", "console.log"),
+        *("test_x", "a.json", "pod-9: qmp.jsonl"),
+    ]
+    assert "./test_x/pod-10/qmp.jsonl" in page.values("href")
+
+
+def test_no_two_phases_that_are_seen_have_one_colour(tmp_path: Path) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    names = ("queue", "template", "clone", "identity", "hello", "programs", "plug", "copy", "boot")
+    case = runs.evidence(tmp_path, on_link, right(on_link))
+    facts = tmp_path / "pod-diagram-vsock/facts.json"
+    told = msgspec.json.decode(facts.read_bytes())
+    seconds = {name: 0.001 if name == "queue" else 1.0 for name in names}
+    facts.write_bytes(msgspec.json.encode({**told, "seconds": seconds}))
+    section = times.times(runs.write(tmp_path, [case]))
+    assert section
+    text = str(section.body)
+    keys = re.findall(r"<li>(?:<svg aria-hidden=true><rect width=12 class=(k\d) /></svg>\n)?(\w+) ", text)
+    kinds = {name: kind for kind, name in keys}
+    assert kinds.pop("queue") == ""  # too short to be seen
+    assert len(set(kinds.values())) == len(kinds) == len(names) + 1
+    assert set(re.findall(r"<path class=(k\d)", text)) == set(kinds.values())
 
 
 def test_long_traces_of_many_clients_stay_small(tmp_path: Path) -> None:
