@@ -3,8 +3,8 @@
 Places on the time axis are percentages, so a drawing fits any width without being scaled: strokes, signs and
 letters keep their size. Heights, and what is the same in all rows, are the style's: a page has hundreds.
 What the page's script shows of a span or a moment it makes from its class, its place, the timeline's `data-s`
-(seconds) and the text whose number is its `data-t`: `Texts` has each once. A span without a class is one of
-being served.
+(seconds) and `data-t`: for each of its marks in their order the number of a text, which `Texts` has once. A
+span without a class is one of being served.
 """
 
 from __future__ import annotations
@@ -18,25 +18,22 @@ from harness.report.timeline import AMISS, TICKS, Moment, Row, Span, State, Time
 from harness.report.words import cut, seconds
 
 _MOMENT_SHAPES = {
-    What.FACT: ("f", "told a fact"),
+    What.FACT: ("f", "told what it saw"),
     What.REFUSED: ("r", "refused"),
     What.WRONG: ("x", "read wrong data"),
     What.STALE: ("t", "read a stale reply"),
     What.LOST: ("l", "lost its connection"),
     What.LEFT: ("q", "left"),
-    What.ENDED: ("e", "ended by the run, all being over"),
+    What.ENDED: ("e", "ended by the run"),
 }
-"""Ids and meaning; the script has the ids, too."""
-
-_QUIET = (What.FACT, What.LEFT, What.ENDED)
-"""Moments at which nothing is amiss."""
+"""Ids and meaning; the script and the style have the ids, too."""
 
 _STATES = {
     State.CONNECTING: ("c", "connecting"),
     State.WAITING: ("w", "waiting: no answer yet"),
     State.SERVED: (None, "being served"),
     State.PAUSED: ("p", "waits for others, as planned"),
-    State.MEETING: ("m", "what the fault is to meet"),
+    State.MEETING: ("m", "meets the fault"),
     State.HOLDING: ("h", "done, holds its connection"),
 }
 """Class and meaning; the script has the classes, too."""
@@ -63,10 +60,7 @@ def definitions() -> Markup:
         What.LEFT: shapes[6:7],
         What.ENDED: shapes[7:],
     }
-    signs = [
-        el("g", *which, id=_MOMENT_SHAPES[what][0], class_=None if what in _QUIET else "amiss")
-        for what, which in made.items()
-    ]
+    signs = [el("g", *which, id=_MOMENT_SHAPES[what][0]) for what, which in made.items()]
     stripes = el(
         "pattern",
         el("path", d="M-1 1 1-1M-1 7 7-1M5 7 7 5", stroke="currentColor", stroke_width=1.5),
@@ -99,21 +93,29 @@ def drawing(drawn: Timeline, texts: Texts) -> Markup:
     """Axis and rows; what their marks tell is added to `texts`."""
     count = len(drawn.rows)
     clients = f"{count} client{'s' if count > 1 else ''}"
+    told = (texts.number(text) for row in drawn.rows for text in _told(row))
     lines = el(
         "div",
         _axis(drawn.length),
-        *(_row(row, drawn.length, texts) for row in drawn.rows),
+        *(_row(row, drawn.length) for row in drawn.rows),
         class_="rows timeline",
         role="img",
         aria_label=f"{clients} over {seconds(drawn.length)}",
         data_s=f"{drawn.length:.4f}".rstrip("0"),
+        data_t=",".join("" if number is None else str(number) for number in told) or None,
     )
     return join([lines, _left_out(drawn)])
 
 
-def _row(row: Row, length: float, texts: Texts) -> Markup:
-    spans = [_span(span, length, texts) for span in row.spans]
-    moments = [_moment(moment, length, texts) for moment in row.moments]
+def _told(row: Row) -> Iterator[str]:
+    """What its marks tell, in their order."""
+    yield from (span.text for span in row.spans)
+    yield from (moment.text for moment in row.moments)
+
+
+def _row(row: Row, length: float) -> Markup:
+    spans = [_span(span, length) for span in row.spans]
+    moments = [_moment(moment, length) for moment in row.moments]
     life = el("svg", *spans, _ticks(row.ticks), *moments)
     client = row.end.client
     title = client if len(client) > _WHOLE else None
@@ -132,7 +134,7 @@ def _end(row: Row) -> Iterator[Child]:
         yield None if row.end.intact else el("small", " not intact")
 
 
-def _span(span: Span, length: float, texts: Texts) -> Markup:
+def _span(span: Span, length: float) -> Markup:
     """Height and fill tell the states apart; colour only helps. No gap comes of rounding."""
     start, end = _rounded(span.start, length), _rounded(span.end, length)
     return el(
@@ -140,21 +142,25 @@ def _span(span: Span, length: float, texts: Texts) -> Markup:
         class_=_STATES[span.state][0],
         x=f"{_number(start)}%",
         width=f"{_number(end - start)}%",
-        data_t=texts.number(span.text),
     )
 
 
+_FEW = 5
+"""Ticks of a row up to which one by one takes less than a picture."""
+
+
 def _ticks(places: tuple[int, ...]) -> Markup | None:
-    """All in one path, in a picture of its own that is stretched; the strokes are not."""
-    if not places:
-        return None
-    path = el("path", d="".join(f"M{place},0v1" for place in places))
-    return el("svg", path, viewBox=f"0 0 {TICKS} 1", preserveAspectRatio="none")
+    """Without a width, which tells them from spans. Many are one path, in a picture of its own that is
+    stretched; the strokes are not."""
+    if len(places) <= _FEW:
+        return join(el("rect", x=_percent(place, TICKS)) for place in places)
+    path = el("path", d="".join(f"M{place},5v12" for place in places))
+    return el("svg", path, viewBox=f"0 0 {TICKS} 22", preserveAspectRatio="none")
 
 
-def _moment(moment: Moment, length: float, texts: Texts) -> Markup:
+def _moment(moment: Moment, length: float) -> Markup:
     shape, _ = _MOMENT_SHAPES[moment.what]
-    return el("use", href=f"#{shape}", x=_percent(moment.at, length), data_t=texts.number(moment.text))
+    return el("use", href=f"#{shape}", x=_percent(moment.at, length))
 
 
 def ticks(length: float, most: int = 7) -> list[float]:
@@ -173,7 +179,8 @@ def _axis(length: float) -> Markup:
     places = ticks(length, 5)
     digits = max(0, min(4, len(f"{places[1]:.4f}".rstrip("0").partition(".")[2]))) if len(places) > 1 else 0
     texts = ((f"{at:.{digits}f}" if at else "0") + (" s" if at == places[-1] else "") for at in places)
-    return axis({_percent(at, length): text for at, text in zip(places, texts, strict=True)})
+    shares = (round(100 * at / length, 1) if length else 0.0 for at in places)
+    return axis({f"{_number(share)}%": text for share, text in zip(shares, texts, strict=True)})
 
 
 def axis(labels: dict[str, str]) -> Markup:
@@ -233,8 +240,10 @@ def table(drawings: Mapping[str, Timeline]) -> Markup | None:
 def _numbers(row: Row) -> Markup:
     cells = [_time(row.first.get(what)) for what in _COLUMNS]
     why = cut(row.end.why, 300)
-    why = "; ".join([why if why.startswith(f"was {row.end.end}") else f"{row.end.end}: {why}", *row.told])
-    done = el("td", f"{row.done} of {row.steps}")
+    was = f"was {row.end.end}"
+    why = why.removeprefix("was ") if why.startswith(was) else f"{row.end.end}: {why}"
+    why = "; ".join([why, *row.told])
+    done = el("td", f"{row.done}/{row.steps}")
     return el("tr", el("th", row.end.client), *cells, done, _time(row.over), el("td", why))
 
 

@@ -56,7 +56,7 @@ def page(results: Results) -> str:
             el("footer", _footer(results)),
         ]
     )
-    return document(title, _read("style.css"), _read("page.js"), body)
+    return document(title, _tight(_read("style.css")), _read("page.js"), body)
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -81,6 +81,12 @@ def _whole(section: Section) -> Markup:
 def _footer(results: Results) -> Markup:
     said = "Made from the files beside it; vsock-harness report writes it again. "
     return el("p", said, "Traces and consoles hold what guests said: text, never trusted.")
+
+
+def _tight(style: str) -> str:
+    """Without comments and the blanks that say nothing."""
+    bare = re.sub(r"/\*.*?\*/\s*", "", style, flags=re.DOTALL)
+    return re.sub(r";?\s*(})|\s*([{;>])\s*|(?<=[:,])\s+", r"\1\2", bare)
 
 
 def _read(name: str) -> str:

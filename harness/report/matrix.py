@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 from harness.model.claims import Claim
 from harness.model.link import Link
-from harness.report.markup import Markup, el
+from harness.report.markup import Markup, el, join
 from harness.report.rest import ident
 from harness.report.results import Case, CaseOutcome, Item, Results, Shown, counted
 from harness.report.scenarios import anchor
-from harness.report.section import Section, css
-from harness.report.words import SIGNS, WORST_FIRST, cut, number, plain, seen
+from harness.report.section import Section, css, unusual
+from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen
 
 _LONGEST = 70
 """Characters that one link's narrow column shows of what was seen; all of it is where the cell leads to."""
+
+_NUMBER = re.compile(r"(?<=[a-z]) (?=\d)")
+"""After the word that it belongs to."""
 
 
 def matrix(results: Results) -> Section:
@@ -64,14 +69,13 @@ def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
     """A test that is no scenario's: in its link's column; over all if it has none, or more to say."""
     text = f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome
     said = el("a", text, href=f"#{ident(case)}")
-    sign, heading = el("b", SIGNS[case.outcome]), el("th", case.name)
+    sign, own = el("b", SIGNS[case.outcome]), unusual(case.outcome)
+    heading = el("th", join(re.split(r"(?<=::)", case.name), el("wbr")))
     if shown.link is None or len(text) > _LONGEST:
         of = f"{shown.link}: " if shown.link else ""
-        return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), class_=css(case.outcome)))
+        return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), class_=own))
     cells = [
-        el("td", sign, " ", said, data_link=link, class_=css(case.outcome))
-        if link is shown.link
-        else _empty()
+        el("td", sign, " ", said, data_link=link, class_=own) if link is shown.link else _empty()
         for link in links
     ]
     return el("tr", heading, *cells)
@@ -87,13 +91,12 @@ def _counts(cases: Sequence[tuple[Case, str]], link: Link | None, wide: int | No
         return _empty()
     counts = counted(case for case, _ in cases)
     words = [
-        el("span", el("b", SIGNS[word]), f" {number(counts[word], word)}", class_=css(word))
-        for word in WORST_FIRST
-        if counts[word]
+        el("span", f"{SIGNS[word]} {number(counts[word], word)}", class_=css(word) if place else None)
+        for place, word in enumerate(word for word in WORST_FIRST if counts[word])
     ]
     first, to = min(cases, key=lambda one: WORST_FIRST.index(one[0].outcome))
     leading = el("a", *words, href=f"#{to}")
-    return el("td", leading, colspan=wide, data_link=link, class_=css(first.outcome))
+    return el("td", leading, colspan=wide, data_link=link, class_=unusual(first.outcome))
 
 
 def _cell(item: Item | None, link: Link) -> Markup:
@@ -102,8 +105,13 @@ def _cell(item: Item | None, link: Link) -> Markup:
     said = plain(seen(item.plan, item.verdict, brief=True)) if item.verdict else ""
     unseen = said and item.outcome is not CaseOutcome.PASSED
     outcome = el("span", f"{item.outcome}: ", class_="unseen") if unseen else None
-    leading = el("a", outcome, cut(said, _LONGEST) or item.outcome, href=f"#{anchor(item.subject)}")
-    return el("td", el("b", SIGNS[item.outcome]), " ", leading, data_link=link, class_=css(item.outcome))
+    leading = el("a", outcome, _brief(said) or item.outcome, href=f"#{anchor(item.subject)}")
+    return el("td", el("b", SIGNS[item.outcome]), " ", leading, data_link=link, class_=unusual(item.outcome))
+
+
+def _brief(said: str) -> str:
+    """Cut between words, and no number on another line than its word."""
+    return _NUMBER.sub("\u00a0", textwrap.shorten(said, _LONGEST, placeholder=" …"))
 
 
 def _empty() -> Markup:

@@ -23,11 +23,14 @@
   };
 
   const texts = [...document.querySelectorAll("#texts li")].map((entry) => entry.textContent.slice(0, -1));
+  const marks = "rect[width], use";
 
   // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent": places are in percent, what was told is a text's number
   const told = (mark) => {
-    const [, step, said] = /^([^;]*);?([^]*)$/.exec(texts[mark.dataset.t] || "");
-    const at = (name) => mark.getAttribute(name).slice(0, -1) / 100 * mark.closest("[data-s]").dataset.s;
+    const timeline = mark.closest(".timeline");
+    const number = timeline.dataset.t.split(",")[[...timeline.querySelectorAll(marks)].indexOf(mark)];
+    const [, step, said] = /^([^;]*);?([^]*)$/.exec(texts[number] || "");
+    const at = (name) => mark.getAttribute(name).slice(0, -1) / 100 * timeline.dataset.s;
     const [what, when] = mark.tagName === "rect"
       ? [states[mark.classList[0]] || "served", seconds(at("x")) + " to " + seconds(at("x") + at("width"))]
       : [moments[mark.getAttribute("href").slice(1)], "at " + seconds(at("x"))];
@@ -55,14 +58,14 @@
     tip.style.top = (above > 0 ? above : row.bottom + 4) + "px";
   };
 
-  const marks = (line) => [...line.querySelectorAll("rect, use")].sort((one, other) =>
+  const inOrder = (line) => [...line.querySelectorAll(marks)].sort((one, other) =>
     one.getBoundingClientRect().left - other.getBoundingClientRect().left);
 
   // signs are small and lie on spans: the nearest sign within reach, else the span below, else the nearest
   const nearest = (line, x) => {
     let best = null;
     let least = Infinity;
-    for (const mark of line.querySelectorAll("rect, use")) {
+    for (const mark of line.querySelectorAll(marks)) {
       const box = mark.getBoundingClientRect();
       const sign = mark.tagName === "use";
       const away = Math.max(box.left - x, x - box.right, 0);
@@ -80,11 +83,11 @@
   };
 
   const step = (timeline, key) => {
-    const lines = [...timeline.querySelectorAll("p")].filter((line) => line.querySelector("rect, use"));
+    const lines = [...timeline.querySelectorAll("p")].filter((line) => line.querySelector(marks));
     if (!lines.length) return;
     const line = current && timeline.contains(current) ? current.closest(".rows > p") : null;
-    if (!line) return show(marks(lines[0])[0]);
-    const own = marks(line);
+    if (!line) return show(inOrder(lines[0])[0]);
+    const own = inOrder(line);
     const at = own.indexOf(current);
     if (key === "ArrowRight") show(own[Math.min(at + 1, own.length - 1)]);
     else if (key === "ArrowLeft") show(own[Math.max(at - 1, 0)]);

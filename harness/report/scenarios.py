@@ -11,9 +11,9 @@ from harness.report.drawing import Texts, drawing, legend, table
 from harness.report.markup import Child, Markup, el, join
 from harness.report.phases import phases
 from harness.report.results import CaseOutcome, Item, Results, Subject
-from harness.report.section import Section, badge, css
+from harness.report.section import Section, badge, unusual
 from harness.report.timeline import Timeline, timeline
-from harness.report.words import cut, expected, plain, seen, workload
+from harness.report.words import Part, cut, expected, plain, seen, workload
 
 _LONGEST = 4000
 """Characters of one failure's text that are shown."""
@@ -27,6 +27,17 @@ _MEANS = {
     Word.LOST: "its connection ended, or answers ceased, before it was done",
     Word.INTACT: "served, and every byte that came back was compared",
     Word.WAITED: "served, but only once another client had left",
+}
+"""As docs/scenarios.md has it at length."""
+
+_MET = {
+    "sees": "what the first call that failed gave: an errno, or eof, the stream's end; nothing if none did",
+    "next-send": "what one more send() gave: ok, blocked (it would wait), or an errno",
+    "then": "its connection, once the fault is over as far as it ever is: served (answers again), "
+    "silent (no answer), gone (ended before)",
+    "reconnect": "the same of a new connection, or the errno of its connect()",
+    "guest": "what the guest's kernel told the agent of that connection",
+    "containers": "how many of those that clients had started run afterwards",
 }
 """As docs/scenarios.md has it at length."""
 
@@ -47,20 +58,33 @@ def scenarios(results: Results) -> Section | None:
         if item.plan and item.verdict and item.trace
     }
     texts = Texts()
-    articles = [_article(own, drawn, texts) for own in by_name.values()]
-    parts = [_words(), *articles, legend(list(drawn.values())), texts.listed()]
-    return Section("scenarios", "Scenarios", join(parts)) if articles else None
+    parts = [_words(results)]
+    claim = None
+    for own in by_name.values():
+        if claim is not own[0].subject.claim:
+            claim = own[0].subject.claim
+            parts.append(el("p", el("b", claim, class_="tag"), " ", claim.sentence))
+        parts.append(_article(own, drawn, texts))
+    parts += filter(None, [legend(list(drawn.values())), texts.listed()])
+    return Section("scenarios", "Scenarios", join(parts)) if by_name else None
 
 
-def _words() -> Markup:
+def _words(results: Results) -> Markup:
     """How the drawings are read, and what is said of clients, in few words."""
     how = (
         "Each row is one client's life, from its connect() to its end. Point at a part of it, or go from "
-        "part to part with the arrow keys, to see when it was and what was told."
+        "part to part with the arrow keys, to see when it was and what was told. Of what passed only the "
+        "files read most are linked; beside them are the others."
     )
-    means = (part for word, text in _MEANS.items() for part in (el("dt", word), el("dd", text)))
-    words = el("details", el("summary", "What is said of a client"), el("dl", *means, class_="words"))
-    return el("div", el("p", how, class_="note"), words)
+    words = [_meanings("What is said of a client", {str(word): text for word, text in _MEANS.items()})]
+    if any(item.plan and item.plan.fault for item in results.items):
+        words.append(_meanings("What is said of one that meets a fault", _MET))
+    return el("div", el("p", how, class_="note"), *words)
+
+
+def _meanings(title: str, texts: Mapping[str, str]) -> Markup:
+    said = ((el("dt", word), el("dd", text)) for word, text in texts.items())
+    return el("details", el("summary", title), el("dl", *said, class_="words"))
 
 
 def anchor(subject: Subject) -> str:
@@ -77,11 +101,9 @@ def address(*parts: str) -> str:
 def _article(items: Sequence[Item], drawn: Mapping[Subject, Timeline], texts: Texts) -> Markup:
     first = items[0]
     by_link = {str(item.subject.link): drawn[item.subject] for item in items if item.subject in drawn}
-    claim = first.subject.claim
     return el(
         "article",
         el("h3", first.title, " ", el("code", first.subject.scenario)),
-        el("p", el("span", claim, class_="tag"), " ", claim.sentence, class_="sentence"),
         el("p", first.about, class_="about") if first.about else None,
         *_workloads(items),
         *(_link(item, drawn.get(item.subject), texts) for item in items),
@@ -116,27 +138,31 @@ def _link(item: Item, drawn: Timeline | None, texts: Texts) -> Markup:
         *(el("p", line, class_="warning") for line in item.unreadable),
         _evidence(item),
         id=anchor(item.subject),
-        class_=f"link {css(item.outcome)}",
+        class_=unusual(item.outcome),
     )
 
 
 def _compared(item: Item) -> Markup | None:
-    """Expected and seen, one below the other, or once if they say the same; what does not fit is marked."""
+    """What was expected and what was seen, a line for each group; once for what says the same. What does not
+    fit is marked."""
     if item.verdict is None:
         return None
-    found = seen(item.plan, item.verdict)
-    wanted = expected(item.plan, item.verdict)
-    parts = []
-    for part in found:
-        counts = (
-            count.text if count.fits else el("strong", "≠ ", count.text, class_="off")
-            for count in part.counts
-        )
-        parts.append(join([f"{part.name}: " if part.name else "", join(counts, ", ")]))
-    said = el("dd", join(parts, "; "))
-    if _INTACT.sub("", plain(found)) == _INTACT.sub("", wanted):
-        return el("dl", el("dt", "as expected"), said, class_="said")
-    return el("dl", el("dt", "expected"), el("dd", wanted), el("dt", "seen"), said, class_="said")
+    wanted = {_INTACT.sub("", line): line for line in expected(item.plan, item.verdict)}
+    same: list[Markup] = []
+    other: list[Markup] = []
+    for part in seen(item.plan, item.verdict):
+        as_wanted = wanted.pop(_INTACT.sub("", plain([part])), None) is not None
+        (same if as_wanted else other).append(_part(part))
+    said = (("expected", wanted.values()), ("seen", other), ("as expected", same))
+    rows = ((el("dt", name), *(el("dd", line) for line in lines)) for name, lines in said if lines)
+    return el("dl", *rows)
+
+
+def _part(part: Part) -> Markup:
+    counts = (
+        count.text if count.fits else el("strong", "≠ ", count.text, class_="off") for count in part.counts
+    )
+    return join([f"{part.name}: " if part.name else "", join(counts, ", ")])
 
 
 def _differences(item: Item) -> Markup | None:
@@ -149,13 +175,11 @@ def _differences(item: Item) -> Markup | None:
 
 
 def _evidence(item: Item) -> Markup | None:
-    """All of it where something is amiss; else what is read most, and where the rest is. Then its times."""
+    """All of it where something is amiss, else what is read most. Then its times."""
     passed = item.outcome is CaseOutcome.PASSED
     named = [name for name in item.files if not passed or name in _READ_MOST]
     links = join([el("a", name, href=address(item.folder, name)) for name in named], " · ")
-    rest = len(item.files) - len(named)
-    more = f", {rest} more beside {'them' if len(named) > 1 else 'it'}" if rest else None
     spent = phases(item)
-    told: list[Child] = [join(["Evidence: ", links, more])] if named else []
+    told: list[Child] = [join(["Evidence: ", links])] if named else []
     told += [f"{spent}."] if spent else []
     return el("p", join(told, ". "), class_="evidence") if told else None

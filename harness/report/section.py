@@ -24,9 +24,14 @@ Maker = Callable[[Results], Section | None]
 
 def badge(outcome: CaseOutcome) -> Markup:
     """The outcome as sign and word."""
-    return el("span", el("b", SIGNS[outcome]), f" {outcome}", class_=f"badge {css(outcome)}")
+    return el("b", f"{SIGNS[outcome]} {outcome}", class_=" ".join(filter(None, ["badge", unusual(outcome)])))
 
 
 def css(outcome: CaseOutcome) -> str:
     """The class of what has this outcome."""
     return f"o-{outcome.replace(' ', '-')}"
+
+
+def unusual(outcome: CaseOutcome) -> str | None:
+    """The same, but for what passed: whatever stands in nothing that has an outcome is drawn so."""
+    return None if outcome is CaseOutcome.PASSED else css(outcome)

@@ -273,11 +273,20 @@ class _Life:
 def _detail(event: Event, usual: Collection[str] = ()) -> str:
     """What came with an event; what goes without saying is left to the trace, and data's seed and digest."""
     said = (
-        _size(value) if name == "bytes" else f"{name} {value}"
+        _said(name, value)
         for name, value in event.detail.items()
         if name not in ("seed", "sha256", *usual) and (name, value) != ("doing", "holding")
     )
     return cut(", ".join(said), _LONGEST)
+
+
+def _said(name: str, value: object) -> str:
+    """``64 KiB`` for bytes, ``p50 12.5 ms`` for milliseconds."""
+    if name == "bytes":
+        return _size(value)
+    if name.endswith(" ms") and isinstance(value, float):
+        return f"{name.removesuffix(' ms')} {value:.3g} ms"
+    return f"{name} {value}"
 
 
 def _size(value: object) -> str:

@@ -81,15 +81,15 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 2]} …"
 
 
-def expected(plan: Plan | None, verdict: Verdict) -> str:
-    """What the scenario states of this link; facts and slowdowns last."""
+def expected(plan: Plan | None, verdict: Verdict) -> list[str]:
+    """What the scenario states of this link, by group; facts and slowdowns last."""
     facts = plan.expect.facts if plan else {}
     slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
     told = [
         _of(group, facts) + ", ".join(f"{name} {in_words(value)}" for name, value in wanted.items())
         for group, wanted in facts.items()
     ]
-    return "; ".join([verdict.expected, *told, *slow])
+    return [*verdict.expected.split("; "), *told, *slow]
 
 
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:

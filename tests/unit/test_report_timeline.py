@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import msgspec
 import pytest
 
@@ -113,6 +116,31 @@ def test_a_large_trace_is_a_small_drawing() -> None:
     assert all(len(row.ticks) <= TICKS + 1 and len(row.spans) < 8 for row in found.rows)
     assert len(str(drawing.drawing(found, drawing.Texts()))) < 25_000
     assert found.rows[0].spans[-1].text == ";300 round trips"
+
+
+def test_few_ticks_are_marks_of_their_own_and_many_one_picture() -> None:
+    few, many = (str(drawing._ticks(tuple(range(10, 10 + count)))) for count in (3, 9))
+    assert re.findall(r"<rect x=([\d.]+)% />", few) == ["5", "5.5", "6"]
+    assert "<rect" not in many
+    assert many.count("v12") == 9
+    assert str(drawing._ticks(())) == ""
+
+
+def test_texts_are_numbered_in_the_order_of_the_marks() -> None:
+    on_link = plan("pod-diagram", "vsock")
+    found = drawn(on_link, right(on_link))
+    texts = drawing.Texts()
+    made = str(drawing.drawing(found, texts))
+    listed = re.findall(r"<li>(.*?)\n(?=<)", str(texts.listed()), re.DOTALL)
+    (numbers,) = re.findall(r"data-t=([\d,]+)", made)
+    told = [listed[int(number)] if number else "" for number in numbers.split(",")]
+    marks = [
+        text
+        for row in found.rows
+        for text in [*(one.text for one in row.spans), *(one.text for one in row.moments)]
+    ]
+    assert told == [html.escape(text) for text in marks]
+    assert len(re.findall(r"<rect[^>]* width=|<use ", made)) == len(marks)
 
 
 def test_of_very_many_clients_each_kind_of_end_is_drawn() -> None:

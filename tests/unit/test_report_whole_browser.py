@@ -30,7 +30,7 @@ UNSCROLLED = """[...document.querySelectorAll(".wide, details")].filter((element
 """Wide things without a scroll of their own."""
 
 GAPS = """[...document.querySelectorAll(".timeline > p > svg")].flatMap((life) => {
-  const bars = [...life.querySelectorAll(":scope > rect")].map((bar) => bar.getBoundingClientRect());
+  const bars = [...life.querySelectorAll(":scope > rect[width]")].map((bar) => bar.getBoundingClientRect());
   return bars.slice(1).map((bar, place) => bar.left - bars[place].right);
 }).filter((gap) => Math.abs(gap) > 1.5)"""
 """Pixels between a client's bars."""
@@ -67,6 +67,28 @@ def test_nothing_sticks_out(page: chromium.Page, whole: Path, width: int) -> Non
 def test_text_has_contrast(page: chromium.Page, whole: Path, dark: bool) -> None:
     page.load(whole, width=390, dark=dark)
     assert page.run(chromium.CONTRAST) == []
+
+
+@pytest.mark.parametrize(
+    ("dark", "text", "failed"), [(False, "#1c2128", "#c11c28"), (True, "#e4e9ef", "#ff8a84")]
+)
+def test_signs_are_seen_in_both_schemes(
+    page: chromium.Page, whole: Path, dark: bool, text: str, failed: str
+) -> None:
+    """A sign is a copy, and selectors for its original do not reach it."""
+    page.load(whole, dark=dark)
+    for sign, colour in (("f", text), ("q", text), ("x", failed), ("l", failed)):
+        own = f"getComputedStyle(document.querySelector('.legend [href=\"#{sign}\"]'))"
+        wanted = f"rgb({', '.join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))})"
+        assert page.run(f"[{own}.fill, {own}.color]") == [wanted, wanted]
+
+
+def test_ticks_are_as_high_as_bars_however_many(page: chromium.Page, whole: Path) -> None:
+    page.load(whole)
+    heights = """[...document.querySelectorAll(".timeline > p > svg :is(rect:not([width]), svg path)")].map(
+      (tick) => Math.round(tick.getBoundingClientRect().height))"""
+    assert set(page.run(heights)) == {12}
+    assert page.run('document.querySelector(".timeline > p > svg svg path") !== null')
 
 
 def test_every_link_within_leads_somewhere(page: chromium.Page, whole: Path) -> None:
