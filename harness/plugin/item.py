@@ -25,9 +25,10 @@ from harness.model.plan import Boot, Plan
 from harness.plugin import evidence
 from harness.plugin.bench import Bench
 from harness.run import pod, record, serving
+from harness.run.aftermath import control_link
 from harness.run.control import Tool
 from harness.run.coordinator import PlanOverdue, run_plan
-from harness.run.faults import PodFault, control_link, copying
+from harness.run.faults import PodFault, copying
 from harness.run.place import Place
 
 _PLAN_SECONDS = 60.0

@@ -19,14 +19,14 @@ from harness.guest.container import Container
 from harness.host.cid import CidLease
 from harness.host.runfolder import RunFolder
 from harness.link.connect import connect
-from harness.model.deadline import Deadline, until
-from harness.model.errors import DeadlinePassed, HarnessError
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
 from harness.model.fault import Fault, FaultKind
-from harness.model.link import Endpoint, Link
+from harness.model.link import Endpoint
 from harness.model.plan import Plan
 from harness.model.spec import MachineSpec, Qemu
-from harness.model.steps import MeetFault
 from harness.run import templates
+from harness.run.aftermath import ANSWERS, Aftermath, control_link, has_one_client
 from harness.run.meeting import After
 from harness.run.place import Place
 from harness.run.pod import Pod
@@ -56,25 +56,8 @@ _DEAD = frozenset({FaultKind.QEMU_KILL, FaultKind.QEMU_QUIT, FaultKind.GUEST_PAN
 _COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
 """After these the agent is reached again when its guest has got as far."""
 
-_ENDS_IN_GUEST = frozenset(
-    {
-        FaultKind.SHIM_KILL,
-        FaultKind.PROXY_KILL,
-        FaultKind.UNPLUG,
-        FaultKind.UNBIND,
-        FaultKind.RESTORE,
-    }
-)
-"""Faults that end connections in a guest that lives."""
-
-_CUTS_ALL = frozenset({FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
-"""Of these, all connections of the link: no container is left then."""
-
 _MAYBE = frozenset({FaultKind.UNBIND})
 """After these it may not be; then clients tell."""
-
-_ANSWERS = 3.0
-"""Seconds of a plain machine for an answer of the agent."""
 
 _BOOTS = 60.0
 """Seconds of a plain machine for a guest that was reset to boot again."""
@@ -111,28 +94,6 @@ def copying(place: Place, pod: Pod, log_folder: Path) -> Copying:
 _numbers = itertools.count(1)
 
 
-def control_link(link: Link) -> Link:
-    """The link by which a fault's own words reach the agent: another than the clients'."""
-    return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
-
-
-def _has_one_client(link: Link) -> bool:
-    return link.is_serial_port and not link.is_proxied
-
-
-def _ending(plan: Plan, fault: Fault) -> set[str]:
-    """The clients whose connections end in the guest: its agent hears of that in its own time.
-
-    A serial port's does not end with its client, only with the port.
-    """
-    alone = _has_one_client(plan.link) and fault.kind is not FaultKind.UNPLUG
-    if fault.kind not in _ENDS_IN_GUEST or alone:
-        return set()
-    meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
-    groups = [group for group in meeting if not group.elsewhere and fault.group in ("", group.name)]
-    return {client for group in groups for client in group.clients}
-
-
 class PodFault:
     """The fault of `plan` for its pod, from `prepared`; a `harness.run.meeting.Deed`."""
 
@@ -144,9 +105,7 @@ class PodFault:
         self._proxy = pod.proxy
         self._copying = copying
         self._slowness = slowness
-        self._ending = _ending(plan, fault)
-        shim = fault.kind is FaultKind.SHIM_KILL and _has_one_client(plan.link)
-        self._empties = shim or fault.kind in _CUTS_ALL
+        self._aftermath = Aftermath(plan, fault, slowness)
         self._armed: Container | None = None
         self._stack = contextlib.AsyncExitStack()
         self._arms = self._stack.enter_context(contextlib.ExitStack())
@@ -200,7 +159,7 @@ class PodFault:
                 await self.machine.monitor.execute("cont")
             case FaultKind.UNBIND:
                 await self._trigger()
-            case FaultKind.UNPLUG if _has_one_client(self._plan.link):
+            case FaultKind.UNPLUG if has_one_client(self._plan.link):
                 await ports.plug_agent_port(self.machine.monitor, self._soon())
             case FaultKind.UNPLUG:
                 lease = self._stack.enter_context(CidLease.claim())
@@ -213,17 +172,18 @@ class PodFault:
                 return After(agent=False)
         endpoint = self.machine.endpoint(self._plan.link) if moved else None
         if self._kind in _COMES_BACK:
-            patience = Deadline(2 * _ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
+            patience = Deadline(2 * ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
             with contextlib.suppress(*([DeadlinePassed] if self._kind in _MAYBE else [])):
-                await asyncio.to_thread(self._answering, self._reached(), patience)
+                await asyncio.to_thread(self._aftermath.answered, self._reached(), patience)
         if self._kind is FaultKind.GUEST_RESET:  # its new agent knows nothing of the connections before
             return After()
         self._arms.close()  # on a serial port it has the only place, and who asks now would wait behind it
-        ended, containers = await asyncio.to_thread(self._told)
+        asked = self.machine.endpoint(control_link(self._plan.link))
+        ended, containers = await asyncio.to_thread(self._aftermath.told, asked)
         return After(endpoint=endpoint, ended=ended, containers=containers)
 
     async def _unplug(self) -> None:
-        if _has_one_client(self._plan.link):
+        if has_one_client(self._plan.link):
             await ports.unplug_agent_port(self.machine.monitor, self._soon())
         else:
             await self.machine.unplug_vsock(self._soon())
@@ -231,7 +191,7 @@ class PodFault:
     def _reached(self) -> Endpoint:
         """Where the agent is asked whether it is back: not where a client may still have the only place."""
         link = self._plan.link
-        return self.machine.endpoint(control_link(link) if _has_one_client(link) else link)
+        return self.machine.endpoint(control_link(link) if has_one_client(link) else link)
 
     async def _reset(self) -> None:
         # a machine of ours ends at a reset, so that one that nobody asked for is seen
@@ -270,40 +230,8 @@ class PodFault:
         client = self._arms.enter_context(AgentClient(sock))
         self._armed = client.start(["sh", "-c", script], deadline=self._soon())
 
-    def _answering(self, endpoint: Endpoint, patience: Deadline) -> None:
-        """Return once the agent answers there: nothing tells when a guest has found its device."""
-
-        def ask() -> bool:
-            with contextlib.suppress(OSError, HarnessError):
-                with AgentClient(connect(endpoint)) as client:
-                    return bool(client.hello(deadline=self._soon()))
-            return False
-
-        until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
-
-    def _told(self) -> tuple[Mapping[str, str], int | None]:
-        """How connections ended, and how many containers are left, as the agent says: once it knows of what
-        the fault ends there, or after a while. None if it says nothing."""
-        seen: dict[str, str] = {}
-        left: int | None = None
-        endpoint = self.machine.endpoint(control_link(self._plan.link))
-
-        def ask() -> bool:
-            nonlocal left
-            with contextlib.suppress(OSError, HarnessError):
-                with AgentClient(connect(endpoint)) as client:
-                    facts = client.facts(deadline=self._soon())
-                    seen.update(facts.ended)
-                    left = facts.containers
-                    return seen.keys() >= self._ending and not (self._empties and left)
-            return False
-
-        with contextlib.suppress(DeadlinePassed):
-            until(ask, Deadline(3 * _ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
-        return seen, left
-
     def _soon(self) -> Deadline:
-        return Deadline(_ANSWERS * self._slowness)
+        return Deadline(ANSWERS * self._slowness)
 
     def _later(self) -> Deadline:
         return Deadline(_BOOTS * self._slowness)

@@ -15,7 +15,9 @@ from harness.run.nursery import Nursery
 from tests.unit import chromium
 from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.fake_programs import Programs
+from tests.unit.fake_vm import FakeVm
 from tests.unit.machines import FakeLease, Starter
+from tests.unit.meetings import Agent
 from tests.unit.rerunning import Project
 
 
@@ -72,6 +74,28 @@ def lease() -> Iterator[FakeLease]:
 def start(folder: RunFolder, tmp_path: Path) -> Starter:
     """Starts machines with a fake QEMU."""
     return Starter(folder, tmp_path / "deep" / "logs")
+
+
+@pytest.fixture
+def vm() -> Iterator[FakeVm]:
+    """A VM that only writes down what it is told; its agent is real."""
+    with unix_agent() as path:
+        yield FakeVm(path)
+
+
+@pytest.fixture
+def nobody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans whose clients never connect: the end of none is waited for."""
+    monkeypatch.setattr("harness.run.aftermath._ENDS_IN_GUEST", frozenset())
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    """One that the test may treat as it likes."""
+    agent = Agent(tmp_path)
+    with agent.process:
+        yield agent
+        agent.process.kill()
 
 
 @pytest.fixture

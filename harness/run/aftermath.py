@@ -1,0 +1,103 @@
+"""What a guest's agent knows of a fault afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from harness.guest.client import AgentClient
+from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
+from harness.model.errors import DeadlinePassed, HarnessError
+from harness.model.fault import Fault, FaultKind
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Plan
+from harness.model.steps import MeetFault
+
+_ENDS_IN_GUEST = frozenset(
+    {
+        FaultKind.SHIM_KILL,
+        FaultKind.PROXY_KILL,
+        FaultKind.UNPLUG,
+        FaultKind.UNBIND,
+        FaultKind.RESTORE,
+    }
+)
+"""Faults that end connections in a guest that lives."""
+
+_CUTS_ALL = frozenset({FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE})
+"""Of these, all connections of the link: no container is left then."""
+
+ANSWERS = 3.0
+"""Seconds of a plain machine for an answer of the agent."""
+
+
+def control_link(link: Link) -> Link:
+    """The link by which a fault's own words reach the agent: another than the clients'."""
+    return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
+
+
+def has_one_client(link: Link) -> bool:
+    """Whether who asks there may have to wait behind another, for ever."""
+    return link.is_serial_port and not link.is_proxied
+
+
+def _ending(plan: Plan, fault: Fault) -> set[str]:
+    """The clients whose connections end in the guest: its agent hears of that in its own time.
+
+    A serial port's does not end with its client, only with the port.
+    """
+    alone = has_one_client(plan.link) and fault.kind is not FaultKind.UNPLUG
+    if fault.kind not in _ENDS_IN_GUEST or alone:
+        return set()
+    meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
+    groups = [group for group in meeting if not group.elsewhere and fault.group in ("", group.name)]
+    return {client for group in groups for client in group.clients}
+
+
+class Aftermath:
+    """Asks the agent, over connections of its own, about the `fault` of `plan` that was done."""
+
+    def __init__(self, plan: Plan, fault: Fault, slowness: float) -> None:
+        self._kind = fault.kind
+        self._slowness = slowness
+        self._ending = _ending(plan, fault)
+        shim = fault.kind is FaultKind.SHIM_KILL and has_one_client(plan.link)
+        self._empties = shim or fault.kind in _CUTS_ALL
+
+    def answered(self, endpoint: Endpoint, patience: Deadline) -> None:
+        """Return once the agent answers there: nothing tells when a guest has found its device.
+
+        :raise DeadlinePassed: it does not.
+        """
+
+        def ask() -> bool:
+            with contextlib.suppress(OSError, HarnessError):
+                with AgentClient(connect(endpoint)) as client:
+                    return bool(client.hello(deadline=self._soon()))
+            return False
+
+        until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
+
+    def told(self, endpoint: Endpoint) -> tuple[Mapping[str, str], int | None]:
+        """How connections ended, and how many containers are left, as the agent says: once it knows of what
+        the fault ends there, or after a while. None if it says nothing."""
+        seen: dict[str, str] = {}
+        left: int | None = None
+
+        def ask() -> bool:
+            nonlocal left
+            with contextlib.suppress(OSError, HarnessError):
+                with AgentClient(connect(endpoint)) as client:
+                    facts = client.facts(deadline=self._soon())
+                    seen.update(facts.ended)
+                    left = facts.containers
+                    return seen.keys() >= self._ending and not (self._empties and left)
+            return False
+
+        with contextlib.suppress(DeadlinePassed):
+            until(ask, Deadline(3 * ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
+        return seen, left
+
+    def _soon(self) -> Deadline:
+        return Deadline(ANSWERS * self._slowness)
