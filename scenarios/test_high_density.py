@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.guest.client import AgentClient
+from harness.host import memory
 from harness.host.speed import slowness
 from harness.judge import density as judge
 from harness.judge.density import MB
@@ -54,17 +55,17 @@ def test_a_proxy_costs_memory_in_each_pod(
 )
 def test_no_proxy_serves_ten_clients(link: Link, pods: Pods, record_property: Record) -> None:
     """Ten clients at once, and which processes of the host serve them"""
-    before = density.processes(pods.place.folder)
+    before = memory.processes(pods.place.folder)
     pod = pods.clone(link)
     with contextlib.ExitStack() as clients:
         for _ in range(density.CLIENTS):
             client = clients.enter_context(AgentClient(connect(pod.endpoint(link))))
             client.echo(b"x" * 1000, deadline=Deadline(20 * slowness()))
-        now = density.processes(pods.place.folder) - before
+        now = memory.processes(pods.place.folder) - before
         wanted, names = {pod.machine.pid}, "QEMU alone"
         if pod.device:
             wanted.add(pod.device.pid)
-            pss = density.of_process(pod.device.pid).pss / MB
+            pss = memory.of_process(pod.device.pid).pss / MB
             names = f"QEMU and its vsock device, {pss:.1f} MB PSS"
     record_property("expected", "QEMU alone" if link is Link.VSOCK else "QEMU and its vsock device")
     record_property("seen", names if now == wanted else f"processes {sorted(now)}, not {sorted(wanted)}")
