@@ -1,4 +1,4 @@
-"""A client process: does one client's workload on its connection and tells the coordinator what it sees.
+"""A client of the agent: does its workload on its connection and tells the coordinator what it sees.
 
 STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
 bytes sent and received in the step; also at the first byte that comes of all, so that who is being served is
@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garbled, StaleReply, WrongData
@@ -38,7 +35,6 @@ from harness.run.meet import Encounter
 from harness.run.raw import Detail, Raw, Wrong
 from harness.run.steps import Steps, Value, seed_for
 from harness.run.tap import Tap
-from harness.run.toolclient import ToolClient
 
 PROGRESS_EVERY = 256 * 1024
 """Bytes moved from one PROGRESS event to the next."""
@@ -59,9 +55,6 @@ scenarios/): with a frame's own bytes, these stay below 16 KiB.
 
 _DEFAULT_FRAMES = (64 * 1024, 1 << 20)
 
-_TOLD_MAX = 1000
-"""Characters of an unexpected error that go into the trace."""
-
 T = TypeVar("T")
 
 
@@ -69,45 +62,7 @@ class _Gone(Exception):
     """There is nothing more to do: the client's end was told."""
 
 
-def main(pipe: socket.socket) -> None:
-    """Be the client that the first order on `pipe` names, to its end.
-
-    The process ends at once when the coordinator goes: at the end of `pipe`, in the middle of anything.
-    """
-    threading.Thread(target=_end_with, args=(pipe.fileno(),), daemon=True).start()
-    order, _ = control.receive_order(pipe)
-    if isinstance(order, Begin):
-        with _Telling(pipe):
-            if order.tool is not None:
-                ToolClient(pipe, order, order.tool).run()
-            else:
-                _Client(pipe, order).run()
-
-
-def _end_with(pipe: int) -> None:
-    poll = select.poll()
-    poll.register(pipe, select.POLLRDHUP)
-    poll.poll()
-    os._exit(0)
-
-
-class _Telling:
-    """Tells the coordinator of an error that nobody expected; it then goes on, to stderr."""
-
-    def __init__(self, pipe: socket.socket) -> None:
-        self._pipe = pipe
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            control.send(self._pipe, control.Crashed(f"{kind.__name__}: {error}"[:_TOLD_MAX]))
-
-
-class _Client:
+class Client:
     """One client's life: connect, do each step, hold or leave."""
 
     def __init__(self, pipe: socket.socket, begin: Begin) -> None:

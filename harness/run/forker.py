@@ -18,7 +18,7 @@ import signal
 import socket
 from typing import NamedTuple
 
-from harness.run import client, control
+from harness.run import clientprocess, control
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -39,7 +39,7 @@ def main(fd: int) -> None:
     with pipe:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == forker:  # else it ended before the kernel was asked
-            client.main(pipe)
+            clientprocess.main(pipe)
     os._exit(0)
 
 

@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_nobody_and_only_one_traceback(tmp_path: Path, as_file: bo
             _, told = process.communicate(timeout=10)
             assert harness.all_gone()
     assert told.count(b"Traceback") <= told.count(b"KeyboardInterrupt"), told.decode()
-    assert b"harness/run/client.py" not in told
+    assert b"harness/run/client" not in told
     assert b"harness/run/forker.py" not in told
 
 
@@ -134,9 +134,9 @@ def test_what_is_warm_is_lean() -> None:
 
 _FORKER = """
 import atexit, sys
-from harness.run import client, forker
+from harness.run import clientprocess, forker
 atexit.register(print, "over", flush=True)
-client.main = lambda pipe: print("client", flush=True)
+clientprocess.main = lambda pipe: print("client", flush=True)
 forker.main(int(sys.argv[1]))
 """
 
