@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
@@ -15,12 +16,12 @@ from harness.report.words import Part, seen
 PAIR = (Link.VSOCK, Link.HYBRID_VSOCK)
 
 
-class Compared(msgspec.Struct, frozen=True):
-    """One scenario or test on both: what was seen on each, in words."""
+class Line(msgspec.Struct, frozen=True):
+    """What one group of clients saw on each, count by count; `part` is its name, "" of all together."""
 
-    name: str
-    one: str
-    other: str
+    part: str
+    one: tuple[str, ...]
+    other: tuple[str, ...]
 
     @property
     def differs(self) -> bool:
@@ -28,13 +29,29 @@ class Compared(msgspec.Struct, frozen=True):
         return self.one != self.other
 
 
+class Compared(msgspec.Struct, frozen=True):
+    """One scenario or test on both."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether anybody did not see the same."""
+        return any(line.differs for line in self.lines)
+
+
+_Said: TypeAlias = dict[str, tuple[str, ...]]
+"""What each group saw, by its name."""
+
+
 def compared(results: Results) -> list[Compared]:
     """What ran to an end on both backends in this run; what differs comes first."""
-    found = dict[str, dict[Link, str]]()
+    found = dict[str, dict[Link, _Said]]()
     for name, link, said in [*_scenarios(results), *_tests(results)]:
         found.setdefault(name, {})[link] = said
     both = [
-        Compared(name, said[PAIR[0]], said[PAIR[1]])
+        Compared(name, tuple(_lines(said[PAIR[0]], said[PAIR[1]])))
         for name, said in found.items()
         if all(link in said for link in PAIR)
     ]
@@ -42,45 +59,65 @@ def compared(results: Results) -> list[Compared]:
 
 
 def backends(results: Results) -> Section | None:
-    """A row for each that ran on both; None where none did."""
-    rows = compared(results)
-    if not rows:
+    """What differs of each that ran on both, and who saw the same; None where none did."""
+    found = compared(results)
+    if not found:
         return None
-    count = sum(row.differs for row in rows)
-    note = f"{len(rows)} ran on both; {count} saw something else." if count else f"{len(rows)} saw the same."
+    count = sum(row.differs for row in found)
+    note = (
+        f"{len(found)} ran on both; {count} saw something else." if count else f"{len(found)} saw the same."
+    )
     head = el("tr", el("th", "scenario or test", scope="col"), *(_heading(link) for link in PAIR))
-    table = el("table", el("thead", head), el("tbody", *(_row(row) for row in rows)), class_="backends")
-    body = el("div", el("p", note, class_="note"), el("div", table, class_="wide"))
+    table = el("table", el("thead", head), *(rows(row) for row in found if row.differs), class_="backends")
+    alike = ", ".join(row.name for row in found if not row.differs)
+    rest = el("p", "The same on both: ", alike, ".", class_="note") if alike and count else ""
+    body = el("div", el("p", note, class_="note"), table if count else "", rest)
     return Section("backends", "Backends of vsock", body)
+
+
+def _lines(one: _Said, other: _Said) -> Iterator[Line]:
+    for part in dict.fromkeys([*one, *other]):
+        yield Line(part, one.get(part, ()), other.get(part, ()))
 
 
 def _heading(link: Link) -> Markup:
     return el("th", f"{link.backend} ({link})", scope="col")
 
 
-def _row(row: Compared) -> Markup:
-    other = el("strong", "≠ ", row.other, class_="off") if row.differs else row.other
-    return el("tr", el("th", row.name, scope="row"), el("td", row.one), el("td", other))
+def rows(row: Compared) -> Markup:
+    """The scenario's name, a row for each group that did not see the same, one for those that did."""
+    lines = [el("tr", el("th", row.name, scope="rowgroup", colspan="3"))]
+    for line in row.lines:
+        if line.differs:
+            cells = (_cell(line.one, line.other, ""), _cell(line.other, line.one, "≠\u00a0"))
+            lines.append(el("tr", el("th", line.part or "all", scope="row"), *cells))
+    if alike := ", ".join(line.part for line in row.lines if line.part and not line.differs):
+        lines.append(el("tr", el("td", f"alike: {alike}", class_="note", colspan="3")))
+    return el("tbody", *lines)
 
 
-def _scenarios(results: Results) -> Iterator[tuple[str, Link, str]]:
+def _cell(said: tuple[str, ...], there: tuple[str, ...], sign: str) -> Markup:
+    """What was seen here; what was not seen there stands out."""
+    words: list[str | Markup] = []
+    for text in said or ("·",):
+        words += [", ", text if text in there or not said else el("strong", sign, text)]
+    return el("td", *words[1:])
+
+
+def _scenarios(results: Results) -> Iterator[tuple[str, Link, _Said]]:
     for item in results.items:
         if item.subject.link in PAIR and item.verdict:
-            yield (
-                item.subject.scenario,
-                item.subject.link,
-                "; ".join(map(_said, seen(item.plan, item.verdict))),
-            )
+            yield item.subject.scenario, item.subject.link, _said(seen(item.plan, item.verdict))
 
 
-def _said(part: Part) -> str:
+def _said(parts: Iterable[Part]) -> _Said:
     """What was seen, whatever was expected: what is compared here are two links."""
-    return (f"{part.name}: " if part.name else "") + ", ".join(count.text for count in part.counts)
+    return {part.name: tuple(count.text for count in part.counts) for part in parts}
 
 
-def _tests(results: Results) -> Iterator[tuple[str, Link, str]]:
+def _tests(results: Results) -> Iterator[tuple[str, Link, _Said]]:
     """Those of which one is about each link, as their names say: ``test_x[vsock]``."""
     ran = (CaseOutcome.PASSED, CaseOutcome.FAILED)
     for case, shown in results.shown:
         if shown.link in PAIR and shown.seen and case.outcome in ran:
-            yield case.name.replace(f"[{shown.link}]", ""), shown.link, shown.seen
+            yield case.name.replace(f"[{shown.link}]", ""), shown.link, {"": (shown.seen,)}

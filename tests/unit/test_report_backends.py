@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report import html
-from harness.report.backends import Compared, compared
+from harness.report.backends import Compared, Line, compared, rows
 from harness.report.results import Case, CaseOutcome, Shown
 from tests.unit import runs
 from tests.unit.traces import one_at_a_time, plan, right
@@ -38,13 +38,38 @@ def test_what_ran_on_both_is_compared_and_differences_come_first(tmp_path: Path)
         ("test_x.py::test_large", True),
         (stale, False),
     ]
-    assert found[1] == Compared("test_x.py::test_large", "no write is lost", "64 KiB are lost")
+    lost = Line("", ("no write is lost",), ("64 KiB are lost",))
+    assert found[1] == Compared("test_x.py::test_large", (lost,))
     page = html.page(results)
     assert "3 ran on both; 2 saw something else." in page
     assert "vhost-user-vsock-pci (hybrid-vsock)" in page
-    assert "<strong class=off>≠ 64 KiB are lost</strong>" in page
+    assert "<strong>≠\u00a064 KiB are lost</strong>" in page
+    assert f"The same on both: {stale}." in page
     facts = (tmp_path / f"{eight}-hybrid-vsock/facts.json").read_text()
     assert '"backend": "vhost-user-vsock-pci"' in facts
+
+
+def test_of_who_met_a_fault_only_what_differs_stands_out() -> None:
+    """Two of three groups see the same on both; of the third, what both saw is not marked."""
+    row = Compared(
+        "dies",
+        (
+            Line("idle", ("sees ECONNRESET", "then gone"), ("sees eof", "then gone")),
+            Line("sending", ("sees EPIPE",), ("sees EPIPE",)),
+            Line("beside", ("sees nothing",), ("sees nothing",)),
+        ),
+    )
+    said = str(rows(row))
+    assert "<td><strong>sees ECONNRESET</strong>, then gone" in said
+    assert "<td><strong>≠\u00a0sees eof</strong>, then gone" in said
+    assert "alike: sending, beside" in said
+    assert "sees nothing" not in said
+
+
+def test_who_was_there_on_one_backend_only_is_shown_so() -> None:
+    said = str(rows(Compared("dies", (Line("late", ("served 1",), ()),))))
+    assert "<strong>served 1</strong>" in said
+    assert "<td>·" in said
 
 
 def test_all_alike_is_said_and_one_backend_alone_is_no_section(tmp_path: Path) -> None:
