@@ -90,8 +90,7 @@ def _serve_guest(agent: Agent) -> NoReturn:
     _say("ready")
     while True:
         with contextlib.suppress(OSError):  # ENOBUFS: some were lost, so look
-            while not ports.is_of_devices(announced.recv(65536)):
-                pass
+            announced.recv(65536)
         vsock = vsock or _listen_vsock(agent)
         serve_new(agent, serving)
 

@@ -17,7 +17,6 @@ _SURELY_PORTS = (AGENT_PORT_NAME, PROXY_PORT_NAME)
 """Names that no console has; its own has more behind."""
 
 _NETLINK_KOBJECT_UEVENT = 15  # linux/netlink.h
-_CLONED = b"NEW_VMGENID=1"  # drivers/virt/vmgenid.c, since Linux 6.10
 
 
 def find(root: str = "/") -> list[str]:
@@ -56,14 +55,6 @@ def announcements() -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def is_of_devices(message: bytes) -> bool:
-    """Whether an announcement is a reason to look for devices.
-
-    That the machine is a clone is none: it comes just before a clone's first request, which would wait.
-    """
-    return _CLONED not in message.split(b"\0")
 
 
 def _virtio(root: str) -> list[str]:

@@ -35,18 +35,6 @@ def test_serial_devices_are_served_once_each_and_again_when_they_come_back(
         assert said.count("vsock-harness agent: /no/such: [Errno 2]") == 2
 
 
-@pytest.mark.parametrize(
-    ("message", "looks"),
-    [
-        (b"add@/devices/x/virtio-ports/vport1p2\0ACTION=add\0SUBSYSTEM=virtio-ports\0SEQNUM=9\0", True),
-        (b"change@/devices/x\0ACTION=change\0SUBSYSTEM=acpi\0NEW_VMGENID=1\0SEQNUM=9\0", False),
-        (b"change@/devices/x\0ACTION=change\0SUBSYSTEM=acpi\0SEQNUM=9\0", True),
-    ],
-)
-def test_a_clone_does_not_look_for_devices_because_it_is_one(message: bytes, looks: bool) -> None:
-    assert ports.is_of_devices(message) is looks
-
-
 # Finding the serial devices
 
 
