@@ -24,13 +24,15 @@ _NOT_LONG = "not long"
 class Asked(msgspec.Struct, frozen=True):
     """`items`: how many there are, None if only pytest will know. `links`: on which some may be.
 
-    `named`: whether `--link` names them. `programs`: whether other people's programs go into a pod.
+    `named`: whether `--link` names them. `programs`: whether other people's programs go into a pod. `sure`:
+    `-m` and `--link` leave a scenario, whatever there is besides.
     """
 
     items: int | None
     links: frozenset[Link]
     named: bool = False
     programs: bool = False
+    sure: bool = False
 
 
 def check(config: pytest.Config) -> Asked:
@@ -40,7 +42,8 @@ def check(config: pytest.Config) -> Asked:
     """
     named = options.links(config)
     wanted = frozenset(Link) if named is None else named
-    without_long = _NOT_LONG in (config.option.markexpr or "")
+    markers = config.option.markexpr or ""
+    without_long = _NOT_LONG in markers
     wrong: list[str] = []
     count, links, programs = 0, set[Link](), False
     for path in scenario_files(config):
@@ -57,12 +60,13 @@ def check(config: pytest.Config) -> Asked:
         programs = programs or any(scenario.for_link(link).programs for link in run)
     if wrong:
         raise UsageError("\n".join(wrong))
+    sure = bool(links) and markers in ("", _NOT_LONG)
     folder = config.invocation_params.dir
     if all(_is_scenarios_only(Path(folder, argument.split("::")[0])) for argument in config.args):
-        return Asked(count, frozenset(links), named is not None, programs)
+        return Asked(count, frozenset(links), named is not None, programs, sure)
     # of tests that data can't say nobody knows before they are collected
     rest = wanted - {Link.HYBRID_VSOCK} if named is None and without_long else wanted
-    return Asked(None, frozenset(links) | rest, named is not None, programs)
+    return Asked(None, frozenset(links) | rest, named is not None, programs, sure)
 
 
 def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]:

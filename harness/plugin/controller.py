@@ -44,7 +44,7 @@ def around(config: pytest.Config) -> Iterator[None]:
         return
     try:
         wish = _checked(config)
-        if options.hosts(config) != ["none"] and trial.wanted(config) and trial.leaves_none(config):
+        if options.hosts(config) != ["none"] and trial.wanted(config, wish) and trial.leaves_none(config):
             config.stash[RESULTS], config.stash[HEADER] = config.option.vsock_results, trial.words(config)
             trial.at_home(config)
             yield

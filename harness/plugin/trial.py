@@ -8,13 +8,11 @@ import re
 
 import pytest
 
+from harness.plugin.asked import Asked
 from harness.plugin.collect import scenario_files
 
 CONTROLLER = "vsock-harness-controller"
 """The name of the plugin that brings hosts up."""
-
-FEW = 8
-"""Scenario files that are collected in a moment."""
 
 
 def chosen(config: pytest.Config) -> str:
@@ -28,14 +26,14 @@ def chosen(config: pytest.Config) -> str:
     return " ".join(words)
 
 
-def wanted(config: pytest.Config) -> bool:
-    """Whether a choice was made that is to be tried: by names, where a slip is likely, or among few files.
+def wanted(config: pytest.Config, wish: Asked) -> bool:
+    """Whether a choice was made that may leave nothing: by names, or where it isn't sure of the scenarios.
 
-    To collect all scenarios takes a second or two, in which `-m` and `--link` mostly leave something.
+    To collect everything takes a second or two, and mostly something is left.
     """
     option = config.option
     by_name = option.keyword or option.deselect or any("::" in argument for argument in config.args)
-    return bool(by_name) or (bool(chosen(config)) and len(scenario_files(config)) <= FEW)
+    return bool(by_name) or (bool(chosen(config)) and not wish.sure)
 
 
 def leaves_none(config: pytest.Config) -> bool:

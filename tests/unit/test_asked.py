@@ -59,8 +59,27 @@ def test_links_that_are_left_out_are_not_asked_for(
     project: Path, link: str, markers: str, items: int, links: set[Link]
 ) -> None:
     assert asked.check(config(project, link=link, markers=markers)) == Asked(
-        items, frozenset(links), named=bool(link)
+        items, frozenset(links), named=bool(link), sure=bool(links)
     )
+
+
+@pytest.mark.parametrize(
+    ("link", "markers", "sure"),
+    [
+        ("vsock", "not long", True),
+        ("isa-serial", "", False),
+        ("hybrid-vsock", "not long", False),
+        ("", "long", False),  # what another expression leaves only pytest knows
+        ("", "not long and vm", False),
+    ],
+)
+@pytest.mark.parametrize("more", [False, True])
+def test_whether_a_scenario_is_left_is_known_of_usual_choices(
+    project: Path, link: str, markers: str, sure: bool, more: bool
+) -> None:
+    if more:
+        (project / "scenarios/test_more.py").touch()
+    assert asked.check(config(project, link=link, markers=markers)).sure is sure
 
 
 @pytest.mark.parametrize(
