@@ -46,10 +46,14 @@ class Pods:
         """A pod with these links, booted from nothing."""
         return self.enter(pod.booted(self.place, links, self._next()))
 
-    def clone(self, *links: Link) -> pod.Pod:
+    def clone(self, *links: Link, own_memory: bool = False) -> pod.Pod:
         """A pod that goes on from this host's template; it has every serial link, and a vsock
-        device if one is asked for."""
-        return self.enter(pod.cloned(self.place, links, self._next()))
+        device if one is asked for.
+
+        :param own_memory: as of `harness.run.pod.CloneWish`; who moves the pod to another QEMU needs it.
+        """
+        wish = pod.CloneWish(own_memory=own_memory)
+        return self.enter(pod.cloned(self.place, links, self._next(), wish))
 
     def close(self) -> None:
         """End all of them now.
