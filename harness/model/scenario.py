@@ -80,7 +80,7 @@ def load(path: Path) -> Scenario:
         resolved = [resolver.group(source) for source in groups]
         boot = resolver.boot(file.boot)
         programs = tuple(resolver.program(name, text) for name, text in written_programs(file).items())
-        check_port(programs, resolved, boot, link, root, problems)
+        check_port(programs, resolved, link, root, problems)
         if link not in file.expect:
             continue
         plans[link] = Plan(

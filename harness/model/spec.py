@@ -51,15 +51,14 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     `kernel` is an ELF `vmlinux` with a PVH entry (an unpacked kernel boots faster than a bzImage) or a
     bzImage. `append` follows the harness's own kernel parameters, so it can override them. `cpu` empty
     means the best of the accelerator: ``host`` under KVM, ``max`` under TCG. Every link in `links` but
-    vsock becomes a serial device; vsock follows from `vsock` alone.
+    vsock becomes a serial device; vsock follows from `vsock` alone. Beside the link isa-serial there is a
+    spare port of its kind for another agent than ours, ``/dev/ttyS2``, wired to nothing until
+    `harness.vm.ports.wire_spare_port`.
 
     `firmware` is a file in QEMU's data folder; empty means QEMU's own choice, SeaBIOS. ``qboot.rom`` starts a
     `vmlinux` 0.4 s sooner (under emulation) and knows the hot-plug port as well.
 
     `seqpacket`: whether the vsock device offers SOCK_SEQPACKET, as far as host and guest have it.
-
-    `spare_port` is an isa-serial port beside those of the links, for another agent than ours: ``/dev/ttyS2``,
-    wired to nothing until `harness.vm.ports.wire_spare_port`. Not together with the link isa-serial.
 
     `boots_again`: a reset boots the guest, of one that goes on from a saved machine, too: QEMU then reads
     kernel and initramfs, which else are only in the saved memory.
@@ -82,6 +81,5 @@ class MachineSpec(msgspec.Struct, frozen=True, kw_only=True):
     vsock: Vsock = Vsock.NONE
     seqpacket: bool = True
     drives: tuple[Drive, ...] = ()
-    spare_port: bool = False
     boots_again: bool = False
     ssh_forward: int | None = None

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from harness.model import written
 from harness.model.document import Node, Problems
 from harness.model.link import AGENT_PORT, Link
-from harness.model.plan import Boot, Connection, GroupPlan, Initiated
+from harness.model.plan import Connection, GroupPlan, Initiated
 from harness.model.program import ProgramName, ProgramPlan, Tool, is_free
 from harness.model.resolve import WrittenGroup, word_of
 from harness.model.writtentools import Program, UsedTool
@@ -38,7 +38,6 @@ def check_programs(file: written.File, groups: list[WrittenGroup], root: Node, p
 def check_port(
     programs: Sequence[ProgramPlan],
     groups: Sequence[GroupPlan],
-    boot: Boot,
     link: Link,
     root: Node,
     problems: Problems,
@@ -56,15 +55,6 @@ def check_port(
     for name in several[1:]:
         what = f"on link {link.value!r} one program has a port: {several[0].value}, so not {name.value}"
         problems.add(root.at("programs").keys[name.value], what)
-    if link is not Link.ISA_SERIAL or not used:
-        return
-    if boot is not Boot.COLD:
-        what = "an isa-serial port of a program's own can't be plugged in: write boot: {isa-serial: cold, …}"
-        problems.add(root.keys.get("boot", root.mark), what)
-    for group in groups:
-        if group.tool is None:
-            what = f"on link 'isa-serial' a program has the port: the clients of {group.name!r} need a 'tool'"
-            problems.add(root.at("clients").keys[group.name], what)
 
 
 def written_programs(file: written.File) -> Mapping[ProgramName, Program]:

@@ -95,8 +95,7 @@ class ScenarioItem(pytest.Item):
                 boots_again=kind is FaultKind.GUEST_RESET,
             )
             return pod.cloned(place, links, self._folder, wish)
-        spare = serving.spare_port(plan)
-        return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket, spare_port=spare)
+        return pod.booted(place, links, self._folder, seqpacket=plan.seqpacket)
 
     def runtest(self) -> None:
         """Run the plan's clients, judge what they saw, keep the evidence.
@@ -115,7 +114,7 @@ class ScenarioItem(pytest.Item):
             async with PodFault.prepared(self.plan, running, slowness(), copy) as fault:
                 trace = await run_plan(
                     self.plan,
-                    running.endpoint(serving.clients_link(self.plan)),
+                    running.endpoint(self.plan.link),
                     deadline=Deadline(_PLAN_SECONDS * slowness()),
                     slowness=slowness(),
                     nursery=bench.nursery,

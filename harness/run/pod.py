@@ -89,12 +89,10 @@ async def booted(
     log_folder: Path,
     *,
     seqpacket: bool = True,
-    spare_port: bool = False,
 ) -> AsyncIterator[Pod]:
     """A pod booted from nothing, its vsock device on the command line.
 
     :param seqpacket: False makes that device without SOCK_SEQPACKET.
-    :param spare_port: with an isa-serial port for another agent, see `MachineSpec`.
     :raise HostUnfit: vsock is wanted and this host has no usable /dev/vhost-vsock.
     :raise InfrastructureError: QEMU or the guest did not come up in time.
     :raise GuestCrashed: its kernel crashed, now or later.
@@ -105,7 +103,7 @@ async def booted(
     async with contextlib.AsyncExitStack() as stack:
         lease, device = await _vsock(stack, place, links, log_folder)
         wish = place.pod(links, Vsock.COLD if lease else Vsock.NONE)
-        wish = msgspec.structs.replace(wish, seqpacket=seqpacket, spare_port=spare_port)
+        wish = msgspec.structs.replace(wish, seqpacket=seqpacket)
         machine = await stack.enter_async_context(
             Machine.start(
                 wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, lease=lease

@@ -47,17 +47,7 @@ def links(plan: Plan) -> set[Link]:
     """What a pod of `plan` has, for its clients and for putting programs into it."""
     if not plan.programs:
         return {plan.link}
-    return {clients_link(plan), _fast(plan.link)}
-
-
-def spare_port(plan: Plan) -> bool:
-    """Whether it has to be booted with an isa-serial port beside those of its links."""
-    return own_port(plan) and plan.link is Link.ISA_SERIAL
-
-
-def clients_link(plan: Plan) -> Link:
-    """By which the agent's clients reach it; where a program has the isa-serial port, there are none."""
-    return _fast(plan.link) if spare_port(plan) else plan.link
+    return {plan.link, _fast(plan.link)}
 
 
 @contextlib.asynccontextmanager

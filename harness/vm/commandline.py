@@ -54,6 +54,10 @@ SEQPACKET_OFF = {"seqpacket": "off"}
 SPARE_ID = "spare"
 """Id of the spare port's chardev."""
 
+# COM3 by its addresses, whose usual interrupt is the console's; 5 is free, and ACPI tells the guest
+# (isa_build_aml and serial_isa_build_aml, hw/char/serial-isa.c)
+_SPARE = ("-chardev", f"null,id={SPARE_ID}", "-device", f"isa-serial,chardev={SPARE_ID},index=2,irq=5")
+
 KERNEL_PARAMETERS = (
     # Early messages too: a kernel that dies before its console driver would end without a word.
     "earlyprintk=ttyS0,115200",
@@ -135,7 +139,6 @@ def build(spec: MachineSpec, qemu: Qemu, wiring: Wiring) -> list[str]:
         *_monitor(wiring),
         *_console(wiring),
         *_links(spec, wiring),
-        *_spare(spec),
         *_vsock(spec, wiring),
         *_drives(spec.drives),
         *_network(spec),
@@ -243,19 +246,9 @@ def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
         result += ["-chardev", chardev]
         for device in wanted:
             result += ["-device", device]
+        if link is Link.ISA_SERIAL:
+            result += _SPARE
     return result
-
-
-def _spare(spec: MachineSpec) -> list[str]:
-    if not spec.spare_port:
-        return []
-    if Link.ISA_SERIAL in spec.links:
-        raise UsageError(
-            f"machine {spec.name}: a spare port and the link isa-serial would share an interrupt"
-        )
-    # COM3 has COM1's interrupt, which is the console's; ACPI tells the guest that this one has COM2's
-    device = f"isa-serial,chardev={SPARE_ID},index=2,irq=3"
-    return ["-chardev", f"null,id={SPARE_ID}", "-device", device]
 
 
 def _vsock(spec: MachineSpec, wiring: Wiring) -> list[str]:

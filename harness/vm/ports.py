@@ -45,7 +45,7 @@ async def plug_agent_port(monitor: Monitor, deadline: Deadline) -> None:
 
 
 async def wire_spare_port(monitor: Monitor, path: Path, deadline: Deadline) -> None:
-    """Give the spare isa-serial port (`MachineSpec.spare_port`) its host's end, as `plug_port` does; the
+    """Give the spare isa-serial port (`MachineSpec.links`) its host's end, as `plug_port` does; the
     guest has had it since its boot, and sees no change.
 
     :raise CommandFailed: the machine has none.
