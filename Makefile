@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue backends hybrid test unit lint requirements bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue backends hybrid kernels test unit lint requirements bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -48,6 +48,20 @@ backends: packages ## vsock's two devices in one run: what differs is a table in
 
 hybrid: packages ## the link hybrid-vsock on this machine itself, which needs neither KVM nor a lab
 	@$(BIN)/vsock-harness run scenarios --host local --link hybrid-vsock -n '$(or $(N),2)' $(ARGS)
+
+# Debian releases whose kernels a lab can have, oldest first; scenarios that ask the host's kernel most
+KERNELS = bullseye bookworm trixie forky
+ON_KERNELS = reliability or seqpacket or refused or no-such-cid or guest-initiated
+
+kernels: HOST := lab
+kernels: LINK := $(or $(LINK),$(LAB_LINKS))
+kernels: packages ## who dies, and what each end sees, on labs with Linux 5.10, 6.1, 6.12, 7.2; what differs is a table
+	@status=0; for kernel in $(KERNELS); do \
+		echo "== $$kernel's kernel"; \
+		$(RUN) -k '$(ON_KERNELS)' --lab-kernel $$kernel --results results/kernels/$$kernel $(ARGS) || status=1; \
+	done; \
+	$(BIN)/vsock-harness report $(KERNELS:%=results/kernels/%/latest) >results/kernels/differences.md || status=1; \
+	cat results/kernels/differences.md; exit $$status
 
 test: packages ## all tests: the house, the units, and those that need VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.parsing import positive
+from harness.lab.state import OWN_KERNEL, kernels
 from harness.model.errors import UsageError
 from harness.model.link import Link
 
@@ -28,6 +29,7 @@ examples:
   vsock-harness run --link vsock,virtio-serial -n 2     two links, two workers (two labs, where labs are used)
   vsock-harness run -k 'serial and not stale'           by name, as pytest's -k
   vsock-harness run --host ssh://me@kvm-box             on another machine
+  vsock-harness run --lab-kernel bookworm               in labs whose kernel is Debian 12's
   vsock-harness run -- --durations=5 --junitxml=out.xml whatever else pytest knows, behind --
 
 Evidence (traces, consoles, QMP transcripts, JUnit XML) goes to results/TIME/; results/latest is the newest.
@@ -106,6 +108,11 @@ def _lab(made: argparse.ArgumentParser) -> None:
         "--fresh-lab", action="store_true", help="boot labs anew, don't restore the one saved by earlier runs"
     )
     made.add_argument(
+        "--lab-kernel",
+        metavar="RELEASE",
+        help=f"labs with the kernel of this Debian release: {', '.join(kernels())} (default: {OWN_KERNEL})",
+    )
+    made.add_argument(
         "--with-image", action="append", metavar="NAME", help="also an image built on demand: debian"
     )
 
@@ -146,6 +153,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
     made += ["--fresh-lab"] if args.fresh_lab else []
+    made += ["--lab-kernel", args.lab_kernel] if args.lab_kernel else []
     made += [f"--proxy={args.proxy}"] if args.proxy else []
     for name in args.with_image or []:
         made += ["--with-image", name]

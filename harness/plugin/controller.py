@@ -73,6 +73,7 @@ def _checked(config: pytest.Config) -> asked.Asked:
         wish = asked.for_none(config)
     options.proxy(config)
     options.lab_memory(config)
+    options.lab_kernel(config)
     options.images(config)
     return wish
 
@@ -159,6 +160,7 @@ def _lab_wish(config: pytest.Config, wish: asked.Asked, images: tuple[str, ...])
         items=wish.items,
         fresh=option.vsock_fresh_lab,
         images=images,
+        kernel=options.lab_kernel(config),
     )
 
 

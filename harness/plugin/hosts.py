@@ -22,6 +22,7 @@ from harness.image.store import Store
 from harness.lab import deploy, keys, lab
 from harness.lab.address import Address
 from harness.lab.kept import Keep
+from harness.lab.state import OWN_KERNEL, kernel_image
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
@@ -64,7 +65,8 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     """What a run asks of its labs.
 
     How many workers and how much memory, if it says; how many items there are, if known; whether the labs
-    shall be booted anew (`fresh`) though a saved one is there; the `images` they have beside the usual ones.
+    shall be booted anew (`fresh`) though a saved one is there; the `images` they have beside the usual ones;
+    the Debian release that their `kernel` is of.
     """
 
     workers: int | None
@@ -72,6 +74,7 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     items: int | None
     fresh: bool
     images: tuple[str, ...] = ()
+    kernel: str = OWN_KERNEL
 
 
 def lab_count(wanted: int | None, memory_mib: int) -> int:
@@ -141,20 +144,22 @@ def labs(
     """Labs that are ready for workers.
 
     A kept lab is used if one is up and `wish` asks neither for several workers nor for a size, fresh ones or
-    further images.
+    further images or another kernel.
 
     :param notes: gets what a user should know of what went otherwise than usual.
     :raise HostUnfit: not enough memory, or no means to build the images.
     :raise InfrastructureError: an image can't be built, or a lab does not come up.
     """
+    kernel = kernel_image(wish.kernel)
     images = lab.LabImages(
         qemu=store.get("qemu", progress),
         lab=store.get("lab", progress),
         guests=tuple(store.get(name, progress) for name in (*lab.GUESTS, *wish.images)),
+        kernel=store.get(kernel, progress) if kernel else None,
     )
     with contextlib.ExitStack() as stack:
         loan = None
-        if not (wish.workers or wish.memory_mib or wish.fresh or wish.images):
+        if not (wish.workers or wish.memory_mib or wish.fresh or wish.images or kernel):
             loan = stack.enter_context(Keep().borrowed(images))
         if loan and loan.lab:
             with progress.stage("lab: making the kept one ready"):
@@ -182,6 +187,7 @@ def labs(
         with progress.stage(f"lab: {'restoring' if ours.restores else 'booting'} {count}"):
             remotes = _all_at_once(aliases, ours.start)
         words = f"{count} {how}, {memory} MiB each, under {accel.value.upper()}"
+        words += f", with {wish.kernel}'s kernel" if kernel else ""
         if (wish.workers or 0) > count:
             words += f" ({os.cpu_count()} cores, {free} MiB free; {wish.workers} workers asked for)"
         yield Fleet(remotes, words + (f"; {loan.reason}" if loan else ""), ours)

@@ -10,6 +10,7 @@ import pytest
 from harness.image import recipe
 from harness.lab.address import parse
 from harness.lab.lab import LEAST_MIB
+from harness.lab.state import OWN_KERNEL, kernels
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.proxy import command
@@ -83,6 +84,14 @@ def _add_lab(group: pytest.OptionGroup) -> None:
         help="memory of one lab in MiB (default: 4096)",
     )
     group.addoption(
+        "--lab-kernel",
+        dest="vsock_lab_kernel",
+        metavar="RELEASE",
+        default=None,
+        help=f"of which Debian release the kernel of labs is, of: {', '.join(kernels())} "
+        f"(default: {OWN_KERNEL}); VMs run in labs then",
+    )
+    group.addoption(
         "--with-image",
         action="append",
         dest="vsock_images",
@@ -109,7 +118,24 @@ def hosts(config: pytest.Config) -> list[str]:
         parse(word)
     if len(wanted) > 1 and any(word in HOSTS for word in wanted):
         raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
-    return wanted
+    if config.option.vsock_lab_kernel is None:
+        return wanted
+    if wanted[0] not in ("auto", "lab"):
+        raise UsageError(f"--host {wanted[0]}: --lab-kernel is about labs", hint="--host lab")
+    return ["lab"]
+
+
+def lab_kernel(config: pytest.Config) -> str:
+    """The Debian release that the labs' kernel shall be of.
+
+    :raise UsageError: no lab can have its kernel; names the nearest.
+    """
+    name: str = config.option.vsock_lab_kernel or OWN_KERNEL
+    if name not in kernels():
+        near = difflib.get_close_matches(name, kernels(), n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"--lab-kernel {name}: unknown{guess}", hint=f"one of: {', '.join(kernels())}")
+    return name
 
 
 def ssh_config(config: pytest.Config) -> Path | None:

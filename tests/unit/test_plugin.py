@@ -89,6 +89,8 @@ def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -
         (["--host", "ssh://x:99999"], "ports are 1 to 65535"),
         (["--host", "ssh://x", "--ssh-config", "nowhere"], "--ssh-config nowhere: no such file"),
         (["--host", "lab", "--lab-memory", "100"], "a lab needs at least 1536 MiB"),
+        (["--lab-kernel", "bookwrm"], "did you mean 'bookworm'?"),
+        (["--lab-kernel", "forky", "--host", "local"], "--lab-kernel is about labs"),
         (["--link", "vsok"], "did you mean 'vsock'?"),
         (["--proxy", "kata-proxy {listen}"], "--proxy: no {mux} in: kata-proxy {listen}"),
     ],
