@@ -66,6 +66,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     _lab(made)
     made.add_argument(
+        "--guest",
+        metavar="NAME",
+        help="the image that pods' guests are: pod (default), pod-forky (its kernel is Linux 7.2)",
+    )
+    made.add_argument(
         "--proxy",
         metavar="COMMAND",
         help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
@@ -154,6 +159,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []
     made += ["--fresh-lab"] if args.fresh_lab else []
     made += ["--lab-kernel", args.lab_kernel] if args.lab_kernel else []
+    made += ["--guest", args.guest] if args.guest else []
     made += [f"--proxy={args.proxy}"] if args.proxy else []
     for name in args.with_image or []:
         made += ["--with-image", name]

@@ -57,6 +57,11 @@ def usual(folder: Path = RECIPES) -> list[str]:
     return [name for name in names(folder) if not load(name, folder).on_demand]
 
 
+def guests(folder: Path = RECIPES) -> list[str]:
+    """Those of which a pod's guest can be."""
+    return [name for name in names(folder) if load(name, folder).kind == "guest"]
+
+
 def load(name: str, folder: Path = RECIPES) -> Recipe:
     """Read one recipe.
 

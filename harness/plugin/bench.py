@@ -38,11 +38,13 @@ class Setting(msgspec.Struct, frozen=True):
 class Bench:
     """Made when the first item needs it, closed when the session ends."""
 
-    def __init__(self, setting: Setting, proxy: tuple[str, ...], worker: str = "") -> None:
-        """`worker` is what this process is called in the run, empty if it is the only one."""
+    def __init__(self, setting: Setting, proxy: tuple[str, ...], guest: str, worker: str = "") -> None:
+        """`guest` is the image of pods' guests, by name; `worker` what this process is called in the run,
+        empty if it is the only one."""
         self.results = Path(setting.results)
         self._setting = setting
         self._proxy = proxy
+        self._guest = guest
         self._worker = worker
         self._stack = contextlib.ExitStack()
         self._runner: asyncio.Runner | None = None
@@ -57,7 +59,8 @@ class Bench:
             told = getattr(config, "workerinput", {})
             data = told.get("vsock_harness")
             setting = msgspec.json.decode(data, type=Setting) if data else Setting(config.stash[RESULTS])
-            bench = config.stash[KEY] = cls(setting, options.proxy(config), told.get("workerid", ""))
+            bench = cls(setting, options.proxy(config), options.guest(config), told.get("workerid", ""))
+            config.stash[KEY] = bench
             config.add_cleanup(bench.close)
         return config.stash[KEY]
 
@@ -81,7 +84,12 @@ class Bench:
             else:
                 accel, lacks = _abilities(store)
             opened = place.opened(
-                store, accel=accel, templates=templates.folder(), proxy=self._proxy, lacks=lacks
+                store,
+                accel=accel,
+                templates=templates.folder(),
+                image=self._guest,
+                proxy=self._proxy,
+                lacks=lacks,
             )
             self._place = self._stack.enter_context(opened)
         return self._place

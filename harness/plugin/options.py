@@ -14,6 +14,7 @@ from harness.lab.state import OWN_KERNEL, kernels
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.proxy import command
+from harness.run.place import USUAL
 
 HOSTS = ("auto", "local", "lab", "none")
 
@@ -57,6 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the run's folder of evidence is made (default: results)",
     )
     _add_lab(group)
+    group.addoption(
+        "--guest",
+        dest="vsock_guest",
+        metavar="NAME",
+        default=USUAL,
+        help=f"the image that pods' guests are, of: {', '.join(recipe.guests())} (default: {USUAL})",
+    )
     group.addoption(
         "--proxy",
         dest="vsock_proxy",
@@ -173,14 +181,27 @@ def proxy(config: pytest.Config) -> tuple[str, ...]:
 
 
 def images(config: pytest.Config) -> tuple[str, ...]:
-    """The images asked for beside the usual ones.
+    """The images asked for beside the usual ones, of the guest as well.
 
     :raise UsageError: for one that no recipe makes; names the nearest.
     """
-    wanted: list[str] = config.option.vsock_images or []
+    wanted: list[str] = [*(config.option.vsock_images or []), guest(config)]
     for name in wanted:
         recipe.load(name)
     return tuple(name for name in dict.fromkeys(wanted) if name not in recipe.usual())
+
+
+def guest(config: pytest.Config) -> str:
+    """The image that pods' guests are.
+
+    :raise UsageError: it is no guest's; names the nearest.
+    """
+    name: str = config.option.vsock_guest
+    if name not in recipe.guests():
+        near = difflib.get_close_matches(name, recipe.guests(), n=1)
+        also = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"--guest {name}: unknown{also}", hint=f"one of: {', '.join(recipe.guests())}")
+    return name
 
 
 def links(config: pytest.Config) -> frozenset[Link] | None:

@@ -1,4 +1,7 @@
-"""Several runs side by side: what was not the same on all the kernels that they ran on, as Markdown."""
+"""Several runs side by side: what was not the same on all the kernels that they ran on, as Markdown.
+
+What is called a kernel here is the host's; where runs had guests with several, it is a pair.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,7 @@ class Ran(msgspec.Struct, frozen=True):
 
 
 class Across(msgspec.Struct, frozen=True):
-    """Runs on several kernels. `ran` is by kernel (``6.12``), oldest first."""
+    """Runs on several kernels. `ran` is by kernel (``6.12``, ``6.12, guest 7.2``), oldest first."""
 
     ran: dict[str, Ran]
     groups: tuple[Group, ...]
@@ -88,10 +91,12 @@ def across(runs: Sequence[Results]) -> Across:
 
     :raise UsageError: they ran on one kernel only, or it is not known on which.
     """
+    pairs = [(*_kernels(run), run) for run in runs]
+    several = len({guest for _, guest, _ in pairs}) > 1
     by_kernel = dict[str, list[Results]]()
-    for run in runs:
-        by_kernel.setdefault(_kernel(run), []).append(run)
-    kernels = sorted(by_kernel, key=version_of)
+    for host, guest, run in sorted(pairs, key=lambda pair: (version_of(pair[0]), version_of(pair[1]))):
+        by_kernel.setdefault(f"{host}, guest {guest}" if several else host, []).append(run)
+    kernels = list(by_kernel)
     if len(kernels) < 2:
         raise UsageError(f"all of these ran on Linux {kernels[0]}: there is nothing to compare")
     found = dict[tuple[str, str], dict[str, dict[str, Told]]]()
@@ -162,14 +167,21 @@ def _all(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def _kernel(run: Results) -> str:
-    """The version of the kernel of the host that it ran on."""
-    releases = {item.facts.host_kernel for item in run.items if item.facts}
-    found = {".".join(map(str, version_of(release))) for release in releases}
+def _kernels(run: Results) -> tuple[str, str]:
+    """The versions of the host's kernel and the guest's.
+
+    :raise UsageError: it had several, or they are not known.
+    """
+    facts = [item.facts for item in run.items if item.facts]
+    found = {(_version(one.host_kernel), _version(one.hello.kernel)) for one in facts}
     if len(found) != 1:
-        seen = f"several: {', '.join(sorted(found))}" if found else "not known"
-        raise UsageError(f"{run.name}: the kernel of the host that it ran on is {seen}")
+        seen = "several: " + "; ".join(map(" with guest ".join, sorted(found))) if found else "not known"
+        raise UsageError(f"{run.name}: the kernel that it ran on is {seen}")
     return found.pop()
+
+
+def _version(release: str) -> str:
+    return ".".join(map(str, version_of(release)))
 
 
 def _ran(runs: Sequence[Results]) -> Ran:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from harness.model.expect import is_wanted
+from harness.model.expect import is_wanted, version_of
 from harness.model.fault import FaultKind, While
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import Containers, MeetFault, Start
@@ -194,10 +195,21 @@ def _death(item: Item) -> Death | None:
     return Death(
         item=item,
         kind=plan.fault.kind,
-        kernel=item.facts.host_kernel if item.facts else "unknown",
+        kernel=_kernel(item),
         met=told,
         others=_others(item, plan.fault.kind, told),
     )
+
+
+def _kernel(item: Item) -> str:
+    """The host's, and the guest's where that is of another version."""
+    if item.facts is None:
+        return "unknown"
+    host, guest = item.facts.host_kernel, item.facts.hello.kernel
+    with contextlib.suppress(ValueError):  # a guest may say anything
+        if version_of(host) == version_of(guest):
+            return host
+    return f"{host} (guest {guest})"
 
 
 def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:

@@ -22,6 +22,9 @@ from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
 from harness.run import hybrid
 from harness.run import proxy as proxies
 
+USUAL = "pod"
+"""The image of guests, unless another one is asked for."""
+
 TEMPLATES = Limits(bytes=4 << 30)
 """What is kept of saved pods; one takes 100 to 200 MB on disk, twice that where there is vsock."""
 
@@ -85,6 +88,7 @@ def opened(
     *,
     accel: Accel,
     templates: Path,
+    image: str = USUAL,
     proxy: tuple[str, ...] = (),
     lacks: Mapping[Link, Finding] | None = None,
 ) -> Iterator[Place]:
@@ -93,16 +97,17 @@ def opened(
 
     :param templates: the folder that keeps saved pods between runs; where it can't be written, what is there
         is used, and what is made lasts as long as the place.
+    :param image: the name of the guest's.
     :param proxy: the command line of an external proxy; by default it is the reference proxy's.
     :param lacks: what was found missing for some links.
     :raise HostUnfit: when the guest image isn't there (it is built where the run is started).
     """
-    guest = store.find("pod")
+    guest = store.find(image)
     if guest is None:
         raise HostUnfit(
-            "this host has no guest image that fits this checkout",
+            f"this host has no guest image {image} that fits this checkout",
             ability="images",
-            hint="vsock-harness images build pod",
+            hint=f"vsock-harness images build {image}",
         )
     qemu = store.find("qemu")
     fallback = settle_g2h_fallback()

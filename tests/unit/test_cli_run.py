@@ -45,10 +45,13 @@ def test_nothing_given(called: list[str]) -> None:
 
 def test_everything_given(called: list[str]) -> None:
     words = "scenarios/one.yaml --link vsock -x --link isa-serial,virtconsole -n 2 -k a --strict"
-    more = "--results out --lab-memory 2048 --lab-kernel forky --host lab --with-image debian"
+    more = (
+        "--results out --lab-memory 2048 --lab-kernel forky --guest pod-forky --host lab --with-image debian"
+    )
     main(["run", *words.split(), *more.split(), "-q", "scenarios/two.yaml::vsock", "--", "--lf", "-n", "3"])
     wanted = "-q --host lab --link vsock --link isa-serial,virtconsole -n 2 -k a --strict-host"
-    wanted += " --results out --lab-memory 2048 --lab-kernel forky --with-image debian -x --lf -n 3"
+    wanted += " --results out --lab-memory 2048 --lab-kernel forky --guest pod-forky --with-image debian"
+    wanted += " -x --lf -n 3"
     wanted += " scenarios/one.yaml scenarios/two.yaml::vsock"
     assert arguments(called) == wanted.split()
 

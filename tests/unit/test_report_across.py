@@ -10,6 +10,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.model.trace import Event, What
+from harness.report import deaths, results
 from harness.report.across import across, markdown
 from harness.report.results import CaseOutcome, Results
 from tests.unit import runs
@@ -33,6 +34,14 @@ def on(folder: Path, release: str, scenario: str, change: Change = lambda event:
     told = msgspec.json.decode(facts.read_bytes()) | {"host_kernel": release}
     facts.write_bytes(msgspec.json.encode(told))
     return runs.write(folder, [case])
+
+
+def guested(folder: Path, kernel: str) -> None:
+    """Say of the run's item that its guest had this kernel."""
+    facts = folder / f"{PANIC}-vsock" / "facts.json"
+    told = msgspec.json.decode(facts.read_bytes())
+    told["hello"]["kernel"] = kernel
+    facts.write_bytes(msgspec.json.encode(told))
 
 
 def saying(client: str, **facts: str) -> Change:
@@ -107,6 +116,18 @@ def test_an_errno_asked_for_is_compared_as_well(tmp_path: Path) -> None:
     text = markdown(across([on(tmp_path / "a", OLD, NOBODY), on(tmp_path / "b", NEW, NOBODY, unreachable)]))
     said = "dialling | connect to no-vm ETIMEDOUT | connect to no-vm EHOSTUNREACH |"
     assert any(row.endswith(said) for row in rows(text, OPEN))
+
+
+def test_guests_with_several_kernels_are_columns_of_their_own(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        on(tmp_path / name, OLD, PANIC)
+    guested(tmp_path / "one", NEW)
+    found = across([results.read(tmp_path / name) for name in ("one", "other")])
+    assert list(found.ran) == ["6.12, guest 6.12", "6.12, guest 7.2"]
+    (death, *_) = deaths.deaths(results.read(tmp_path / "one"))
+    assert death.kernel == f"{OLD} (guest {NEW})"
+    (death, *_) = deaths.deaths(results.read(tmp_path / "other"))
+    assert death.kernel == OLD
 
 
 def test_the_command_prints_it_and_refuses_what_it_cant_compare(
