@@ -39,7 +39,7 @@ MENDED = {"1.12.0-qemu": "use_vsock = true"}
 
 def doctor(file: Path, version: str, capsys: pytest.CaptureFixture[str]) -> Mapping[str, dict[str, str]]:
     """What `vsock-harness doctor --kata FILE` finds of Kata, by ability."""
-    main(["doctor", "--json", "--kata", str(file), "--kata-version", version])
+    main(["doctor", "--json", "--kata", str(file), "--kata-version", version, "--file-only"])
     rows = json.loads(capsys.readouterr().out)["findings"]
     return {row["ability"]: row for row in rows}
 

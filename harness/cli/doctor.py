@@ -38,7 +38,9 @@ examples:
   vsock-harness doctor                      can VMs run here, and how?
   vsock-harness doctor --fix                load modules, join group kvm and the like; asks before each
   vsock-harness doctor --kata               the Kata of this host, and what it needs of it
-  vsock-harness doctor --kata conf.toml --kata-version 1.12.0
+  vsock-harness doctor --kata conf.toml     a file that containerd's ConfigPath names, and this host
+  vsock-harness doctor --kata conf.toml --kata-version 1.12.0 --file-only
+                                            a file from elsewhere: nothing of this host is looked at
 
 exit codes:
   0 VMs can run here in some way, 1 in none; with --kata: 0 nothing is to be mended, 1 something is
@@ -66,9 +68,11 @@ def add_parser(subparsers: Subparsers) -> None:
         nargs="?",
         const="",
         metavar="FILE",
-        help="what Kata's version and configuration say of vsock; without FILE, those of this host",
+        help="what Kata's version and configuration say of vsock, and whether this host has what they need; "
+        "without FILE, the configuration that Kata would take here",
     )
     parser.add_argument("--kata-version", metavar="X.Y.Z", help="with --kata: the version, if you know it")
+    parser.add_argument("--file-only", action="store_true", help="with --kata FILE: say nothing of this host")
     parser.set_defaults(main=main)
 
 
@@ -93,8 +97,8 @@ def main(args: argparse.Namespace) -> int:
         probes = doctor.all_probes(available(Store(cache.root)), cache, fresh=args.fresh)
         findings, end = [probe.look() for probe in probes], _of_host
     else:
-        probes, findings = _kata(args.kata, args.kata_version)
-        end = _of_kata
+        probes, findings = _kata(args.kata, args.kata_version, file_only=args.file_only)
+        end = _of_file if args.file_only else _of_kata
     if args.json:
         ending = end(findings)
         print(json.dumps({**as_data(findings), **ending.data}, indent=2))
@@ -116,6 +120,8 @@ def _check(args: argparse.Namespace, *, terminal: bool) -> None:
         raise UsageError("--yes says yes to what --fix asks, and --fix was not given", hint=hint)
     if args.kata_version is not None and args.kata is None:
         raise UsageError("--kata-version says what --kata reads, and --kata was not given", hint=hint)
+    if args.file_only and not args.kata:
+        raise UsageError("--file-only is about the FILE of --kata FILE, and none was given", hint=hint)
     if args.kata is not None and args.fresh:
         raise UsageError("--fresh boots under KVM, which --kata does not look at", hint=hint)
     if args.kata_version is not None and _release(args.kata_version) is None:
@@ -133,22 +139,28 @@ def _check(args: argparse.Namespace, *, terminal: bool) -> None:
 
 
 def _release(version: str) -> Release | None:
-    return Release.parse(version, "--kata-version")
+    """A ``v`` before it is as its tags are often written."""
+    return Release.parse(version.removeprefix("v"), "--kata-version")
 
 
-def _kata(file: str, version: str | None) -> tuple[list[Probe], list[Finding]]:
-    """What Kata needs of this host, if it is this host's Kata, and what was found, with Kata's behind it."""
+def _kata(file: str, version: str | None, *, file_only: bool) -> tuple[list[Probe], list[Finding]]:
+    """What Kata needs of this host, but for `file_only`; and what was found, with Kata's behind it."""
     release = _release(version) if version is not None else None
     examined = probe_kata.examine(Host(os.environ), Path(file) if file else None, release)
     needed: list[Probe] = [Kernel(), VhostVsock(), Vmci()]
-    probes = needed if examined.vhost and not file else []
+    probes = needed if examined.vhost and not file_only else []
     return probes, [*(probe.look() for probe in probes), *examined.findings]
 
 
-def _of_kata(findings: Iterable[Finding]) -> _Ending:
+def _of_kata(findings: Iterable[Finding], subject: str = "Kata and vsock", more: str = "") -> _Ending:
     wrong = [f"{finding.ability} {finding.verdict}" for finding in findings if not finding.fine]
     verdict = f"not as it should be ({', '.join(wrong)})" if wrong else "as it should be"
-    return _Ending([f"Kata and vsock: {verdict}"], {}, 1 if wrong else 0)
+    return _Ending([f"{subject}: {verdict}{more}"], {}, 1 if wrong else 0)
+
+
+def _of_file(findings: Iterable[Finding]) -> _Ending:
+    """As `_of_kata`, but of a file whose host nobody has looked at."""
+    return _of_kata(findings, "Kata's configuration file", "; this host was not looked at")
 
 
 def _of_host(findings: Iterable[Finding]) -> _Ending:

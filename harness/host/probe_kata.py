@@ -16,6 +16,8 @@ from harness.host.kata_rules import UPGRADE, Rules, finding
 from harness.host.kata_toml import BadToml, Configuration, Document
 from harness.host.mends import as_root
 
+_GIVE_IT = "give its file, say containerd's ConfigPath: vsock-harness doctor --kata FILE"
+
 
 class Examined(NamedTuple):
     """`findings`, and whether a VM of this configuration needs the host's vhost_vsock."""
@@ -32,7 +34,7 @@ def examine(host: Host, file: Path | None = None, release: Release | None = None
     found = Found(file, "") if file else host.find()
     known = release or (of_clone(found.file) if found.file else None) or host.installed(found.file)
     if found.file is None:
-        return Examined([_version(known), finding("kata-config", Verdict.MISSING, _looked(found))])
+        return Examined([_version(known), finding("kata-config", Verdict.MISSING, _looked(found), _GIVE_IT)])
     try:
         configuration, known = _load(found.file, known)
     except (BadToml, OSError) as error:

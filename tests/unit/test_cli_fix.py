@@ -271,36 +271,52 @@ def test_kata_in_the_table(
     machine: Machine, tmp_path: Path, switch: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = kata(tmp_path, switch)
-    assert main(["doctor", "--kata", str(path), "--kata-version", "1.12.0"]) == code
+    assert main(["doctor", "--kata", str(path), "--kata-version", "v1.12.0", "--file-only"]) == code
     out = capsys.readouterr().out
     seen = " ".join(out.split())  # it is wrapped
     assert "Kata Containers 1.12.0 (--kata-version)" in seen
     assert f"{path}:3: use_vsock" in seen
     assert ("mend: " in out) == bool(code)
-    assert ("Kata and vsock: as it should be" in out) == (not code)
+    assert ("file: as it should be; this host was not looked at" in out) == (not code)
     assert "memory" not in out
 
 
 def test_kata_as_json(machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json", "--kata", str(kata(tmp_path, "use_vsock = false"))]) == 1
+    file = str(kata(tmp_path, "use_vsock = false"))
+    assert main(["doctor", "--json", "--kata", file, "--file-only"]) == 1
     data = json.loads(capsys.readouterr().out)
     assert list(data) == ["findings"]
     verdicts = {row["ability"]: row["verdict"] for row in data["findings"]}
     assert verdicts == {"kata-version": "ok", "kata-config": "ok", "kata-qemu": "missing", "kata-proxy": "ok"}
 
 
-def test_kata_of_this_host_is_looked_at_with_what_it_needs(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("named", [False, True])
+def test_kata_is_looked_at_with_what_it_needs_of_this_host(
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    named: bool,
 ) -> None:
+    """A file that is named, as containerd's users have to, says nothing of whether a pod can start."""
     path = kata(tmp_path, "use_vsock = true")
-    monkeypatch.setenv("KATA_CONF_FILE", str(path))
+    monkeypatch.setenv("KATA_CONF_FILE", "/nowhere" if named else str(path))
+    words = [str(path)] if named else []
     monkeypatch.setattr(cli, "VhostVsock", lambda: Looks("vhost-vsock", machine.vhost))
-    assert main(["doctor", "--kata", "--kata-version", "1.12.0", "--fix", "--yes"]) == 1
+    assert main(["doctor", "--kata", *words, "--kata-version", "1.12.0", "--fix", "--yes"]) == 1
     out = capsys.readouterr().out
     rows = [line.split()[0] for line in out.splitlines() if line[:1].strip()]
     assert rows[:4] == ["kernel", "vhost-vsock", "vmci-transport", "kata-version"]
     assert "vhost-vsock: missing -> denied" in out
     assert machine.ran == ["modprobe", "sh", "usermod"]
     path.write_text("[hypervisor.clh]\n")
-    assert main(["doctor", "--kata", "--kata-version", "2.0"]) == 0
-    assert "vhost-vsock " not in capsys.readouterr().out
+    assert main(["doctor", "--kata", *words, "--kata-version", "2.0"]) == 0
+    out = capsys.readouterr().out
+    assert "vhost-vsock " not in out
+    assert out.endswith("Kata and vsock: as it should be\n")
+
+
+def test_file_only_is_about_a_file(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--file-only"], ["--kata", "--file-only"]):
+        assert main(["doctor", *words]) == 2
+        assert "--file-only is about the FILE" in capsys.readouterr().err

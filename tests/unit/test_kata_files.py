@@ -135,6 +135,7 @@ def test_nothing_at_all_is_said_with_all_places(tmp_path: Path) -> None:
     assert (version.verdict, config.verdict) == (MISSING, MISSING)
     assert all(path in config.seen for path in GO_PATHS + RUST_PATHS)
     assert not examined.vhost
+    assert "vsock-harness doctor --kata FILE" in config.mend
 
 
 def test_the_variable_comes_first(tmp_path: Path) -> None:
