@@ -38,6 +38,9 @@ exit codes:
   others: 0 done, 1 failed, 2 wrong usage or unfit host, 130 interrupted
 """
 
+PYTEST_USAGE = 4
+"""pytest's code of wrong usage, which is `run`'s: 2 is that of an interrupted one."""
+
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
@@ -57,7 +60,9 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except HarnessError as error:
         print(f"vsock-harness: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError | HostUnfit) else 1
+        if not isinstance(error, UsageError | HostUnfit):
+            return 1
+        return PYTEST_USAGE if argv[:1] == ["run"] else 2
     except KeyboardInterrupt:
         print("vsock-harness: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.*)\)")
 
 
+_NEAR = 0.65
+"""How like a word must be to be taken for what was meant: more than --bogus is like --guest."""
+
+
 class Parser(argparse.ArgumentParser):
     """As argparse's, but its errors are `UsageError`, and options are never abbreviated."""
 
@@ -61,9 +65,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def guess(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the word nearest to a wrong one, or nothing."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """`; did you mean 'x'?` for the word nearest to a wrong one, or nothing; dashes before it don't count."""
+    bare = {known.lstrip("-"): known for known in words}
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=_NEAR)
+    return f"; did you mean {bare[near[0]]!r}?" if near else ""
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.parsing import positive
+from harness.lab import address
 from harness.lab.state import OWN_KERNEL, kernels
+from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
 
@@ -26,6 +28,7 @@ examples:
   vsock-harness run                                     all scenarios, on the best host that works here
   vsock-harness run scenarios/pod-diagram.yaml          one scenario, on each of its links
   vsock-harness run scenarios/pod-diagram.yaml::vsock   on one
+  vsock-harness run --list mine.yaml                    check a file and list its items; boots nothing
   vsock-harness run --link vsock,virtio-serial -n 2     two links, two workers (two labs, where labs are used)
   vsock-harness run -k 'serial and not stale'           by name, as pytest's -k
   vsock-harness run --host ssh://me@kvm-box             on another machine
@@ -51,6 +54,12 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="PATH",
         help="scenario files, folders of them, or test modules (default: ./scenarios if there is one, "
         "else those of the checkout)",
+    )
+    made.add_argument(
+        "--list",
+        action="store_true",
+        dest="lists",
+        help="boot nothing: check the files, and list what would run; the ids are paths to run",
     )
     made.add_argument(
         "--link",
@@ -143,9 +152,12 @@ def main(args: argparse.Namespace) -> int:
 def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     """What pytest is called with. `cwd` is what relative paths are relative to.
 
-    :raise UsageError: when a path is not there; names near ones.
+    :raise UsageError: when a path is not there, or no host or link is called so; names near ones.
     """
+    address.asked(args.host or [])
+    asked.links(args.link or [])
     made = ["-q"] if args.quiet else ["-vv"] if args.verbose else ["-v"]
+    made = ["--collect-only", "-q"] if args.lists else made
     for host in args.host or ["auto"]:
         made += ["--host", host]
     made += [f"--ssh-config={args.ssh_config}"] if args.ssh_config else []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from harness.model.errors import UsageError
+
+HOSTS = ("auto", "local", "lab", "none")
+"""What `--host` may be besides an address."""
 
 _URL = re.compile(r"ssh://(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^:/@]+)(?::(?P<port>\d+))?/?")
 
@@ -49,6 +54,27 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         config = f"-F {shlex.quote(str(self.config))} " if self.config else ""
         user = f"{self.user}@" if self.user else ""
         return f"ssh {config}-p {self.port} {user}{self.host} true"
+
+
+def asked(options: Iterable[str]) -> list[str]:
+    """The hosts that `--host` asks for; `["auto"]` if none was.
+
+    :raise UsageError: for an unknown word, or a mixture that makes no sense.
+    """
+    wanted = list(options) or ["auto"]
+    for word in wanted:
+        if word in HOSTS:
+            continue
+        if not word.startswith("ssh://"):
+            near = difflib.get_close_matches(word, HOSTS, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"--host {word}: unknown{guess}", hint="auto, local, lab, none or ssh://user@host[:port]"
+            )
+        parse(word)
+    if len(wanted) > 1 and any(word in HOSTS for word in wanted):
+        raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
+    return wanted
 
 
 def parse(url: str) -> Address:

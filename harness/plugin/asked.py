@@ -86,7 +86,8 @@ def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]
     for word in named.difference(scenario.links):
         near = difflib.get_close_matches(word, scenario.links, n=1)
         guess = f"; did you mean {str(near[0])!r}?" if near else ""
-        raise UsageError(f"{path}::{word}: no such link; it has {', '.join(scenario.links)}{guess}")
+        shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+        raise UsageError(f"{shown}::{word}: no such link; it has {', '.join(scenario.links)}{guess}")
     return [link for link in scenario.links if link in named or not named]
 
 

@@ -17,35 +17,64 @@ from harness.plugin import known, options
 from harness.plugin.item import ScenarioItem
 from harness.plugin.order import longest_first
 
-_OURS = re.compile(rb"^(claim|links|expect|workload):", re.MULTILINE)
+KEYS = ("claim", "clients", "expect", "links", "workload")
+_OURS = re.compile(rf"^({'|'.join(KEYS)}):".encode(), re.MULTILINE)
+
+_ENOUGH = 2
+"""Of our keys, for a file to be ours that is in no folder `scenarios`: others' YAML may have one of them."""
 
 
 def is_scenario(path: Path, config: pytest.Config, explicit: bool = False) -> bool:
-    """Whether a file is one: YAML given by name, or with our keys in a folder `scenarios` of the project."""
+    """Whether a file is one: YAML that is named, or has some of `KEYS` as top-level keys.
+
+    One is enough in a folder `scenarios` of the project, two are in a folder that the command line names.
+    """
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
-    root = config.rootpath
-    parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
     if explicit:
         return True
-    return "scenarios" in parts and _OURS.search(path.read_bytes()) is not None
+    root = config.rootpath
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+    needed = 1 if "scenarios" in parts else _ENOUGH if _is_below_named(path, config) else 0
+    return 0 < needed <= len(set(_OURS.findall(path.read_bytes())))
 
 
 def _is_named(path: Path, config: pytest.Config) -> bool:
-    folder = config.invocation_params.dir
-    return any((folder / argument.split("::")[0]).resolve() == path.resolve() for argument in config.args)
+    return path.resolve() in _named(config)
+
+
+def _is_below_named(path: Path, config: pytest.Config) -> bool:
+    """Whether it is in a folder that the user named; not if that is pytest's choice where none was."""
+    by_user = config.args_source is pytest.Config.ArgsSource.ARGS
+    return by_user and any(path.resolve().is_relative_to(place) for place in _named(config))
+
+
+def _named(config: pytest.Config) -> list[Path]:
+    """What the arguments name, be it there or not."""
+    return [path.resolve() for path in _places(config)]
 
 
 def scenario_files(config: pytest.Config) -> list[Path]:
     """The scenario files that the arguments lead to, sorted."""
     found: set[Path] = set()
-    for argument in config.args:
-        path = Path(config.invocation_params.dir, argument.split("::")[0])
+    for path in _places(config):
         if path.is_dir():
             found |= {file for file in _yaml_below(path) if is_scenario(file, config)}
         elif is_scenario(path, config, explicit=True):
             found.add(path)
     return sorted(found)
+
+
+def other_yaml(config: pytest.Config) -> list[Path]:
+    """YAML in the folders that the arguments name which is taken for no scenario, sorted."""
+    folders = [path for path in _places(config) if path.is_dir()]
+    return sorted(
+        {file for folder in folders for file in _yaml_below(folder)}.difference(scenario_files(config))
+    )
+
+
+def _places(config: pytest.Config) -> list[Path]:
+    return [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
 
 
 def _yaml_below(folder: Path) -> Iterator[Path]:

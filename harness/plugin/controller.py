@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import functools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from harness.report.progress import Lines
 
 FLEET = pytest.StashKey["hosts.Fleet | None"]()
 
+_TELLS_WHY = pytest.StashKey[bool]()
+"""Whether this process collects itself, no host is there, and it says why there is nothing to run."""
+
 
 @contextlib.contextmanager
 def around(config: pytest.Config) -> Iterator[None]:
@@ -38,29 +41,35 @@ def around(config: pytest.Config) -> Iterator[None]:
     :raise pytest.UsageError: for anything that keeps the run from starting; pytest exits with 4.
     """
     config.stash[NOTES], config.stash[FLEET], config.stash[HEADER] = [], None, []
-    if config.option.collectonly or not _wants_host(config):
-        config.stash[RESULTS] = config.option.vsock_results
+    config.stash[RESULTS], config.stash[_TELLS_WHY] = config.option.vsock_results, False
+    if not _is_ours(config):
         yield
         return
     try:
         wish = _checked(config)
-        if options.hosts(config) != ["none"] and trial.wanted(config, wish) and trial.leaves_none(config):
-            config.stash[RESULTS], config.stash[HEADER] = config.option.vsock_results, trial.words(config)
-            trial.at_home(config)
-            yield
+        config.stash[_TELLS_WHY] = config.option.collectonly or _is_for_nothing(config, wish)
+        if not config.stash[_TELLS_WHY]:
+            with _run(config, wish):
+                yield
             return
-        with _run(config, wish):
-            yield
+        if not config.option.collectonly:
+            config.stash[HEADER] = ["host: none needed"]
+            trial.at_home(config)
+        yield
     except HarnessError as error:
         raise pytest.UsageError("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
 
 
-def _wants_host(config: pytest.Config) -> bool:
-    """Whether anything given can need a VM: scenario files, or a host asked for."""
-    help_only = (
-        config.option.help or config.option.version or config.option.showfixtures or config.option.markers
-    )
-    return not help_only and bool(config.option.vsock_hosts or scenario_files(config))
+def _is_ours(config: pytest.Config) -> bool:
+    """Whether anything given can need a VM: a host asked for, or scenario files that are to be run."""
+    option = config.option
+    help_only = option.help or option.version or option.showfixtures or option.markers
+    return not help_only and bool(option.vsock_hosts or (not option.collectonly and scenario_files(config)))
+
+
+def _is_for_nothing(config: pytest.Config, wish: asked.Asked) -> bool:
+    """Whether the run has no test, so that a host would be made ready for nothing."""
+    return options.hosts(config) != ["none"] and trial.wanted(config, wish) and trial.leaves_none(config)
 
 
 def _checked(config: pytest.Config) -> asked.Asked:
@@ -219,6 +228,11 @@ def pytest_runtest_logreport(report: Any) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Which host, why, and where the evidence goes."""
     return config.stash.get(HEADER, [])
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Why there is nothing to run."""
+    return trial.words(config) if config.stash[_TELLS_WHY] and not items else []
 
 
 @pytest.hookimpl(trylast=True)

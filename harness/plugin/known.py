@@ -22,6 +22,8 @@ def scenario(path: Path) -> Scenario:
 
     :raise UsageError: as `harness.model.scenario.load`.
     """
+    here = Path.cwd()
+    path = path.relative_to(here) if path.is_relative_to(here) else path  # as mistakes are told
     try:
         key = hashlib.sha256(f"{path.stem}\0".encode() + path.read_bytes()).hexdigest()
     except OSError as error:

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.image import recipe
-from harness.lab.address import parse
+from harness.lab import address
 from harness.lab.lab import LEAST_MIB
 from harness.lab.state import OWN_KERNEL, kernels
+from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.proxy import command
 from harness.run.place import USUAL
-
-HOSTS = ("auto", "local", "lab", "none")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,19 +112,7 @@ def hosts(config: pytest.Config) -> list[str]:
 
     :raise UsageError: for an unknown word, or a mixture that makes no sense.
     """
-    wanted: list[str] = config.option.vsock_hosts or ["auto"]
-    for word in wanted:
-        if word in HOSTS:
-            continue
-        if not word.startswith("ssh://"):
-            near = difflib.get_close_matches(word, HOSTS, n=1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            raise UsageError(
-                f"--host {word}: unknown{guess}", hint="auto, local, lab, none or ssh://user@host[:port]"
-            )
-        parse(word)
-    if len(wanted) > 1 and any(word in HOSTS for word in wanted):
-        raise UsageError(f"--host {' --host '.join(wanted)}: only ssh:// hosts can be given together")
+    wanted = address.asked(config.option.vsock_hosts or [])
     if config.option.vsock_lab_kernel is None:
         return wanted
     if wanted[0] not in ("auto", "lab"):
@@ -209,10 +196,4 @@ def links(config: pytest.Config) -> frozenset[Link] | None:
 
     :raise UsageError: for an unknown link; names the nearest.
     """
-    words = [word for option in config.option.vsock_links or [] for word in option.split(",")]
-    for word in words:
-        if word not in list(Link):
-            near = difflib.get_close_matches(word, list(Link), n=1)
-            guess = f"; did you mean {str(near[0])!r}?" if near else ""
-            raise UsageError(f"--link {word}: unknown{guess}", hint=f"one of: {', '.join(Link)}")
-    return frozenset(Link(word) for word in words) or None
+    return asked.links(config.option.vsock_links or [])

@@ -9,10 +9,13 @@ import re
 import pytest
 
 from harness.plugin.asked import Asked
-from harness.plugin.collect import scenario_files
+from harness.plugin.collect import KEYS, other_yaml, scenario_files
 
 CONTROLLER = "vsock-harness-controller"
 """The name of the plugin that brings hosts up."""
+
+_SHOWN = 3
+"""Files of others that are named at most."""
 
 
 def chosen(config: pytest.Config) -> str:
@@ -27,13 +30,13 @@ def chosen(config: pytest.Config) -> str:
 
 
 def wanted(config: pytest.Config, wish: Asked) -> bool:
-    """Whether a choice was made that may leave nothing: by names, or where it isn't sure of the scenarios.
+    """Whether nothing may be left: a choice was made by names, or it isn't sure of the scenarios.
 
     To collect everything takes a second or two, and mostly something is left.
     """
     option = config.option
     by_name = option.keyword or option.deselect or any("::" in argument for argument in config.args)
-    return bool(by_name) or (bool(chosen(config)) and not wish.sure)
+    return bool(by_name) or not wish.sure
 
 
 def leaves_none(config: pytest.Config) -> bool:
@@ -75,13 +78,20 @@ def at_home(config: pytest.Config) -> None:
 
 
 def words(config: pytest.Config) -> list[str]:
-    """For the header: that no host is needed, why, and what names there are to choose from."""
-    files = scenario_files(config)
-    said = [f"host: none needed, nothing is left by {chosen(config)}"]
+    """Why there is nothing to run, and what there is to choose from."""
+    files, others, choice = scenario_files(config), other_yaml(config), chosen(config)
+    said = [f"nothing is left by {choice}" if choice else f"no test in {', '.join(config.args)}"]
     if config.option.keyword and files:
         stems = [path.stem for path in files]
         asked = re.split(r"[^\w.-]+", config.option.keyword)
         near = [name for word in asked for name in difflib.get_close_matches(word, stems, n=1)]
         guess = f"; did you mean {near[0]!r}?" if near else ""
         said.append(f"-k is matched against parts of names like {files[0].name}::vsock{guess}")
+    if others and not files:
+        here = config.invocation_params.dir
+        shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in others[:_SHOWN]]
+        names = ", ".join(map(str, shown)) + ", …" * (len(others) > _SHOWN)
+        said.append(f"no scenario: {names}: one has at least two of the keys {', '.join(KEYS)}")
+    elif not files:
+        said.append("a scenario is a file NAME.yaml, a test module is called test_NAME.py")
     return said

@@ -33,6 +33,7 @@ def config(folder: Path, *, link: str = "", markers: str = "") -> Any:
     return SimpleNamespace(
         option=SimpleNamespace(vsock_links=[link] if link else None, markexpr=markers),
         args=[str(folder / "scenarios")],
+        args_source=pytest.Config.ArgsSource.ARGS,
         invocation_params=SimpleNamespace(dir=folder),
         rootpath=folder,
     )

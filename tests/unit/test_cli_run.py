@@ -81,11 +81,34 @@ def test_more_hosts_and_words(called: list[str]) -> None:
 def test_path_that_is_not_there(
     given: str, near: str, called: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", given]) == 2
+    assert main(["run", given]) == 4
     assert not called
     err = capsys.readouterr().err
     assert err.startswith(f"vsock-harness: error: {given}: no such file or folder")
     assert near in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "kvm"], "--host kvm: unknown"),
+        (["--host", "lba"], "did you mean 'lab'?"),
+        (["--link", "vsock,vsok"], "--link vsok: unknown; did you mean 'vsock'?"),
+        (["--bogus"], "unknown option --bogus\n"),
+    ],
+)
+def test_wrong_words_are_told_without_pytest(
+    words: list[str], told: str, called: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *words]) == 4
+    assert not called
+    assert told in capsys.readouterr().err
+
+
+def test_to_list_is_to_collect_quietly(called: list[str]) -> None:
+    main(["run", "--list", "-k", "a", "scenarios/one.yaml"])
+    wanted = "--collect-only -q --host auto -k a scenarios/one.yaml"
+    assert arguments(called) == wanted.split()
 
 
 def test_checkout_scenarios_are_the_default_elsewhere(
@@ -115,6 +138,6 @@ def test_typo_in_a_scenario_stops_before_any_vm(tmp_path: Path) -> None:
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
     assert done.returncode == 4
-    assert "broken.yaml:" in done.stderr
+    assert "ERROR: broken.yaml:" in done.stderr  # as it was named
     assert "did you mean 'links'?" in done.stderr
     assert not (tmp_path / "cache").exists()

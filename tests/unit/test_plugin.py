@@ -123,6 +123,46 @@ def test_where_nothing_matches_no_host_is_made_ready(project: Path, words: list[
     assert not (project / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["empty"], "no test in empty\na scenario is a file NAME.yaml"),
+        (["more"], "no scenario: more/other.yaml: one has at least two of the keys claim, "),
+        (["more", "-q"], "no scenario: more/other.yaml: "),
+        (["more", "--collect-only", "-q"], "no scenario: more/other.yaml: "),
+        (["more/test_none.py"], "no test in more/test_none.py"),
+    ],
+)
+def test_where_there_is_no_test_no_host_is_made_ready(project: Path, words: list[str], told: str) -> None:
+    (project / "empty").mkdir()
+    (project / "more").mkdir()
+    (project / "more/other.yaml").write_text("title: another's\nlinks: []\n")
+    (project / "more/test_none.py").touch()
+    code, said = run(project, "--host", "lab", *words)
+    assert code == 5, said
+    assert told in said
+    assert not (project / "results").exists()
+
+
+def test_a_folder_that_is_named_need_not_be_called_scenarios(project: Path) -> None:
+    (project / "scenarios").rename(project / "bugs")
+    code, said = run(project, "--collect-only", "-q", "bugs")
+    assert code == 0
+    assert "bugs/one.yaml::vsock\n" in said
+    code, _ = run(project, "--collect-only", "-q")  # an other's YAML is not looked for everywhere
+    assert code == 5
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--host", "auto"], 4), ([], 2)])
+def test_a_list_says_what_is_wrong_with_a_file(project: Path, words: list[str], code: int) -> None:
+    """With a host, as `vsock-harness run --list`; without, as an editor lists tests, the others are there."""
+    (project / "scenarios/two.yaml").write_text(SCENARIO.replace("clients:", "clinets:"))
+    found, said = run(project, "--collect-only", "-q", *words, "scenarios")
+    assert found == code
+    assert "scenarios/two.yaml:4:1: unknown key 'clinets'" in said
+    assert ("scenarios/one.yaml::vsock" in said) is (not words)
+
+
 def test_tests_that_bring_their_hosts_need_none_and_get_a_report(project: Path) -> None:
     (project / "test_it.py").write_text("def test_it():\n    pass\n")
     code, said = run(project, "test_it.py", "--host", "none")

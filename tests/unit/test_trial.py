@@ -14,7 +14,8 @@ from harness.plugin.asked import Asked
 @pytest.mark.parametrize(
     ("given", "args", "sure", "tried"),
     [
-        ({}, ["scenarios"], False, False),
+        ({}, ["scenarios"], True, False),
+        ({}, ["scenarios"], False, True),
         ({"markexpr": "not long"}, ["scenarios"], True, False),
         ({"markexpr": "long"}, ["scenarios"], False, True),
         ({"vsock_links": ["vsock"]}, ["scenarios"], True, False),

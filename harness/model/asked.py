@@ -1,0 +1,23 @@
+"""What words of the command line mean, where that is known without pytest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from harness.model.errors import UsageError
+from harness.model.link import Link
+
+
+def links(options: Iterable[str]) -> frozenset[Link] | None:
+    """The links that `--link` asks for, each with commas or given more than once; None for all.
+
+    :raise UsageError: for an unknown link; names the nearest.
+    """
+    words = [word for option in options for word in option.split(",")]
+    for word in words:
+        if word not in list(Link):
+            near = difflib.get_close_matches(word, list(Link), n=1)
+            guess = f"; did you mean {str(near[0])!r}?" if near else ""
+            raise UsageError(f"--link {word}: unknown{guess}", hint=f"one of: {', '.join(Link)}")
+    return frozenset(Link(word) for word in words) or None
