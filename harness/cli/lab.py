@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 A lab is a VM that brings /dev/kvm and /dev/vhost-vsock along, for machines that lack them. `run` boots its
-own and ends it; one that `lab up` booted stays until `lab down`, and `run` uses it if its images are today's.
+own and ends it; one that `lab up` booted stays until `lab down`, and `run` uses it if its images are today's,
+for one worker: not with -n 2, --lab-memory, --lab-kernel, --fresh-lab, --with-image or --guest.
 
 examples:
   vsock-harness lab up                      boot it, and come back when it is ready

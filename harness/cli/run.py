@@ -111,7 +111,7 @@ def _hosts(made: argparse.ArgumentParser) -> None:
         type=positive,
         dest="workers",
         metavar="N",
-        help="workers, shared out to the hosts; labs are one a core at most",
+        help="workers, shared out to the hosts; labs are one a core, and four, at most",
     )
 
 

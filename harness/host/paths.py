@@ -68,6 +68,12 @@ class Cache:
         return path
 
 
+def from_here(path: Path) -> Path:
+    """`path` as it reads from the working directory, if it is in it; a user can copy either."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 def socket_path(folder: Path, name: str) -> Path:
     """`folder`/`name`, guaranteed to fit a Unix socket address.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
+from harness.model.document import nearest
 from harness.model.errors import UsageError
 from harness.model.link import Link
 
@@ -17,7 +17,7 @@ def links(options: Iterable[str]) -> frozenset[Link] | None:
     words = [word for option in options for word in option.split(",")]
     for word in words:
         if word not in list(Link):
-            near = difflib.get_close_matches(word, list(Link), n=1)
-            guess = f"; did you mean {str(near[0])!r}?" if near else ""
+            near = nearest(word, map(str, Link))
+            guess = f"; did you mean {near!r}?" if near else ""
             raise UsageError(f"--link {word}: unknown{guess}", hint=f"one of: {', '.join(Link)}")
     return frozenset(Link(word) for word in words) or None

@@ -94,12 +94,27 @@ def _table(node: Node, shape: Table, problems: Problems, name: str) -> None:
 
 def _items(node: Node, shape: Items, problems: Problems, name: str) -> None:
     if not isinstance(node.value, list):
-        problems.add(node.mark, f"{name} must be a list, not {node.kind}")
+        write = f": write {_as_list(node.value)}" if isinstance(node.value, str) and node.value else ""
+        problems.add(node.mark, f"{name} must be a list, not {node.kind}{write}")
         return
     if len(node.value) < shape.limits.least:
         problems.add(node.mark, f"{name} is empty")
     for item in node.value:
         check(item, shape.item, problems, f"an item of {name}")
+
+
+def _as_list(text: str) -> str:
+    """The list, in YAML, that is meant by words with spaces or commas between them, quoted as in a shell."""
+    import shlex  # only on the way to an error
+
+    splits = shlex.shlex(text, posix=True, punctuation_chars=False)
+    splits.whitespace_split, splits.whitespace, splits.commenters = True, " ,\t\r\n", ""
+    try:
+        words = list(splits)
+    except ValueError:  # a quote that is not closed
+        words = [text]
+    plain = re.compile(r"(?!true$|false$|null$)-{0,2}[A-Za-z./][\w./=+-]*", re.IGNORECASE)
+    return f"[{', '.join(word if plain.fullmatch(word) else repr(word) for word in words)}]"
 
 
 def _choice(node: Node, shape: Choice, problems: Problems, name: str) -> None:

@@ -18,6 +18,13 @@ MAX_BYTES = 1 << 20
 
 _CORE = "tag:yaml.org,2002:"
 _CONSTANTS: dict[str, Scalar] = {"null": None, "true": True, "false": False}
+_ADVICE = {
+    "mapping values are not allowed": ": text that has ': ' in it must be in quotes",
+    "'\\t' that cannot start any token": ": indent with spaces, not with tabs",
+    "that cannot start any token": ": text that begins with it must be in quotes",
+}
+"""What is mostly wrong, by words of the parser's."""
+
 _SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
 
@@ -135,7 +142,8 @@ def _number(tag: str, text: str) -> int | float:
 def _syntax(error: MarkedYAMLError, problems: Problems) -> None:
     mark = error.problem_mark or error.context_mark
     what = " ".join(part for part in (error.context, error.problem) if part)
-    problems.add(_mark(mark) if mark else Mark(1, 1), f"not YAML: {what}")
+    advice = next((advice for words, advice in _ADVICE.items() if words in what), "")
+    problems.add(_mark(mark) if mark else Mark(1, 1), f"not YAML: {what}{advice}")
 
 
 def _mark(mark: Any) -> Mark:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.host.paths import from_here
 from harness.image.store import Image, Store
 from harness.model.errors import HarnessError, UsageError
 from harness.model.link import Link
@@ -86,8 +87,9 @@ def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]
     for word in named.difference(scenario.links):
         near = difflib.get_close_matches(word, scenario.links, n=1)
         guess = f"; did you mean {str(near[0])!r}?" if near else ""
-        shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-        raise UsageError(f"{shown}::{word}: no such link; it has {', '.join(scenario.links)}{guess}")
+        raise UsageError(
+            f"{from_here(path)}::{word}: no such link; it has {', '.join(scenario.links)}{guess}"
+        )
     return [link for link in scenario.links if link in named or not named]
 
 

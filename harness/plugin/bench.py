@@ -11,7 +11,7 @@ import pytest
 
 from harness.host import doctor
 from harness.host.finding import Finding
-from harness.host.paths import SHARED_IMAGES, Cache, cache_root
+from harness.host.paths import SHARED_IMAGES, Cache, cache_root, from_here
 from harness.image import build
 from harness.image.qemu import of_image
 from harness.image.store import Store
@@ -28,11 +28,15 @@ KEY = pytest.StashKey["Bench"]()
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What the controller tells a worker: where results go and images are, which accelerator works."""
+    """What the controller tells a worker: where results go and images are, which accelerator works.
+
+    `shown`: where the user finds the results once they are home, if that is another folder.
+    """
 
     results: str
     images: str = ""
     accel: str = ""
+    shown: str = ""
 
 
 class Bench:
@@ -42,6 +46,7 @@ class Bench:
         """`guest` is the image of pods' guests, by name; `worker` what this process is called in the run,
         empty if it is the only one."""
         self.results = Path(setting.results)
+        self.shown = setting.shown or str(from_here(self.results))
         self._setting = setting
         self._proxy = proxy
         self._guest = guest

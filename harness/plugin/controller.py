@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from harness.host import admission
-from harness.host.paths import cache_root
+from harness.host.paths import cache_root, from_here
 from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab.openssh import resolved
@@ -119,7 +119,7 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
         _write_versions(store, results)
-        config.stash[HEADER] = [*header, f"results: {_shown(results)}"]
+        config.stash[HEADER] = [*header, f"results: {from_here(results)}"]
         config.pluginmanager.register(
             evidence.Unpacking(results, config.stash[NOTES]), "vsock-harness-evidence"
         )
@@ -187,12 +187,6 @@ def _results_folder(parent: Path) -> Path:
     return folder
 
 
-def _shown(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: Any) -> None:
     """Keep xdist from sending its own pytest: workers elsewhere have one (a hook of pytest-xdist)."""
@@ -204,13 +198,14 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker where it is (a hook of pytest-xdist)."""
-    fleet = node.config.stash[FLEET]
+    fleet, results = node.config.stash[FLEET], Path(node.config.stash[RESULTS])
     remote = fleet.remotes.get(node.gateway.spec.ssh) if fleet else None
     if remote is None:
-        setting = Setting(node.config.stash[RESULTS])
+        setting = Setting(str(results))
     else:
         accel = remote.accel.value if remote.accel else ""
-        setting = Setting(str(remote.layout.results), str(remote.layout.images), accel)
+        shown = str(from_here(results))
+        setting = Setting(str(remote.layout.results), str(remote.layout.images), accel, shown)
     node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
     node.workerinput["vsock_harness_scenarios"] = known.told()
 

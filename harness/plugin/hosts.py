@@ -21,7 +21,7 @@ from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab import deploy, keys, lab
 from harness.lab.address import Address
-from harness.lab.kept import Keep
+from harness.lab.kept import Keep, Loan
 from harness.lab.state import OWN_KERNEL, kernel_image
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.progress import Progress
@@ -75,6 +75,18 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
     images: tuple[str, ...] = ()
     kernel: str = OWN_KERNEL
+
+    @property
+    def beyond_kept(self) -> list[str]:
+        """The options by which it asks for what a kept lab, which is one and as it is, may not give."""
+        asked = {
+            "-n": (self.workers or 1) > 1,
+            "--lab-memory": self.memory_mib,
+            "--fresh-lab": self.fresh,
+            "--with-image or --guest": self.images,
+            "--lab-kernel": self.kernel != OWN_KERNEL,
+        }
+        return [option for option, given in asked.items() if given]
 
 
 def lab_count(wanted: int | None, memory_mib: int) -> int:
@@ -143,8 +155,7 @@ def labs(
 ) -> Iterator[Fleet]:
     """Labs that are ready for workers.
 
-    A kept lab is used if one is up and `wish` asks neither for several workers nor for a size, fresh ones or
-    further images or another kernel.
+    A kept lab is used if one is up and `wish` asks for nothing that it may not give (`LabWish.beyond_kept`).
 
     :param notes: gets what a user should know of what went otherwise than usual.
     :raise HostUnfit: not enough memory, or no means to build the images.
@@ -158,10 +169,8 @@ def labs(
         kernel=store.get(kernel, progress) if kernel else None,
     )
     with contextlib.ExitStack() as stack:
-        loan = None
-        if not (wish.workers or wish.memory_mib or wish.fresh or wish.images or kernel):
-            loan = stack.enter_context(Keep().borrowed(images))
-        if loan and loan.lab:
+        loan = stack.enter_context(_borrowed(wish, images))
+        if loan.lab:
             with progress.stage("lab: making the kept one ready"):
                 work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
                 layout = msgspec.structs.replace(deploy.LAB, work=work)
@@ -190,7 +199,21 @@ def labs(
         words += f", with {wish.kernel}'s kernel" if kernel else ""
         if (wish.workers or 0) > count:
             words += f" ({os.cpu_count()} cores, {free} MiB free; {wish.workers} workers asked for)"
-        yield Fleet(remotes, words + (f"; {loan.reason}" if loan else ""), ours)
+        yield Fleet(remotes, words + (f"; {loan.reason}" if loan.reason else ""), ours)
+
+
+@contextlib.contextmanager
+def _borrowed(wish: LabWish, images: lab.LabImages) -> Iterator[Loan]:
+    """The kept lab, if it will do; if it would be there but for what `wish` asks for, that is the reason."""
+    beyond, keep = wish.beyond_kept, Keep()
+    if not beyond:
+        with keep.borrowed(images) as loan:
+            yield loan
+        return
+    up = False
+    with contextlib.suppress(InfrastructureError):  # another version's: it isn't asked for
+        up = keep.find() is not None
+    yield Loan(None, f"the kept lab is not used: {', '.join(beyond)} given" if up else "")
 
 
 def _lab_accel(store: Store) -> Accel:

@@ -135,7 +135,8 @@ class ScenarioItem(pytest.Item):
         if overdue is not None:
             raise overdue
         if not verdict.passed:
-            raise SystemFailure(verdict.difference, hint=f"evidence: {self._folder.name}/trace.jsonl")
+            hint = f"evidence: {bench.shown}/{self._folder.name}/trace.jsonl"
+            raise SystemFailure(verdict.difference, hint=hint)
 
     def teardown(self) -> None:
         """End the pod; what was wrong with it then is an ERROR of its own."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.host.paths import from_here
 from harness.model.errors import UsageError
 from harness.model.scenario import Scenario, load
 
@@ -22,8 +23,7 @@ def scenario(path: Path) -> Scenario:
 
     :raise UsageError: as `harness.model.scenario.load`.
     """
-    here = Path.cwd()
-    path = path.relative_to(here) if path.is_relative_to(here) else path  # as mistakes are told
+    path = from_here(path)  # as mistakes are told
     try:
         key = hashlib.sha256(f"{path.stem}\0".encode() + path.read_bytes()).hexdigest()
     except OSError as error:

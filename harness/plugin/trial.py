@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from harness.host.paths import from_here
 from harness.plugin.asked import Asked
 from harness.plugin.collect import KEYS, other_yaml, scenario_files
 
@@ -88,9 +89,7 @@ def words(config: pytest.Config) -> list[str]:
         guess = f"; did you mean {near[0]!r}?" if near else ""
         said.append(f"-k is matched against parts of names like {files[0].name}::vsock{guess}")
     if others and not files:
-        here = config.invocation_params.dir
-        shown = [path.relative_to(here) if path.is_relative_to(here) else path for path in others[:_SHOWN]]
-        names = ", ".join(map(str, shown)) + ", …" * (len(others) > _SHOWN)
+        names = ", ".join(str(from_here(path)) for path in others[:_SHOWN]) + ", …" * (len(others) > _SHOWN)
         said.append(f"no scenario: {names}: one has at least two of the keys {', '.join(KEYS)}")
     elif not files:
         said.append("a scenario is a file NAME.yaml, a test module is called test_NAME.py")

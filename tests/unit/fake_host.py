@@ -51,7 +51,7 @@ def pytest_addoption() -> None:
 def pytest_configure_node(node: Any) -> None:
     """With FAKE_ELSEWHERE, workers have a results folder of their own, as on another machine."""
     if elsewhere := os.environ.get("FAKE_ELSEWHERE"):
-        setting = bench.Setting(elsewhere, images="/nowhere")
+        setting = bench.Setting(elsewhere, images="/nowhere", shown="home")
         node.workerinput["vsock_harness"] = msgspec.json.encode(setting).decode()
 
 

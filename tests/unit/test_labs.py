@@ -13,6 +13,7 @@ import pytest
 from harness.host import admission
 from harness.host.runfolder import RunFolder
 from harness.lab import deploy, lab, saved
+from harness.lab.kept import Loan
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
 from harness.plugin import controller, hosts, labs, sending
@@ -202,3 +203,37 @@ def test_an_image_that_the_host_has_for_all_is_not_sent(has: bool, sent: list[st
     ssh: Any = Ssh()
     deploy._place_image(image, PurePosixPath("/cache/images"), ssh)
     assert placed == sent
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({}, "kept since noon"),
+        ({"workers": 1}, "kept since noon"),
+        ({"workers": 2}, "the kept lab is not used: -n given"),
+        ({"fresh": True, "memory_mib": 2048}, "the kept lab is not used: --lab-memory, --fresh-lab given"),
+        ({"images": ("debian",)}, "the kept lab is not used: --with-image or --guest given"),
+        ({"kernel": "bookworm"}, "the kept lab is not used: --lab-kernel given"),
+    ],
+)
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_kept_lab_that_is_not_used_is_told_why(
+    given: dict[str, Any], reason: str, is_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: Any = object()
+
+    class Keep:
+        def find(self) -> object:
+            return there if is_up else None
+
+        def borrowed(self, images: object) -> contextlib.AbstractContextManager[Loan]:
+            loan = Loan(there, "kept since noon") if is_up else Loan(None, "no lab is kept")
+            return contextlib.nullcontext(loan)
+
+    monkeypatch.setattr(hosts, "Keep", Keep)
+    wish = hosts.LabWish(**{"workers": None, "memory_mib": None, "items": 9, "fresh": False, **given})
+    images: Any = None
+    with hosts._borrowed(wish, images) as loan:
+        used = reason.startswith("kept")
+        assert loan.lab is (there if used and is_up else None)
+        assert loan.reason == (reason if is_up else "no lab is kept" if used else "")

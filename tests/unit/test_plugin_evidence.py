@@ -61,6 +61,7 @@ def test_it_comes_home_before_the_run_ends(
     (project / "conftest.py").write_text(f"from harness.plugin import evidence\n\nevidence.MOST = {most}\n")
     code, said = run(project, {"isa-serial": "served"}, "scenarios", "-n", "1")
     assert code == 1, said
+    assert "hint: evidence: home/multiple-clients-8-isa-serial/trace.jsonl" in said
     items = {f"multiple-clients-8-{link}" for link in ("vsock", "virtio-serial", "virtconsole", "isa-serial")}
     home = {path.parent.name for path in (project / "results/latest").glob("*/trace.jsonl")}
     left = {path.parent.name for path in elsewhere.glob("*/trace.jsonl")}

@@ -51,7 +51,16 @@ FORM = [
         "3:9: an item of links must be a word, not the number 1; "
         "allowed: vsock, virtio-serial, virtconsole, isa-serial, serial-proxy, hybrid-vsock",
     ),
-    ("links: [vsock, virtio-serial]", "links: vsock", "3:8: links must be a list, not 'vsock'"),
+    (
+        "links: [vsock, virtio-serial]",
+        "links: vsock",
+        "3:8: links must be a list, not 'vsock': write [vsock]",
+    ),
+    (
+        "links: [vsock, virtio-serial]",
+        "links: vsock, isa-serial",
+        "3:8: links must be a list, not 'vsock, isa-serial': write [vsock, isa-serial]",
+    ),
     ("links: [vsock, virtio-serial]", "links: []", "3:8: links is empty"),
     ("title: T", "title: T\nlong: yes", "2:7: long must be true or false or a list, not 'yes'"),
     (

@@ -88,7 +88,19 @@ IN_GROUPS = [
         "finish: {name: c, signal: TERM}",
         "11:35: signal must be a signal's name such as SIGTERM, not 'TERM'",
     ),
-    ("argv: [cat]", "argv: cat", "10:32: argv must be a list, not 'cat'"),
+    ("argv: [cat]", "argv: cat", "10:32: argv must be a list, not 'cat': write [cat]"),
+    (
+        "argv: [cat]",
+        "argv: uname -a",
+        "10:32: argv must be a list, not 'uname -a': write [uname, -a]",
+    ),
+    (
+        "argv: [cat]",
+        "argv: sh -c 'kill 1; true'",
+        "10:32: argv must be a list, not \"sh -c 'kill 1; true'\": write [sh, -c, 'kill 1; true']",
+    ),
+    ("argv: [cat]", "argv: echo '", '10:32: argv must be a list, not "echo \'": write ["echo \'"]'),
+    ("argv: [cat]", "argv: 5", "10:32: argv must be a list, not the number 5"),
     ("argv: [cat]", "argv: []", "10:32: argv is empty"),
     (
         "argv: [cat]",

@@ -22,14 +22,23 @@ SYNTAX: list[tuple[str | bytes, str]] = [
     ("# nothing\n", "1:1: the file is empty"),
     ("- a\n- b\n", "1:1: a scenario must be a mapping, not a list"),
     ("just text\n", "1:1: a scenario must be a mapping, not 'just text'"),
-    ("title: a: b\n", "1:9: not YAML: mapping values are not allowed here"),
+    (
+        "title: a: b\n",
+        "1:9: not YAML: mapping values are not allowed here: text that has ': ' in it must be in quotes",
+    ),
+    (
+        "title: @x\n",
+        "1:8: not YAML: while scanning for the next token found character '@' that cannot start any token: "
+        "text that begins with it must be in quotes",
+    ),
     (
         "links: [vsock,\n",
         "2:1: not YAML: while parsing a flow node expected the node content, but found '<stream end>'",
     ),
     (
         "title: x\n\tclaim: y\n",
-        "2:1: not YAML: while scanning for the next token found character '\\t' that cannot start any token",
+        "2:1: not YAML: while scanning for the next token found character '\\t' that cannot start any token: "
+        "indent with spaces, not with tabs",
     ),
     (
         "title: 'x\n",
