@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import threading
+import time
 from typing import Any
 
 from . import digest, facts
@@ -35,7 +36,9 @@ class Agent:
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
-        self._ended: dict[str, str] = {}  # label → how its connection ended, the oldest first
+        self._ended: dict[
+            str, tuple[str, float]
+        ] = {}  # label → how and when its connection ended, oldest first
 
     def listen(self, listener: socket.socket, name: str) -> None:
         """Accept connections on a listening socket for ever, each served by a thread of its own.
@@ -95,11 +98,12 @@ class Agent:
         try:
             session.run()
         finally:
+            at = time.monotonic()
             session.end_containers()  # before it is forgotten: who counts none may rely on it
             with self._lock:
                 self._sessions.discard(session)
                 if session.label:
-                    self._ended[session.label] = channel.why
+                    self._ended[session.label] = (channel.why, at)
                 if len(self._ended) > _REMEMBERED:
                     del self._ended[next(iter(self._ended))]
             channel.close()
@@ -108,7 +112,8 @@ class Agent:
         """FACTS's answer: `facts.facts`, sessions, all running containers, how labelled sessions ended."""
         with self._lock:
             sessions = list(self._sessions)
-            ended = dict(self._ended)
+            now = time.monotonic()
+            ended = {label: {"how": how, "ago": now - at} for label, (how, at) in self._ended.items()}
         running = sum(session.running for session in sessions)
         return {**facts.facts(), "sessions": len(sessions), "containers": running, "ended": ended}
 

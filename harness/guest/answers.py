@@ -22,6 +22,13 @@ class Hello(msgspec.Struct, frozen=True):
     cid: int | None = None
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """How a connection ended at the agent: ``eof`` or the errno's name, so many seconds `ago`."""
+
+    how: str
+    ago: float
+
+
 class Facts(msgspec.Struct, frozen=True):
     """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended."""
 
@@ -32,7 +39,7 @@ class Facts(msgspec.Struct, frozen=True):
     pss_kib: int
     sessions: int
     containers: int
-    ended: dict[str, str] = {}
+    ended: dict[str, Ended] = {}
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.judge.ends import ends_of
+from harness.judge.notices import noticed
 from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
 from harness.model.expect import Bounds, Word, in_words, is_wanted
@@ -35,6 +36,8 @@ def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
         of = [end for end in ends if not tally.name or end.client.rpartition("/")[0] == tally.name]
         differences += (f"{plan.link}: {text}" for text in _count_differences(tally, of))
     differences += (f"{plan.link}: {text}" for text in _fact_differences(plan, by_name))
+    notices = noticed(plan, trace)
+    differences += (f"{plan.link}: {one}, expected {one.expected}" for one in notices if not one.fits)
     slow = slowed(plan, trace)
     differences += (f"{plan.link}: {text}" for text in _slow_differences(slow))
     return Verdict(
@@ -46,6 +49,7 @@ def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
         groups=groups,
         differences=tuple(differences),
         ends=ends,
+        noticed=notices,
         slowed=slow,
     )
 

@@ -12,6 +12,7 @@ from harness.model.shape import (
     Flag,
     Items,
     Number,
+    Real,
     Record,
     Shape,
     Table,
@@ -124,7 +125,7 @@ def _choice(node: Node, shape: Choice, problems: Problems, name: str) -> None:
         problems.unknown(node.mark, shape.noun, node.value, shape.allowed)
 
 
-def _scalar(node: Node, shape: Text | Number | Flag, problems: Problems, name: str) -> None:
+def _scalar(node: Node, shape: Text | Number | Real | Flag, problems: Problems, name: str) -> None:
     value, limits = node.value, shape.limits
     if not _same_kind(node, shape):
         quote = isinstance(shape, Text) and isinstance(value, bool | int | float)
@@ -134,7 +135,7 @@ def _scalar(node: Node, shape: Text | Number | Flag, problems: Problems, name: s
         meant = limits.guess(value)
         guess = meant if re.fullmatch(limits.pattern, meant) else ""
         problems.add(node.mark, f"{name} must be {limits.wanted}, not {node.kind}", guess=guess)
-    elif isinstance(value, int):
+    elif isinstance(value, int | float):
         if limits.low is not None and value < limits.low:
             problems.add(node.mark, f"{name} must be at least {limits.low}, not {value}")
         if limits.high is not None and value > limits.high:
@@ -152,6 +153,8 @@ def _same_kind(node: Node, shape: Shape) -> bool:
             return isinstance(value, bool)
         case Number():
             return isinstance(value, int) and not isinstance(value, bool)
+        case Real():
+            return isinstance(value, int | float) and not isinstance(value, bool)
         case Text() | Choice():
             return isinstance(value, str)
     return True
@@ -169,6 +172,8 @@ def _wanted(shape: Shape) -> str:
             return "true or false"
         case Number():
             return "an integer"
+        case Real():
+            return "a number"
         case Choice():
             return f"one of {', '.join(shape.allowed)}"
         case Text():

@@ -87,6 +87,15 @@ class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bounds: Bounds
 
 
+class Noticed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From the fault to when the `host`'s and the `guest`'s end of a client's connection noticed it: seconds
+    of a plain machine, at most; None is not asked. `slowness`: by how much they are stretched here."""
+
+    host: float | None = None
+    guest: float | None = None
+    slowness: float = 1.0
+
+
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one link is expected to show. Words left out of the file are already filled in.
 
@@ -94,13 +103,15 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
     No other word is missing.
     `facts`: group → fact's name → value, or values of which one; so every client of the group must have it.
-    `newer`: facts that are others since some kernel. `slowdown`: by the group that is slowed down.
+    `newer`: facts that are others since some kernel. `noticed`: by the group that meets the fault.
+    `slowdown`: by the group that is slowed down.
     """
 
     totals: Counts | None = None
     groups: dict[str, Counts] | None = None
     facts: dict[str, dict[str, FactWanted]] = {}
     newer: tuple[OnKernel, ...] = ()
+    noticed: dict[str, Noticed] = {}
     slowdown: dict[str, Slowdown] = {}
 
     def on_kernel(self, release: str) -> Expectation:
@@ -110,3 +121,10 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if version_of(release) >= version_of(one.since):
                 facts[one.group][one.fact] = one.wanted
         return msgspec.structs.replace(self, facts=facts, newer=())
+
+    def stretched(self, slowness: float) -> Expectation:
+        """This, on a host that is so many times slower than a plain machine."""
+        noticed = {
+            group: msgspec.structs.replace(one, slowness=slowness) for group, one in self.noticed.items()
+        }
+        return msgspec.structs.replace(self, noticed=noticed)

@@ -8,15 +8,25 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from harness.model import written
+from harness.model import writtenexpect
 from harness.model.check import check
 from harness.model.document import Node, Problems
-from harness.model.expect import ENDS, Bounds, Counts, Expectation, FactWanted, OnKernel, Slowdown, Word
+from harness.model.expect import (
+    ENDS,
+    Bounds,
+    Counts,
+    Expectation,
+    FactWanted,
+    Noticed,
+    OnKernel,
+    Slowdown,
+    Word,
+)
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
 from harness.model.steps import BULK, MeetFault, OpenDevice, Ping
 
-_BESIDE = ("facts", "slowdown")
+_BESIDE = ("facts", "noticed", "slowdown")
 """Keys that count no clients."""
 
 
@@ -37,7 +47,7 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
             return Expectation()
     if not _one_form(node, words, named, by_name, problems, name):
         return Expectation()
-    facts, slowdown = (node.value.get(key) for key in _BESIDE)
+    facts, noticed, slowdown = (node.value.get(key) for key in _BESIDE)
     given = _facts(facts, by_name, problems, f"facts of {name}") if facts else _Facts({}, ())
     return Expectation(
         totals=_counts(node, words, sum(group.count for group in groups), problems, name) if words else None,
@@ -49,6 +59,7 @@ def expectation(node: Node, groups: list[GroupPlan], problems: Problems, name: s
         else None,
         facts=given.facts,
         newer=given.newer,
+        noticed=_noticed(noticed, by_name, problems, f"noticed of {name}") if noticed else {},
         slowdown=_slowdown(slowdown, by_name, problems, f"slowdown of {name}") if slowdown else {},
     )
 
@@ -98,7 +109,7 @@ def _counts(node: Node, words: Mapping[str, Node], clients: int, problems: Probl
 
 def _bounds(node: Node, clients: int, problems: Problems, name: str) -> Bounds:
     before = len(problems)
-    check(node, shape_of(written.Count), problems, name)
+    check(node, shape_of(writtenexpect.Count), problems, name)
     if len(problems) > before:
         return Bounds()
     if isinstance(node.value, int):
@@ -156,30 +167,47 @@ class _Facts(NamedTuple):
 def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str) -> _Facts:
     found: dict[str, dict[str, FactWanted]] = {}
     newer: list[OnKernel] = []
-    for key, value in _by_group(node, groups, problems, name, written.FactValues):
-        given = msgspec.convert(value.plain(), dict[str, FactWanted | written.ByKernel])
-        by_kernel = {fact: one for fact, one in given.items() if isinstance(one, written.ByKernel)}
+    for key, value in _by_group(node, groups, problems, name, writtenexpect.FactValues):
+        given = msgspec.convert(value.plain(), dict[str, FactWanted | writtenexpect.ByKernel])
+        by_kernel = {fact: one for fact, one in given.items() if isinstance(one, writtenexpect.ByKernel)}
         newer += (
             OnKernel(group=key, fact=fact, since=one.linux, wanted=one.since)
             for fact, one in by_kernel.items()
         )
         found[key] = {
-            fact: one.before if isinstance(one, written.ByKernel) else one for fact, one in given.items()
+            fact: one.before if isinstance(one, writtenexpect.ByKernel) else one
+            for fact, one in given.items()
         }
         for fact in found[key]:
-            giving = OpenDevice if fact == written.FactName.SECOND_OPEN else MeetFault
+            giving = OpenDevice if fact == writtenexpect.FactName.SECOND_OPEN else MeetFault
             if not any(isinstance(step, giving) for step in groups[key].workload):
                 what = f"no step of group {key!r} gives the fact {fact!r}; {giving.op!r} does"
                 problems.add(value.mark, what)
     return _Facts(found, tuple(newer))
 
 
+def _noticed(
+    node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
+) -> dict[str, Noticed]:
+    found: dict[str, Noticed] = {}
+    for key, value in _by_group(node, groups, problems, name, writtenexpect.Noticed):
+        given = msgspec.convert(value.plain(), writtenexpect.Noticed)
+        host = None if given.host is UNSET else given.host
+        guest = None if given.guest is UNSET else given.guest
+        if host is None and guest is None:
+            problems.add(value.mark, "noticed needs 'host', 'guest' or both")
+        if not any(isinstance(step, MeetFault) for step in groups[key].workload):
+            problems.add(value.mark, f"no step of group {key!r} notices a fault; {MeetFault.op!r} does")
+        found[key] = Noticed(host=host, guest=guest)
+    return found
+
+
 def _slowdown(
     node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name: str
 ) -> dict[str, Slowdown]:
     found: dict[str, Slowdown] = {}
-    for key, value in _by_group(node, groups, problems, name, written.Slowdown):
-        given = msgspec.convert(value.plain(), written.Slowdown)
+    for key, value in _by_group(node, groups, problems, name, writtenexpect.Slowdown):
+        given = msgspec.convert(value.plain(), writtenexpect.Slowdown)
         low = 0 if given.min is UNSET else given.min
         high = None if given.max is UNSET else given.max
         found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high))

@@ -108,6 +108,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise HostUnfit(summary, ability=f"linux-{self.linux}")
         return msgspec.structs.replace(self, expect=self.expect.on_kernel(release))
 
+    def stretched(self, slowness: float) -> Plan:
+        """This, with what is expected on a host that is so many times slower than a plain machine."""
+        return msgspec.structs.replace(self, expect=self.expect.stretched(slowness))
+
     @property
     def clients(self) -> tuple[str, ...]:
         """All clients' names, group by group."""

@@ -16,7 +16,7 @@ LAST = ("leave", "ask-and-leave", "stop-reading", "flood")
 LEAVES = ("leave", "ask-and-leave")
 _ANYWAY = (Moment.HOLDING, Moment.PARKED)
 """Moments that come for those who stay, too."""
-RESERVED = (*Word, "facts", "slowdown", *Where)
+RESERVED = (*Word, "facts", "noticed", "slowdown", *Where)
 
 
 def groups_of(file: written.File, root: Node, problems: Problems) -> list[WrittenGroup]:

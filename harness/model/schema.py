@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from harness.model import written
+from harness.model import written, writtenexpect
 from harness.model.claims import Claim
 from harness.model.expect import Word
 from harness.model.link import Link
@@ -20,6 +20,7 @@ from harness.model.shape import (
     Items,
     Limits,
     Number,
+    Real,
     Record,
     Shape,
     Table,
@@ -77,9 +78,9 @@ def _bare(shape: Shape, definitions: Json) -> Json:
     match shape:
         case Text():
             return _text(shape.limits)
-        case Number():
+        case Number() | Real():
             low, high = shape.limits.low, shape.limits.high
-            found: Json = {"type": "integer"}
+            found: Json = {"type": "integer" if isinstance(shape, Number) else "number"}
             found |= {} if low is None else {"minimum": low}
             return found | ({} if high is None else {"maximum": high})
         case Flag():
@@ -143,10 +144,11 @@ def _record(struct: type[Written], definitions: Json) -> Json:
 
 def _expectation(definitions: Json) -> None:
     """An expectation's keys are words, `facts` and the file's own group names."""
-    count = _of(shape_of(written.Count), definitions)
+    count = _of(shape_of(writtenexpect.Count), definitions)
     words = {word: {"description": help_, **count} for word, help_ in WORDS.items()}
-    facts = _of(shape_of(dict[str, written.FactValues]), definitions)
-    slowdown = _of(shape_of(dict[str, written.Slowdown]), definitions)
+    facts = _of(shape_of(dict[str, writtenexpect.FactValues]), definitions)
+    slowdown = _of(shape_of(dict[str, writtenexpect.Slowdown]), definitions)
+    noticed = _of(shape_of(dict[str, writtenexpect.Noticed]), definitions)
     definitions["Counts"] = {
         "description": "how many clients of one group end in which way",
         "type": "object",
@@ -155,11 +157,12 @@ def _expectation(definitions: Json) -> None:
         "minProperties": 1,
     }
     definitions["Expectation"] = {
-        "description": "counts of all clients or of each group; facts; slowdown. A word left out means 0",
+        "description": "counts of all clients or of each group, and more; a word left out means 0",
         "type": "object",
         "properties": {
             **words,
             "facts": {"description": "group → fact → value", **facts},
+            "noticed": {"description": "group → how soon each end must notice the fault", **noticed},
             "slowdown": {"description": "group → against which other group, and how much", **slowdown},
         },
         "additionalProperties": {"$ref": "#/$defs/Counts"},

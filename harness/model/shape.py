@@ -51,6 +51,12 @@ class Number(NamedTuple):
     limits: Limits
 
 
+class Real(NamedTuple):
+    """A number that need not be whole."""
+
+    limits: Limits
+
+
 class Flag(NamedTuple):
     """true or false."""
 
@@ -118,7 +124,7 @@ class Anything(NamedTuple):
     limits: Limits
 
 
-Shape: TypeAlias = Text | Number | Flag | Choice | Items | Table | Record | Either | Anything
+Shape: TypeAlias = Text | Number | Real | Flag | Choice | Items | Table | Record | Either | Anything
 
 
 class Entry(NamedTuple):
@@ -176,6 +182,8 @@ def _plain(hint: Any, limits: Limits) -> Shape:
         return Flag(limits)
     if hint is int:
         return Number(limits)
+    if hint is float:
+        return Real(limits)
     if hint is str:
         return Text(limits)
     if issubclass(hint, StrEnum):

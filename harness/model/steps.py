@@ -165,10 +165,14 @@ class WaitFor(_Step, frozen=True, kw_only=True, tag="wait-for"):
 
 
 class Containers(_Step, frozen=True, kw_only=True, tag="containers"):
-    """Wait until the agent counts exactly `running` containers, those of all clients together."""
+    """Wait until the agent counts exactly `running` containers, those of all clients together.
+
+    `within`: seconds of a plain machine that it may take; an agent ends them when it sees a client leave.
+    """
 
     op: ClassVar[str] = "containers"
     running: int
+    within: int = 10
 
 
 class MeetFault(_Step, frozen=True, kw_only=True, tag="meet-fault"):

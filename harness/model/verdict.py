@@ -67,6 +67,32 @@ class Slowed(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.group} {seen} {self.against}"
 
 
+class Noticing(msgspec.Struct, frozen=True, kw_only=True):
+    """When the `end` (host or guest) of `client`'s connection noticed the fault: `seconds` after it, None if
+    it did not. `most`: seconds of a plain machine, which are `slowness` times as many here."""
+
+    client: str
+    end: str
+    seconds: float | None
+    most: float
+    slowness: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether it was soon enough."""
+        return self.seconds is not None and self.seconds <= self.most * self.slowness
+
+    @property
+    def expected(self) -> str:
+        """Such as ``within 0.2 s × 8.5``."""
+        return f"within {self.most:g} s" + (f" × {self.slowness:.3g}" if self.slowness != 1 else "")
+
+    def __str__(self) -> str:
+        """Such as ``the host's end of idle/0 noticed after 0.03 s``."""
+        seen = "did not notice" if self.seconds is None else f"noticed after {self.seconds:.3g} s"
+        return f"the {self.end}'s end of {self.client} {seen}"
+
+
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Clients counted by each word, and what was expected; `name` is a group's, or empty for all."""
 
@@ -99,8 +125,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one scenario on one link.
 
     `total` counts all clients, `groups` each group, in the plan's order; what the scenario states of the two
-    has `expected`. `slowed`: each slowdown that is expected. `differences`: each in words a reader
-    understands; empty if and only if passed.
+    has `expected`. `noticed`, `slowed`: each noticing and each slowdown that is expected. `differences`: each
+    in words a reader understands; empty if and only if passed.
     """
 
     scenario: str
@@ -111,6 +137,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Tally, ...]
     differences: tuple[str, ...]
     ends: tuple[ClientEnd, ...]
+    noticed: tuple[Noticing, ...] = ()
     slowed: tuple[Slowed, ...] = ()
 
     @property

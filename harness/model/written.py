@@ -9,7 +9,6 @@ ten (its issue 717).
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from msgspec import UNSET, UnsetType
@@ -33,19 +32,8 @@ from harness.model.values import (
     Times,
     Where,
 )
+from harness.model.writtenexpect import Version
 from harness.model.writtentools import Copy, Exchange, Program, UsedTool
-
-
-class FactName(StrEnum):
-    """Facts that steps report."""
-
-    SECOND_OPEN = "second-open"
-    SEES = "sees"
-    NEXT_SEND = "next-send"
-    THEN = "then"
-    RECONNECT = "reconnect"
-    GUEST = "guest"
-    CONTAINERS = "containers"
 
 
 class Echo(Written, frozen=True, kw_only=True):
@@ -136,6 +124,10 @@ class Containers(Written, frozen=True, kw_only=True):
     """Wait until the agent counts exactly this many running containers, all clients' together."""
 
     running: Running
+    within: Annotated[
+        int,
+        Limits(low=1, high=60, help="seconds of a plain machine that this may take, × the host's slowness"),
+    ] = 10
 
 
 class MeetFault(Written, frozen=True, kw_only=True, rename={"doing": "while"}):
@@ -234,47 +226,6 @@ class Group(Written, frozen=True, kw_only=True):
     tool: Annotated[
         UsedTool | UnsetType, Limits(help="each client is a tool of the host's that speaks to a program")
     ] = UNSET
-
-
-class Range(Written, frozen=True, kw_only=True):
-    """From `min` (0) to `max` (no limit) clients, both included."""
-
-    min: Annotated[int, Limits(low=0)] | UnsetType = UNSET
-    max: Annotated[int, Limits(low=0)] | UnsetType = UNSET
-
-
-Count: TypeAlias = Annotated[
-    Annotated[int, Limits(low=0)] | Range, Limits(name="Count", help="a number, or its least and most")
-]
-
-
-class Slowdown(Written, frozen=True, kw_only=True):
-    """How many times slower than another group, `min` to `max`: by median round trip, or else by bytes."""
-
-    against: Annotated[str, Limits(help="the group that did the like without the load")]
-    min: Annotated[int, Limits(low=1)] | UnsetType = UNSET
-    max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
-
-
-Version: TypeAlias = Annotated[
-    str, Limits(pattern=r"^\d+\.\d+$", wanted='a kernel\'s version in quotes, such as "6.12"')
-]
-OneOf: TypeAlias = str | Annotated[tuple[str, ...], Limits(least=1)]
-
-
-class ByKernel(Written, frozen=True, kw_only=True):
-    """Kernels differ: `before` and `since` a version of the host's."""
-
-    linux: Version
-    before: OneOf
-    since: OneOf
-
-
-FactValue: TypeAlias = Annotated[
-    OneOf | ByKernel,
-    Limits(name="FactValue", help="what must be reported, or a list of which it must be one"),
-]
-FactValues: TypeAlias = dict[FactName, FactValue]
 
 
 class File(Written, frozen=True, kw_only=True):

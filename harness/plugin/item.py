@@ -43,7 +43,7 @@ class ScenarioItem(pytest.Item):
         labels = {"claim": plan.claim.value, "link": plan.link.value, "scenario": plan.scenario}
         labels["backend"] = plan.link.backend
         self.user_properties += labels.items()
-        self.plan = self._on_kernel = plan
+        self.plan = self._here = plan
         self._stack = contextlib.AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._pod: pod.Pod | None = None
@@ -66,9 +66,10 @@ class ScenarioItem(pytest.Item):
         self._runner = bench.runner
         try:
             place = bench.place
-            self._on_kernel = self.plan.on_kernel(platform.release())
+            here = self.plan.on_kernel(platform.release())
             self._queued = self._stack.enter_context(admission.admitted(admission.places()))
             measure()  # a host's speed changes with what else it does
+            self._here = here.stretched(slowness())
             link = self.plan.link
             links = serving.links(self.plan) | ({control_link(link)} if self.plan.fault else set())
             self._pod = self._runner.run(self._stack.enter_async_context(self._made(place, links)))
@@ -124,10 +125,10 @@ class ScenarioItem(pytest.Item):
                 )
         except PlanOverdue as error:
             overdue, trace = error, error.trace
-        verdict = judge(self._on_kernel, trace)
+        verdict = judge(self._here, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
         facts = record.facts(bench.place, self.plan.link, running.hello, running.qemu, seconds, slowness())
-        record.write(self._folder, self._on_kernel, trace, verdict, facts)
+        record.write(self._folder, self._here, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()
         if self._beside is not None:

@@ -48,7 +48,8 @@ _NONE = "–"
 
 
 class Met(msgspec.Struct, frozen=True, kw_only=True):
-    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing.
+    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing, and
+    `guest` how its connection ended there, and when, None if nobody told.
 
     `opened`: who opened its connection; of several clients that saw the same, perhaps both sides.
     """
@@ -59,6 +60,7 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
     opened: frozenset[Initiated]
     sees: str
     seconds: float | None
+    guest: tuple[str, float | None]
     undisturbed: bool
     cells: tuple[str, ...]
     fits: bool
@@ -83,10 +85,17 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
         """Those to show: of clients of a group that saw the same, whoever had connected, the last."""
         found: dict[tuple[object, ...], Met] = {}
         for one in self.met:
-            same = (one.client.rpartition("/")[0], one.sees, one.cells[2:])
+            same = (one.client.rpartition("/")[0], one.sees, one.cells[2:-1], one.guest[0])
             other = found.get(same, one)
             late = max(other, one, key=lambda met: met.seconds or 0)
-            found[same] = msgspec.structs.replace(late, opened=other.opened | one.opened)
+            end = max(other.guest, one.guest, key=lambda guest: guest[1] or 0)
+            found[same] = msgspec.structs.replace(
+                late,
+                opened=other.opened | one.opened,
+                guest=end,
+                cells=(*late.cells[:-1], _in_time(*end)),
+                fits=other.fits and one.fits,
+            )
         return tuple(found.values())
 
 
@@ -222,7 +231,8 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     noticed = next((event.detail for event in own if event.what is What.NOTICED), None)
     after = float(noticed.get("seconds") or 0) if noticed else None
     sees = facts.get("sees", _NONE)
-    when = "" if after is None else f" in {seconds(after)}" if sees == _ALIVE else f" after {seconds(after)}"
+    guest = (facts.get("guest", _NONE), float(facts["guest-noticed"]) if "guest-noticed" in facts else None)
+    soon = item.verdict is None or all(one.fits for one in item.verdict.noticed if one.client == client)
     wanted = item.plan.expect.facts.get(group.name, {})
     told = [facts[name] for name in ("then", "reconnect") if name in facts]
     return Met(
@@ -232,14 +242,23 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         opened=frozenset({group.opener(group.clients.index(client))}),
         sees=sees,
         seconds=after,
+        guest=guest,
         undisturbed=sees == _ALIVE and set(told) == {"served"},
         cells=(
             step.doing.value,
-            sees + when,
-            *(facts.get(name, _NONE) for name in ("next-send", "then", "reconnect", "guest")),
+            _in_time(sees, after),
+            *(facts.get(name, _NONE) for name in ("next-send", "then", "reconnect")),
+            _in_time(*guest),
         ),
-        fits=all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
+        fits=soon and all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
     )
+
+
+def _in_time(saw: str, after: float | None) -> str:
+    """``ECONNRESET after 0.03 s``; of who saw nothing, for how long."""
+    if after is None:
+        return saw
+    return f"{saw} {'in' if saw == _ALIVE else 'after'} {seconds(after)}"
 
 
 def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:

@@ -16,7 +16,7 @@ READ = (
     "that: an errno, eof (the stream's end), or nothing for so long. Next send: what one more send() gave. "
     "Connection then, once the fault is over as far as it ever is: gone (ended before), served (answers "
     "again), silent (no answer). A new one: what a new connection got. Guest end: what the guest's kernel "
-    "told of that connection. – was not asked or is not known, ≠ is not as expected."
+    "told of that connection, and when. – was not asked or is not known, ≠ is not as expected."
 )
 """What the columns say."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -10,7 +11,7 @@ from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
 from harness.model.fault import While
 from harness.model.plan import GroupPlan, Plan, Schedule
 from harness.model.steps import MeetFault, Step
-from harness.model.verdict import Tally, Verdict
+from harness.model.verdict import Noticing, Tally, Verdict
 from harness.report.results import CaseOutcome
 
 SIGNS = {
@@ -82,25 +83,32 @@ def cut(text: str, most: int) -> str:
 
 
 def expected(plan: Plan | None, verdict: Verdict) -> list[str]:
-    """What the scenario states of this link, by group; facts and slowdowns last."""
+    """What the scenario states of this link, by group; facts, noticings and slowdowns last."""
     facts = plan.expect.facts if plan else {}
     slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
     told = [
         _of(group, facts) + ", ".join(f"{name} {in_words(value)}" for name, value in wanted.items())
         for group, wanted in facts.items()
     ]
-    return [*verdict.expected.split("; "), *told, *slow]
+    return [*verdict.expected.split("; "), *told, *_soon(verdict.noticed), *slow]
+
+
+def _soon(noticed: Iterable[Noticing]) -> Iterable[str]:
+    """``idle: the host's end notices within 0.2 s × 8.5``, once for each group and end."""
+    return dict.fromkeys(
+        f"{one.client.rpartition('/')[0]}: the {one.end}'s end notices {one.expected}" for one in noticed
+    )
 
 
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
-    """What was counted, in the terms of what is expected; facts and slowdowns last.
+    """What was counted, in the terms of what is expected; facts, noticings and slowdowns last.
 
     `brief` leaves out what goes without saying, that all who were served are intact, and zeros; slowdowns
     come first. Of a fault it says what is not as expected, or in a word what the host's ends saw.
     """
     tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
     counted = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
-    known = list(_facts(plan, verdict))
+    known = [*_facts(plan, verdict), *_times(verdict.noticed)]
     slow = [Part("", tuple(Count(str(one), one.fits) for one in verdict.slowed))] if verdict.slowed else []
     if not brief:
         return [*counted, *known, *slow]
@@ -167,6 +175,17 @@ def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Part]:
             fits = bool(values) and all(is_wanted(seen, value) for seen in values)
             counts.append(Count(f"{name} {' and '.join(values) or 'not reported'}", fits))
         yield Part(group if len(wanted) > 1 else "", tuple(counts))
+
+
+def _times(noticed: Sequence[Noticing]) -> Iterator[Part]:
+    """Of each group and end the latest, whoever did not notice first."""
+    by_end: dict[tuple[str, str], list[Noticing]] = {}
+    for one in noticed:
+        by_end.setdefault((one.client.rpartition("/")[0], one.end), []).append(one)
+    for (group, end), ones in by_end.items():
+        late = max(ones, key=lambda one: math.inf if one.seconds is None else one.seconds)
+        did = "did not notice" if late.seconds is None else f"noticed after {seconds(late.seconds)}"
+        yield Part(group, (Count(f"the {end}'s end {did}", late.fits),))
 
 
 def _of(group: str, groups: Collection[str]) -> str:

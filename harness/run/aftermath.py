@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 
 from harness.guest.client import AgentClient
@@ -13,6 +14,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
+from harness.run.meeting import GuestEnd
 
 _ENDS_IN_GUEST = frozenset(
     {
@@ -79,10 +81,10 @@ class Aftermath:
 
         until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
-    def told(self, endpoint: Endpoint) -> tuple[Mapping[str, str], int | None]:
+    def told(self, endpoint: Endpoint) -> tuple[Mapping[str, GuestEnd], int | None]:
         """How connections ended, and how many containers are left, as the agent says: once it knows of what
         the fault ends there, or after a while. None if it says nothing."""
-        seen: dict[str, str] = {}
+        seen: dict[str, GuestEnd] = {}
         left: int | None = None
 
         def ask() -> bool:
@@ -90,7 +92,9 @@ class Aftermath:
             with contextlib.suppress(OSError, HarnessError):
                 with AgentClient(connect(endpoint)) as client:
                     facts = client.facts(deadline=self._soon())
-                    seen.update(facts.ended)
+                    now = time.monotonic()  # the agent's answer is older by its way here
+                    for label, end in facts.ended.items():
+                        seen.setdefault(label, GuestEnd(how=end.how, at=now - end.ago))
                     left = facts.containers
                     return seen.keys() >= self._ending and not (self._empties and left)
             return False

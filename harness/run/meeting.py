@@ -21,6 +21,13 @@ from harness.run.peer import Peer
 from harness.run.roster import Roster
 
 
+class GuestEnd(msgspec.Struct, frozen=True):
+    """How a connection ended in the guest, and when at the latest (CLOCK_MONOTONIC of the host)."""
+
+    how: str
+    at: float
+
+
 class After(msgspec.Struct, frozen=True, kw_only=True):
     """What is there after a fault: where the agent is now (None: where it was), how the connections of
     clients ended as the guest saw it, by client (None: there is no guest to ask), and how many containers
@@ -28,12 +35,16 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoint: Endpoint | None = None
     agent: bool = True
-    ended: Mapping[str, str] | None = None
+    ended: Mapping[str, GuestEnd] | None = None
     containers: int | None = None
 
-    def learned(self, client: str) -> dict[str, str]:
+    def learned(self, client: str, fault_at: float) -> dict[str, str | float]:
         """The facts about a client that the guest knows."""
-        facts = {} if self.ended is None else {"guest": self.ended.get(client, NOTHING)}
+        facts: dict[str, str | float] = {}
+        if self.ended is not None:
+            facts["guest"] = NOTHING
+            if end := self.ended.get(client):
+                facts |= {"guest": end.how, "guest-noticed": round(end.at - fault_at, 4)}
         if self.containers is not None:
             facts["containers"] = f"{self.containers} running" if self.containers else GONE
         return facts
@@ -78,6 +89,7 @@ class Meeting:
         self._stage = _Stage.ASSEMBLING if plan.fault and deed else _Stage.OVER
         self._told: Counter[tuple[str, What]] = Counter()
         self._task: asyncio.Task[Any] | None = None
+        self._fault_at = 0.0
 
     def saw(self, event: Event) -> None:
         """Take note of what a client told."""
@@ -119,12 +131,13 @@ class Meeting:
         self._task = None
         if self._stage is _Stage.DOING:
             self._stage = _Stage.WATCHING
+            self._fault_at = result
             order = control.Go(at=result)
         else:
             self._stage = _Stage.OVER
             order = control.Go(endpoint=result.endpoint, agent=result.agent)
             for peer in self._meeting():
-                if not peer.group.elsewhere and (facts := result.learned(peer.name)):
+                if not peer.group.elsewhere and (facts := result.learned(peer.name, self._fault_at)):
                     self._roster.learned(peer, **facts)
         for peer in self._there():
             peer.go(control.Go(at=order.at) if peer.group.elsewhere else order)

@@ -85,7 +85,7 @@ class Roster:
         at = time.monotonic()
         self.saw(peer, Event(at=at, client=peer.name, what=what, step=peer.step, op=peer.op, detail=detail))
 
-    def learned(self, peer: Peer, **facts: str) -> None:
+    def learned(self, peer: Peer, **facts: str | float) -> None:
         """Take facts about a client into the trace that others know, also after its end."""
         event = Event(at=time.monotonic(), client=peer.name, what=What.FACT, detail=dict(facts))
         self._events.append(event)

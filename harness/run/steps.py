@@ -46,9 +46,6 @@ ECHO_PIECE = 1 << 20
 SHOWN = 60
 """The most characters of an output that an event quotes."""
 
-COUNT_TAKES = 10.0
-"""Seconds of a plain machine for containers to come or go; an agent ends them when it sees a client leave."""
-
 
 def seed_for(scenario: str, client: str, step: int) -> int:
     """The seed of a step's data, 48 bits: the same in each run, another for each scenario, client, step."""
@@ -96,7 +93,7 @@ class Steps:
                 fact({"second-open": opened})
                 return {"second-open": opened}
             case Containers():
-                return self._count(step.running)
+                return self._count(step)
             case AskAndLeave():
                 self._agent.ask_later(_data(seed, step.bytes))
                 return {}
@@ -146,19 +143,20 @@ class Steps:
                 digest.update(piece)
         return {"bytes": step.bytes * step.times, "sha256": digest.hexdigest()[:16], "seed": seed}
 
-    def _count(self, running: int) -> Detail:
+    def _count(self, step: Containers) -> Detail:
         seen = -1
 
         def right() -> bool:
             nonlocal seen
             seen = self._agent.facts().containers
-            return seen == running
+            return seen == step.running
 
         try:
-            until(right, Deadline(COUNT_TAKES * self._slowness), "containers", every=0.05 * self._slowness)
+            patience = Deadline(step.within * self._slowness)
+            until(right, patience, "containers", every=0.05 * self._slowness)
         except DeadlinePassed as passed:
-            raise Wrong(f"{running} containers running", f"{seen}") from passed
-        return {"running": running}
+            raise Wrong(f"{step.running} containers running", f"{seen}") from passed
+        return {"running": step.running}
 
     def _container(self, step: Run | Start | Finish) -> Detail:
         try:

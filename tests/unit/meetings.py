@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.guest.client import AgentClient
+from harness.guest.client import AgentClient, Facts
 from harness.link.connect import connect
 from harness.model.deadline import Deadline
 from harness.model.fault import Fault, FaultKind, While
@@ -18,7 +18,7 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
 from harness.model.trace import What
-from harness.run.meeting import After
+from harness.run.meeting import After, GuestEnd
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
 from tests.unit.agents import HARNESS
@@ -37,9 +37,15 @@ class Agent:
         assert self.process.stdout is not None
         assert self.process.stdout.readline()
 
-    def ended(self) -> dict[str, str]:
+    def facts(self) -> Facts:
         with AgentClient(connect(endpoint(self.path))) as client:
-            return client.facts(deadline=Deadline(20)).ended
+            return client.facts(deadline=Deadline(20))
+
+
+def timed(facts: Facts) -> dict[str, GuestEnd]:
+    """What `Aftermath` makes of the agent's answer."""
+    now = time.monotonic()
+    return {label: GuestEnd(how=end.how, at=now - end.ago) for label, end in facts.ended.items()}
 
 
 class Fake:

@@ -40,7 +40,7 @@ expect:
 
 
 WORDS = "served, intact, waited, waiting, refused, garbled, stale, lost"
-KEYS = f"{WORDS}, facts, slowdown"
+KEYS = f"{WORDS}, facts, noticed, slowdown"
 
 Mistake = tuple[str, str, str]
 """What stands in a right file, what instead, and what the one error says."""

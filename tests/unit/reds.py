@@ -11,6 +11,7 @@ from tests.unit.systems import (
     heard,
     hit,
     inheriting,
+    late,
     met_as,
     mixed,
     noticing,
@@ -193,6 +194,20 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-restored", "vsock", hit(containers="1 running"), "is 1 running, expected"),
     ("reliability-paused", "vsock", hit(containers="gone"), "is gone, expected 2 running"),
     ("reliability-proxy-killed", "serial-proxy", hit(containers="1 running"), "is 1 running, expected"),
+    *(
+        (scenario, link, late("idle/0", "host", 3.0), "idle/0 noticed after 3 s, expected within")
+        for scenario, link in (
+            ("reliability-qemu-killed", "vsock"),
+            ("reliability-qemu-quit", "vsock"),
+            ("reliability-restored", "vsock"),
+            ("reliability-agent-killed", "vsock"),
+            ("reliability-unplugged", "vsock"),
+            ("reliability-proxy-killed", "serial-proxy"),
+            ("reliability-proxied-qemu-killed", "serial-proxy"),
+            ("reliability-serial-qemu-killed", "virtio-serial"),
+            ("reliability-serial-restored", "virtio-serial"),
+        )
+    ),
     (
         "reliability-qemu-killed",
         "vsock",

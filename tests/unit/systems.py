@@ -108,12 +108,24 @@ def inheriting(on_link: Plan) -> list[Event]:
 
 def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Event]:
     def one(event: Event) -> Event:
-        if event.client != client or event.what is not What.FACT:
+        if event.client != client or event.what not in (What.FACT, What.NOTICED):
             return event
         detail = {name: facts.get(name, value) for name, value in event.detail.items()}
         return msgspec.structs.replace(event, detail=detail)
 
     return [one(event) for event in events]
+
+
+def late(client: str, end: str, seconds: float) -> System:
+    """One end of a client's connection notices the fault only after so long."""
+
+    def one(event: Event) -> Event:
+        kind, name = (What.NOTICED, "seconds") if end == "host" else (What.FACT, "guest-noticed")
+        if event.client != client or event.what is not kind or name not in event.detail:
+            return event
+        return msgspec.structs.replace(event, detail={**event.detail, name: seconds})
+
+    return lambda on_link: [one(event) for event in met(on_link)]
 
 
 def heard(on_link: Plan) -> list[Event]:

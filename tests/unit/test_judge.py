@@ -9,7 +9,7 @@ from harness.model.expect import Word
 from harness.model.fault import FaultKind
 from harness.model.verdict import Outcome
 from tests.unit.reds import RED
-from tests.unit.systems import System, changed
+from tests.unit.systems import System, changed, late, met_as
 from tests.unit.traces import SCENARIOS, loaded, plan, right
 
 ALL = [
@@ -21,6 +21,14 @@ FACTS = [
     for scenario, link in ALL
     for group, wanted in plan(scenario, link).expect.facts.items()
     for name in wanted
+]
+
+NOTICED = [
+    (scenario, link, group, end)
+    for scenario, link in ALL
+    for group, wanted in plan(scenario, link).expect.noticed.items()
+    for end, most in (("host", wanted.host), ("guest", wanted.guest))
+    if most is not None
 ]
 
 
@@ -48,6 +56,31 @@ def test_each_fact_goes_red(scenario: str, link: str, group: str, name: str) -> 
     for client in (client for client in on_link.clients if client.startswith(f"{group}/")):
         verdict = judge(on_link, changed(right(on_link), client, {name: "EXDEV"}))
         assert verdict.difference.startswith(f"{link}: fact {name} of {client} is EXDEV, expected ")
+
+
+@pytest.mark.parametrize(("scenario", "link", "group", "end"), NOTICED)
+def test_each_noticing_goes_red(scenario: str, link: str, group: str, end: str) -> None:
+    on_link = plan(scenario, link)
+    for client in (client for client in on_link.clients if client.startswith(f"{group}/")):
+        verdict = judge(on_link, late(client, end, 3.0)(on_link))
+        says = f"{link}: the {end}'s end of {client} noticed after 3 s, expected within "
+        assert [text[: len(says)] for text in verdict.differences] == [says]
+
+
+def test_a_slow_host_has_more_time_to_notice() -> None:
+    on_link = plan("reliability-qemu-killed", "vsock")
+    most = on_link.expect.noticed["idle"].host
+    assert most
+    seen = late("idle/0", "host", 5 * most)
+    assert not judge(on_link, seen(on_link)).passed
+    assert judge(on_link.stretched(6.0), seen(on_link)).passed
+    assert f"within {most:g} s × 4" in judge(on_link.stretched(4.0), seen(on_link)).difference
+
+
+def test_who_sees_nothing_has_not_noticed() -> None:
+    on_link = plan("reliability-qemu-killed", "vsock")
+    verdict = judge(on_link, met_as("idle/0", sees="nothing")(on_link))
+    assert "the host's end of idle/0 did not notice, expected within" in "\n".join(verdict.differences)
 
 
 def test_each_scenario_goes_red_on_each_of_its_links() -> None:

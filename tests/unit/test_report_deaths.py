@@ -10,8 +10,9 @@ import pytest
 from harness.model.trace import Event, What
 from harness.report import deaths, deathtable, html, markdown
 from harness.report.results import CaseOutcome, Results
-from harness.report.words import plain, seen
+from harness.report.words import expected, plain, seen
 from tests.unit import runs
+from tests.unit.systems import late
 from tests.unit.test_report_html import Page
 from tests.unit.traces import Telling, plan, right, without
 
@@ -79,7 +80,7 @@ def test_what_else_was_disturbed(results: Results) -> None:
     (told,) = rows(results, SHIM)["others"]
     assert told.startswith("nothing (5 clients of the same VM); the dead shim's container is gone within ")
     assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
-    assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof")
+    assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof after 0.04 s")
 
 
 def test_who_could_not_open_a_second_connection_is_not_disturbed(tmp_path: Path) -> None:
@@ -184,7 +185,10 @@ def test_the_table_of_claims_is_not_filled_with_facts_that_are_as_expected(resul
         return plain(seen(item.plan, item.verdict, brief=True))
 
     assert told(AGENT) == "host ends saw eof, EPIPE, ECONNRESET"
-    assert told(KILLED) == "receiving: ≠ sees nothing and ECONNRESET; beside: ≠ sees eof, ≠ then gone"
+    assert told(KILLED) == (
+        "receiving: ≠ sees nothing and ECONNRESET; beside: ≠ sees eof, ≠ then gone; "
+        "receiving: ≠ the host's end did not notice"
+    )
     assert told(SHIM) == "host ends saw nothing"
 
 
@@ -198,6 +202,29 @@ def test_a_fault_that_left_no_trace_has_its_row(tmp_path: Path) -> None:
     on_link = plan(KILLED, "vsock")
     results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, [])])
     assert "QEMU killed" in html.page(results)
+
+
+def test_of_who_saw_the_same_the_guests_latest_time_is_told(tmp_path: Path) -> None:
+    on_link = plan("reliability-unplugged", "vsock")
+    events = late("idle/0", "guest", 0.75)(on_link)
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)])
+    (idle,) = [one for one in deaths.deaths(results)[0].shown if one.client.startswith("idle/")]
+    assert idle.cells[-1] == "ECONNRESET after 0.75 s"
+
+
+def test_who_noticed_too_late_is_marked(tmp_path: Path) -> None:
+    on_link = plan(KILLED, "vsock")
+    events = late("sending/1", "host", 2.5)(on_link)
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)], (KILLED,))
+    (death,) = deaths.deaths(results)
+    assert [one.client for one in death.met if not one.fits] == ["sending/1"]
+    assert [one.fits for one in death.shown if one.client.startswith("sending/")] == [False]
+    (item,) = results.items
+    assert item.verdict
+    assert (
+        plain(seen(item.plan, item.verdict, brief=True)) == "sending: ≠ the host's end noticed after 2.50 s"
+    )
+    assert "sending: the host's end notices within 0.2 s" in expected(item.plan, item.verdict)
 
 
 def test_who_saw_the_same_is_one_row_whoever_had_connected(results: Results) -> None:

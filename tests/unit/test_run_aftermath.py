@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import msgspec
 import pytest
@@ -77,9 +78,14 @@ def test_the_agent_is_asked_until_it_knows_of_the_end(vm: FakeVm, monkeypatch: p
         sock.sendall(encode(Frame(Kind.HELLO, 5, b'{"label":"idle/0"}')))
         assert sock.recv(65536)
         later = threading.Timer(0.5, sock.shutdown, [socket.SHUT_RDWR])
+        before = time.monotonic()
         later.start()
-        assert done(shim, vm) == After(ended={"idle/0": "eof"}, containers=0)
+        after = done(shim, vm)
         later.join()
+    assert after.ended
+    assert after.ended["idle/0"].how == "eof"
+    assert before + 0.5 <= after.ended["idle/0"].at < time.monotonic(), "when it ended, not when it was asked"
+    assert after.containers == 0
 
 
 def test_its_own_words_go_by_another_link() -> None:

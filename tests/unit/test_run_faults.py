@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -19,10 +20,10 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Initiated
 from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
 from harness.model.trace import What
-from harness.run.meeting import After
+from harness.run.meeting import After, GuestEnd
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, yamux_agent
-from tests.unit.meetings import Agent, Fake, facts, meet, meeting
+from tests.unit.meetings import Agent, Fake, facts, meet, meeting, timed
 from tests.unit.running import endpoint, group, only, plan, run
 from tests.unit.traces import plan as our_plan
 
@@ -64,7 +65,7 @@ def test_a_killed_client_disturbs_nobody_and_its_container_goes(agent: Agent, nu
         ),
     )
     what = msgspec.structs.replace(plan(*groups), fault=Fault(kind=FaultKind.SHIM_KILL, group="victim"))
-    deed = Fake(after=lambda: After(ended=agent.ended()))
+    deed = Fake(after=lambda: After(ended=timed(agent.facts())))
     trace = meet(what, agent.path, nursery, deed)
     assert only(trace, "victim/0", What.LOST).detail["process"] == "killed by SIGKILL"
     assert facts(trace, "victim/0")["guest"] in ("eof", "EPIPE", "ECONNRESET")
@@ -115,8 +116,12 @@ def test_the_agent_remembers_how_labelled_connections_ended(agent: Agent) -> Non
         (frame,) = Decoder().feed(sock.recv(65536))
         assert isinstance(frame, Frame)
         assert frame.kind == Kind.REPLY
-        assert agent.ended() == {}
-    until(lambda: agent.ended() == {"x/0": "eof"}, Deadline(20), "the end")
+        assert agent.facts().ended == {}
+    until(lambda: bool(agent.facts().ended), Deadline(20), "the end")
+    early = agent.facts().ended["x/0"]
+    assert early.how == "eof"
+    time.sleep(0.05)
+    assert 0.05 <= agent.facts().ended["x/0"].ago - early.ago < 60
 
 
 @pytest.mark.parametrize("scenario", ["reliability-shim-killed", "reliability-proxy-killed"])
@@ -140,11 +145,11 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
                     lambda: len(client.facts(deadline=Deadline(20)).ended) == 4, Deadline(20), "all of them"
                 )
                 facts = client.facts(deadline=Deadline(20))
-                return After(ended=facts.ended, containers=facts.containers)
+                return After(ended=timed(facts), containers=facts.containers)
 
         def asked() -> After:
             with AgentClient(connect(endpoint(path))) as client:
-                return After(ended=client.facts(deadline=Deadline(20)).ended)
+                return After(ended=timed(client.facts(deadline=Deadline(20))))
 
         deed = Fake(do, after=asked if scenario == "reliability-shim-killed" else ended)
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
@@ -171,10 +176,14 @@ def test_who_was_dialled_is_dialled_again(
 
 
 def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) -> None:
-    deed = Fake(after=lambda: After(ended={"idle/0": "eof"}, containers=2))
+    deed = Fake(after=lambda: After(ended={"idle/0": GuestEnd(how="eof", at=time.monotonic())}, containers=2))
     trace = meet(meeting(While.IDLE, While.CONNECTING, within=1), agent.path, nursery, deed)
     told = [facts(trace, client) for client in ("idle/0", "connecting/0")]
     assert [one["guest"] for one in told] == ["eof", "nothing"]
     assert [one["containers"] for one in told] == ["2 running", "2 running"]
-    assert After(ended={}, containers=0).learned("x/0") == {"guest": "nothing", "containers": "gone"}
-    assert After().learned("x/0") == {}
+    assert 0 < float(str(told[0]["guest-noticed"])) < 60
+    assert "guest-noticed" not in told[1]
+    assert After(ended={}, containers=0).learned("x/0", 5.0) == {"guest": "nothing", "containers": "gone"}
+    ended = {"x/0": GuestEnd(how="eof", at=5.25)}
+    assert After(ended=ended).learned("x/0", 5.0) == {"guest": "eof", "guest-noticed": 0.25}
+    assert After().learned("x/0", 5.0) == {}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.model.expect import Noticed
+from harness.model.link import Link
+from harness.model.scenario import load
 from tests.unit.mistakes import FLAT, GROUPS, Mistake, each, mistakes, says_only
 
 FAULT = """\
@@ -19,6 +22,11 @@ clients:
 expect:
   vsock: {one: {lost: 1}, two: {served: 1}, facts: {two: {sees: nothing}}}
 """
+
+SOON = FAULT.replace(
+    "  vsock: {one: {lost: 1}, two: {served: 1}, facts: {two: {sees: nothing}}}\n",
+    "  vsock:\n    noticed: {two: {host: 0.2, guest: 1}}\n    one: {lost: 1}\n    two: {served: 1}\n",
+)
 
 FAULTS = [
     ("shim-kill", "shim-kil", "4:15: unknown fault 'shim-kil'; allowed: {kinds}; did you mean 'shim-kill'?"),
@@ -44,6 +52,14 @@ FAULTS = [
     ("sees: nothing", "second-open: EBUSY", "11:58: {lacks} the fact 'second-open'; 'open-device' does"),
     ("  two:\n", "  two:\n    connection: shared\n", "8:5: who meets a fault has its own connection"),
     ("title: T", "title: T\nschedule: sequential", "5:1: {sequential}"),
+]
+NOTICED = [
+    ("host: 0.2", "hosts: 0.2", "12:21: unknown key 'hosts'; allowed: host, guest; did you mean 'host'?"),
+    ("host: 0.2, guest: 1", "", "12:20: noticed needs 'host', 'guest' or both"),
+    ("host: 0.2", "host: soon", "12:27: host must be a number, not 'soon'"),
+    ("host: 0.2", "host: -0.5", "12:27: host must be at least 0, not -0.5"),
+    ("guest: 1", "guest: true", "12:39: guest must be a number, not true"),
+    ("two: {host", "tow: {host", "12:15: unknown group 'tow'; allowed: one, two; did you mean 'two'?"),
 ]
 TOLD = {
     "kinds": "qemu-kill, qemu-quit, guest-panic, guest-reset, pause, agent-kill, shim-kill, "
@@ -78,3 +94,21 @@ def test_a_guest_calls_nobody_over_a_serial_port(tmp_path: Path) -> None:
     text = FAULT.replace("vsock", "serial-proxy").replace("while: idle", "while: listening")
     what = "'listening' is for vsock: a guest connects over no serial port"
     assert mistakes(tmp_path, text) == [f"9:29: {what}"]
+
+
+def test_how_soon_each_end_notices(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(SOON)
+    expect = load(path).for_link(Link.VSOCK).expect
+    assert expect.noticed == {"two": Noticed(host=0.2, guest=1.0)}
+    assert expect.stretched(7.5).noticed == {"two": Noticed(host=0.2, guest=1.0, slowness=7.5)}
+
+
+@each(NOTICED)
+def test_one_mistake_of_what_is_noticed(tmp_path: Path, mistake: Mistake) -> None:
+    says_only(tmp_path, SOON, mistake)
+
+
+def test_who_meets_no_fault_notices_none(tmp_path: Path) -> None:
+    says = mistakes(tmp_path, SOON.replace("- meet-fault: {while: idle, within: 1}", "- ping: {}"))
+    assert "12:20: no step of group 'two' notices a fault; 'meet-fault' does" in says

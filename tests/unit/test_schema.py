@@ -34,8 +34,17 @@ def faults(value: Any, rule: dict[str, Any], at: str = "$") -> list[str]:
             case "$ref":
                 found += faults(value, SCHEMA["$defs"][wanted.removeprefix("#/$defs/")], at)
             case "type":
-                kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
-                right = isinstance(value, kinds[wanted]) and (wanted == "boolean") == isinstance(value, bool)
+                kinds: dict[str, type | tuple[type, ...]] = {
+                    "object": dict,
+                    "array": list,
+                    "string": str,
+                    "integer": int,
+                    "number": (int, float),
+                    "boolean": bool,
+                }
+                right = isinstance(value, kinds[str(wanted)]) and (wanted == "boolean") == isinstance(
+                    value, bool
+                )
                 found += [] if right else [f"{at} is no {wanted}"]
             case "anyOf":
                 found += [] if any(not faults(value, option) for option in wanted) else [f"{at} fits none"]

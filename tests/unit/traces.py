@@ -147,7 +147,9 @@ class Telling:
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
         guest = GUEST_OF_A_PORT if self.plan.link is Link.VIRTIO_SERIAL else GUEST
         if self.plan.fault.kind in guest and not elsewhere:
-            self.say(client, What.FACT, guest=guest[self.plan.fault.kind], containers=self._left())
+            told = guest[self.plan.fault.kind]
+            when: dict[str, Value] = {} if told == "nothing" else {"guest-noticed": 0.04}
+            self.say(client, What.FACT, -1, "", guest=told, **when, containers=self._left())
 
     def _left(self) -> str:
         """The containers that run after the fault."""
@@ -169,7 +171,8 @@ class Telling:
         self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing="receiving")
         guest = "nothing" if self.plan.link is Link.VIRTIO_SERIAL else "eof"
         self.say(client, What.LOST, process="killed by SIGKILL")
-        return self.say(client, What.FACT, guest=guest, containers=self._left())
+        when: dict[str, Value] = {} if guest == "nothing" else {"guest-noticed": 0.04}
+        return self.say(client, What.FACT, -1, "", guest=guest, **when, containers=self._left())
 
     def asks(self, client: str, step: int = 0) -> Telling:
         return self.say(client, What.ASKED, step, self._steps[client][step].op)

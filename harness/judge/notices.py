@@ -1,0 +1,31 @@
+"""How soon each end noticed the fault, from the trace alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.model.plan import Plan
+from harness.model.trace import Event, What
+from harness.model.verdict import Noticing
+
+
+def noticed(plan: Plan, trace: Sequence[Event]) -> tuple[Noticing, ...]:
+    """Each noticing that `plan` expects, one of each client of the group, as `trace` has it."""
+    told = dict(_told(trace))
+    return tuple(
+        Noticing(client=client, end=end, seconds=told.get((client, end)), most=most, slowness=wanted.slowness)
+        for group in plan.groups
+        if (wanted := plan.expect.noticed.get(group.name))
+        for end, most in (("host", wanted.host), ("guest", wanted.guest))
+        if most is not None
+        for client in group.clients
+    )
+
+
+def _told(trace: Sequence[Event]) -> Iterator[tuple[tuple[str, str], float]]:
+    """Client and end, and seconds after the fault. Who saw nothing did not notice."""
+    for event in trace:
+        if event.what is What.NOTICED and event.detail.get("sees") != "nothing":
+            yield (event.client, "host"), float(event.detail.get("seconds") or 0)
+        elif event.what is What.FACT and "guest-noticed" in event.detail:
+            yield (event.client, "guest"), float(event.detail["guest-noticed"] or 0)

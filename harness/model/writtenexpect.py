@@ -1,0 +1,70 @@
+"""What a scenario file says is expected, as it is written; see `harness.model.written`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+from msgspec import UNSET, UnsetType
+
+from harness.model.shape import Limits, Written
+
+
+class FactName(StrEnum):
+    """Facts that steps report."""
+
+    SECOND_OPEN = "second-open"
+    SEES = "sees"
+    NEXT_SEND = "next-send"
+    THEN = "then"
+    RECONNECT = "reconnect"
+    GUEST = "guest"
+    CONTAINERS = "containers"
+
+
+class Range(Written, frozen=True, kw_only=True):
+    """From `min` (0) to `max` (no limit) clients, both included."""
+
+    min: Annotated[int, Limits(low=0)] | UnsetType = UNSET
+    max: Annotated[int, Limits(low=0)] | UnsetType = UNSET
+
+
+Count: TypeAlias = Annotated[
+    Annotated[int, Limits(low=0)] | Range, Limits(name="Count", help="a number, or its least and most")
+]
+
+
+class Slowdown(Written, frozen=True, kw_only=True):
+    """How many times slower than another group, `min` to `max`: by median round trip, or else by bytes."""
+
+    against: Annotated[str, Limits(help="the group that did the like without the load")]
+    min: Annotated[int, Limits(low=1)] | UnsetType = UNSET
+    max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
+
+
+class Noticed(Written, frozen=True, kw_only=True):
+    """Seconds of a plain machine from the fault to when an end noticed it, at most."""
+
+    host: Annotated[float, Limits(low=0, help="the client's own end")] | UnsetType = UNSET
+    guest: Annotated[float, Limits(low=0, help="the agent's end of the connection")] | UnsetType = UNSET
+
+
+Version: TypeAlias = Annotated[
+    str, Limits(pattern=r"^\d+\.\d+$", wanted='a kernel\'s version in quotes, such as "6.12"')
+]
+OneOf: TypeAlias = str | Annotated[tuple[str, ...], Limits(least=1)]
+
+
+class ByKernel(Written, frozen=True, kw_only=True):
+    """Kernels differ: `before` and `since` a version of the host's."""
+
+    linux: Version
+    before: OneOf
+    since: OneOf
+
+
+FactValue: TypeAlias = Annotated[
+    OneOf | ByKernel,
+    Limits(name="FactValue", help="what must be reported, or a list of which it must be one"),
+]
+FactValues: TypeAlias = dict[FactName, FactValue]
