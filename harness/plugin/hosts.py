@@ -8,8 +8,9 @@ import functools
 import logging
 import os
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +29,8 @@ from harness.model.progress import Progress
 from harness.model.spec import Accel
 from harness.plugin.bench import available
 from harness.plugin.labs import Labs, opened
+
+T = TypeVar("T")
 
 MOST_LABS = 4
 
@@ -194,7 +197,7 @@ def labs(
         aliases = [f"lab{number}" for number in range(count)]
         how = "restored" if ours.restores else "booted"
         with progress.stage(f"lab: {'restoring' if ours.restores else 'booting'} {count}"):
-            remotes = _all_at_once(aliases, ours.start)
+            remotes = all_at_once(aliases, ours.start)
         words = f"{count} {how}, {memory} MiB each, under {accel.value.upper()}"
         words += f", with {wish.kernel}'s kernel" if kernel else ""
         if (wish.workers or 0) > count:
@@ -241,16 +244,17 @@ def addresses(
         for stack in stacks.values():
             all_of_them.push(functools.partial(_leave, stack))
         with progress.stage(f"host: preparing {words}"):
-            remotes = _all_at_once(list(by_alias), start)
+            remotes = all_at_once(list(by_alias), start)
         yield Fleet(remotes, words)
 
 
-def _all_at_once(aliases: list[str], start: Callable[[str], deploy.Remote]) -> dict[str, deploy.Remote]:
-    """Start each in a thread of its own; if one fails, or on Ctrl-C, the caller ends those that stand."""
+def all_at_once(aliases: Iterable[str], do: Callable[[str], T]) -> dict[str, T]:
+    """Do it for each in a thread of its own; if one fails, or on Ctrl-C, the caller ends the hosts."""
     threads = "vsock-harness host"
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(aliases), thread_name_prefix=threads)
+    names = list(aliases)
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(names), thread_name_prefix=threads)
     try:
-        futures = {alias: pool.submit(start, alias) for alias in aliases}
+        futures = {alias: pool.submit(do, alias) for alias in names}
         return {alias: future.result() for alias, future in futures.items()}
     finally:
         # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads

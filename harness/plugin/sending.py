@@ -30,8 +30,7 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
             deploy.send_image(image, remote)
 
     fleet.prepare = prepare
-    for remote in fleet.remotes.values():
-        fleet.prepare(remote)
+    hosts.all_at_once(fleet.remotes, lambda alias: prepare(fleet.remotes[alias]))
     there = [_name_there(config, argument, sent)[0] for argument in given]
     # xdist gives its workers the command line as it was typed, with paths that mean nothing there
     arguments = tuple(there + _worker_options(config.option))
