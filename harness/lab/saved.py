@@ -12,9 +12,11 @@ from harness.host import depot
 from harness.host.depot import Depot, Limits
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
 from harness.lab import deploy, lab
 from harness.lab.lab import Lab, Wish
 from harness.lab.ssh import Ssh
+from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
@@ -25,7 +27,11 @@ LIMITS = Limits(bytes=6 << 30)
 NEEDED_MIB = 2560
 """Disk that must be free before one is made: QEMU dies of SIGBUS where its memory's file can't grow."""
 
-_FORMAT = 3
+_READY_SECONDS = 300.0
+"""For what is done in a lab before it is saved, which takes an emulated one 30 s on a desktop core;
+multiplied by this machine's slowness. Other runs wait meanwhile."""
+
+_FORMAT = 4
 """Counts up when what is done in a lab before it is saved changes."""
 
 
@@ -83,4 +89,4 @@ def _prepare(running: Lab) -> None:
         deploy.send_code(ssh, layout.code)
         environment = {"PYTHONPATH": f"{layout.site}:{layout.code}", "PYTEST_PLUGINS": "harness.plugin"}
         argv = ["python3", "-m", "harness.plugin.ready", str(layout.images), deploy.code_digest()]
-        ssh.run(argv, env=environment)
+        ssh.run(argv, env=environment, deadline=Deadline(_READY_SECONDS * slowness()))

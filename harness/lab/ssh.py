@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import secrets
 import shlex
 import socket
-import stat
 import tarfile
 import types
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,10 @@ import msgspec
 import paramiko
 
 from harness.host.archive import unpack
+from harness.host.speed import slowness
+from harness.lab import silence
 from harness.lab.address import Address
+from harness.lab.pushing import pushed
 from harness.lab.way import Way
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
@@ -27,11 +28,16 @@ from harness.model.errors import HostUnfit, InfrastructureError
 _SSH_PORT = 22
 """Known by its host's name alone (paramiko, as OpenSSH)."""
 
-_TIMEOUT = 60.0
-"""Seconds for one step of the SSH handshake; an emulated host takes two."""
+_PATIENCE = 60.0
+"""Seconds for a command, a step of the SSH handshake, or without a byte of what is sent or fetched;
+multiplied by this machine's slowness. An emulated host takes two. Who does not answer then is given up, and
+the connection ended: a host whose kernel hangs would keep it up for ever."""
+
+_BROKEN = (paramiko.SSHException, OSError, EOFError)
+"""What paramiko raises where a connection breaks."""
 
 _STREAMED = 1 << 18
-"""Bytes of a whole folder that are written at once."""
+"""Bytes that are read or written at once."""
 
 
 def answers(address: Address, deadline: Deadline) -> bool:
@@ -70,7 +76,7 @@ class Ssh:
         :raise HostUnfit: when the host refuses the user, or shows another host key than the pinned one.
         :raise InfrastructureError: when nothing answers there.
         """
-        client = paramiko.SSHClient()
+        client, patience = paramiko.SSHClient(), _PATIENCE * slowness()
         _know(client, address)
         way: Way | None = None
         try:
@@ -78,7 +84,7 @@ class Ssh:
                 way = Way(address.via)
                 sock = way.sock
             elif sock is None and address.name:  # paramiko dials what it looks for in known_hosts
-                sock = socket.create_connection((address.host, address.port), _TIMEOUT)
+                sock = socket.create_connection((address.host, address.port), patience)
             keys = [str(path) for path in ([address.key] if address.key else address.keys)]
             client.connect(
                 address.name or address.host,
@@ -87,15 +93,15 @@ class Ssh:
                 key_filename=cast(str, keys or None),  # several are allowed
                 allow_agent=address.key is None and not address.only_keys,
                 look_for_keys=not keys,
-                timeout=_TIMEOUT,
-                banner_timeout=_TIMEOUT,
-                auth_timeout=_TIMEOUT,
+                timeout=patience,
+                banner_timeout=patience,
+                auth_timeout=patience,
                 sock=sock,
             )
         except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
             _close(client, sock, way)
             raise HostUnfit(f"{address}: {error}", ability="ssh", hint=f"try: {address.by_hand}") from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             _close(client, sock, way)
             raise InfrastructureError(
                 f"{address}: no SSH: {str(error).removeprefix('[Errno None] ')}",
@@ -115,12 +121,36 @@ class Ssh:
         """End the connection, and with it what runs over it."""
         _close(self._client, None, self._way)
 
-    def run(self, argv: list[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+    @contextlib.contextmanager
+    def _asking(self, what: str, seconds: float | None = None) -> Iterator[silence.Limit]:
+        """Around all that waits for the host: `what` is being done, and nothing may move for so many seconds.
+
+        :raise InfrastructureError: the connection broke, or was ended because they had passed.
+        """
+        transport = self._client.get_transport()
+        assert transport is not None  # there is one from the connection's beginning to `close`
+        limit = silence.limited(_PATIENCE * slowness() if seconds is None else seconds, transport.close)
+        with limit as moving:
+            try:
+                yield moving
+            except _BROKEN as error:
+                why = f"no answer in {moving.seconds:.0f} s" if moving.passed else "connection lost"
+                said = "" if moving.passed else f": {error or type(error).__name__}"
+                raise InfrastructureError(f"{self.address}: {why} while {what}{said}") from error
+
+    def run(
+        self,
+        argv: list[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        deadline: Deadline | None = None,
+    ) -> str:
         """Run a command there and return what it printed.
 
-        :raise InfrastructureError: when it ends with another code than 0, or the connection breaks.
+        :raise InfrastructureError: as `run_unchecked`, and when it ends with another code than 0.
         """
-        done = self.run_unchecked(argv, env=env, stdin=stdin)
+        done = self.run_unchecked(argv, env=env, stdin=stdin, deadline=deadline)
         if done.code:
             raise InfrastructureError(
                 f"{self.address}: {argv[0]} ended with {done.code}",
@@ -136,99 +166,94 @@ class Ssh:
         stdin: bytes = b"",
         deadline: Deadline | None = None,
     ) -> Done:
-        """As `run`, whatever the command's exit code; -1 where a signal ended it."""
+        """Run a command there, whatever its exit code is; -1 where a signal ended it.
+
+        :param deadline: for all of it (by default `_PATIENCE` seconds); when it passes, the connection ends.
+        :raise InfrastructureError: the connection broke or the deadline passed.
+        """
         line = shlex.join([*(f"{key}={value}" for key, value in (env or {}).items())])
         line = f"env {line} {shlex.join(argv)}" if line else shlex.join(argv)
-        try:
-            timeout = deadline.remaining() if deadline else None
-            writer, out, err = self._client.exec_command(line, timeout=timeout)
+        with self._asking(f"it ran {argv[0]}", deadline.remaining() if deadline else None):
+            writer, out, err = self._client.exec_command(line)
             writer.write(stdin)
             writer.channel.shutdown_write()
             # the commands that are run this way print little: one stream after the other can't block
             said, complained = out.read().decode(errors="replace"), err.read().decode(errors="replace")
-            return Done(out.channel.recv_exit_status(), said, complained)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise InfrastructureError(
-                f"{self.address}: connection lost while it ran {argv[0]}: {error}"
-            ) from error
+            return Done(self._status(out.channel), said, complained)
+
+    def _status(self, channel: paramiko.Channel) -> int:
+        """The exit code of what ran there; -1 where a signal ended it.
+
+        :raise EOFError: the connection ended before it did.
+        """
+        code = channel.recv_exit_status()
+        transport = channel.get_transport()
+        if code == -1 and not transport.is_active():
+            raise EOFError("it ended")
+        return code
 
     def push(self, folder: Path, target: PurePosixPath, files: list[Path], *, only: bool = True) -> int:
-        """Make `target` hold those `files` of `folder` (relative names); only what changed is sent.
+        """Make `target` hold those `files` of `folder` (relative names), by SFTP; only what changed is sent.
 
-        A file counts as unchanged when size and modification time (in whole seconds) agree. With `only`, what
-        else is in `target` is removed, but for `__pycache__`. Returns how many files were sent.
+        That is told by the hashes of what was sent before, so nobody else may write there. With `only`, what
+        was sent before and is not among them is removed. Returns how many files were sent.
+
+        :raise InfrastructureError: the connection broke, or something can't be written there.
         """
-        sftp = self._open_sftp()
-        there = dict(_remote_files(sftp, target))
-        made: set[PurePosixPath] = set()
-        sent = 0
-        for name in files:
-            source, remote = folder / name, target / name
-            found = source.stat()
-            known = there.pop(PurePosixPath(name), None)
-            if known == (found.st_size, int(found.st_mtime)):
-                continue
-            _make_folders(sftp, remote.parent, made)
-            self._put(sftp, source, found, remote)
-            sent += 1
-        for gone in there if only else ():
-            sftp.remove(str(target / gone))
-        return sent
+        with self._asking(f"sending {target}") as moving:
+            self._sftp = self._sftp or self._client.open_sftp()
+            return pushed(self._sftp, moving.moved, folder, target, files, only=only)
 
-    def _put(
-        self, sftp: paramiko.SFTPClient, source: Path, found: os.stat_result, remote: PurePosixPath
-    ) -> None:
-        """Send one file with its mode and time; it has its name only when it is whole."""
-        fresh = f"{remote}.new"
-        try:
-            sftp.put(str(source), fresh, confirm=False)
-            sftp.chmod(fresh, stat.S_IMODE(found.st_mode))
-            sftp.utime(fresh, (found.st_mtime, found.st_mtime))
-            sftp.posix_rename(fresh, str(remote))
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise InfrastructureError(f"{self.address}: sending {remote}: {error}") from error
-
-    def place(self, folder: Path, target: PurePosixPath) -> bool:
+    def place(self, folder: Path, target: PurePosixPath, *, mark: str = "") -> bool:
         """Put the whole of `folder` there as `target`, unless that is there; whether it was sent.
 
-        One stream, however many files; `target` has its name only when all of it has come.
+        With `mark`, a small file in it that says which one it is, what is there with another is replaced. One
+        stream, however many files; `target` has its name only when all of it has come.
+
+        :raise InfrastructureError: the connection broke, or it can't be written there; with tar's words.
         """
-        if self.run_unchecked(["test", "-d", str(target)]).code == 0:
-            return False
         fresh, there = shlex.quote(f"{target}.{secrets.token_hex(4)}"), shlex.quote(str(target))
+        if mark:
+            data = (folder / mark).read_text()
+            if self.run_unchecked(["cat", str(target / mark)]).out == data:
+                return False
+            same = f'test "$(cat {there}/{mark})" = "$(cat {fresh}/{mark})"'
+        else:
+            same = f"test -d {there}"
+            if self.run_unchecked(["test", "-d", str(target)]).code == 0:
+                return False
         # who was faster has put the same there
+        swap = f"{{ test ! -d {there} || mv -T {there} {fresh}.old; }} && mv -T {fresh} {there}"
         line = f"mkdir -p {fresh} && tar -C {fresh} --no-same-owner -xf - && "
-        line += f"{{ mv -T {fresh} {there} || test -d {there}; }}"
-        try:
-            writer, _, err = self._client.exec_command(f"{line}; code=$?; rm -rf {fresh}; exit $code")
+        line += f"{{ {same} 2>/dev/null || {{ {swap}; }} || {same}; }}"
+        with self._asking(f"sending {target}") as moving:
+            writer, _, err = self._client.exec_command(
+                f"{line}; code=$?; rm -rf {fresh} {fresh}.old; exit $code"
+            )
             with contextlib.suppress(OSError), writer:  # if the command ended early it says why
-                stream = cast(IO[bytes], writer)
+                stream = cast(IO[bytes], silence.Told(writer.write, moving))
                 with tarfile.open(fileobj=stream, mode="w|", bufsize=_STREAMED) as tar:
                     tar.add(folder, arcname=".")
             said = err.read().decode(errors="replace").strip()
-            code = err.channel.recv_exit_status()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise InfrastructureError(f"{self.address}: sending {target}: {error}") from error
+            code = self._status(err.channel)
         if code:
             raise InfrastructureError(f"{self.address}: sending {target}: {said or 'the connection broke'}")
         return True
 
     def fetch(self, source: PurePosixPath, folder: Path) -> None:
         """Bring the remote folder `source` home as `folder` (a tar stream: few round trips)."""
-        try:
+        with self._asking(f"fetching {source}") as moving:
             line = f"tar -C {shlex.quote(str(source))} -cf - ."
-            _, out, err = self._client.exec_command(line, timeout=_TIMEOUT)
-            data = out.read()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise InfrastructureError(
-                f"{self.address}: connection lost while fetching {source}: {error}"
-            ) from error
-        if out.channel.recv_exit_status():
-            raise InfrastructureError(
-                f"{self.address}: fetching {source}: {err.read().decode(errors='replace')}"
-            )
+            _, out, err = self._client.exec_command(line)
+            data = bytearray()
+            while piece := out.channel.recv(_STREAMED):
+                data += piece
+                moving.moved()
+            code, said = self._status(out.channel), err.read().decode(errors="replace")
+        if code:
+            raise InfrastructureError(f"{self.address}: fetching {source}: {said}")
         folder.mkdir(parents=True, exist_ok=True)
-        unpack(data, folder)
+        unpack(bytes(data), folder)
 
     @contextlib.contextmanager
     def held_folder(self, folder: PurePosixPath) -> Iterator[None]:
@@ -239,25 +264,19 @@ class Ssh:
         """
         quoted = shlex.quote(str(folder))
         line = f"rm -rf {quoted} && mkdir -p {quoted} && echo held && cat >/dev/null; rm -rf {quoted}"
-        writer, out, err = self._client.exec_command(line)
-        if out.readline().strip() != "held":
-            raise InfrastructureError(
-                f"{self.address}: no folder {folder}", detail=err.read().decode(errors="replace")
-            )
+        with self._asking(f"making {folder}"):
+            writer, out, err = self._client.exec_command(line)
+            if out.readline().strip() != "held":
+                said = err.read().decode(errors="replace")
+                self._status(out.channel)
+                raise InfrastructureError(f"{self.address}: no folder {folder}", detail=said)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError, EOFError):
+            # of what can't be removed, as its host is gone or hangs, the errors have been told
+            with contextlib.suppress(InfrastructureError), self._asking(f"removing {folder}"):
                 writer.channel.shutdown_write()
-            out.channel.status_event.wait(_TIMEOUT)  # a kernel that hangs never says
-
-    def _open_sftp(self) -> paramiko.SFTPClient:
-        if self._sftp is None:
-            try:
-                self._sftp = self._client.open_sftp()
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                raise InfrastructureError(f"{self.address}: no SFTP: {error}") from error
-        return self._sftp
+                out.channel.status_event.wait()
 
 
 def _know(client: paramiko.SSHClient, address: Address) -> None:
@@ -281,28 +300,3 @@ def _close(client: paramiko.SSHClient, sock: socket.socket | None, way: Way | No
         sock.close()
     if way is not None:
         way.close()
-
-
-def _remote_files(
-    sftp: paramiko.SFTPClient, root: PurePosixPath, inside: str = ""
-) -> Iterator[tuple[PurePosixPath, tuple[int, int]]]:
-    """Relative name, size and whole-second mtime of each remote file; nothing if `root` isn't there."""
-    try:
-        found = sftp.listdir_attr(str(root / inside))
-    except FileNotFoundError:
-        return
-    for item in found:
-        name = PurePosixPath(inside, item.filename)
-        if item.st_mode is not None and stat.S_ISDIR(item.st_mode):
-            if item.filename != "__pycache__":
-                yield from _remote_files(sftp, root, str(name))
-        else:
-            yield name, (item.st_size or 0, int(item.st_mtime or 0))
-
-
-def _make_folders(sftp: paramiko.SFTPClient, folder: PurePosixPath, made: set[PurePosixPath]) -> None:
-    for part in [*reversed(folder.parents), folder]:
-        if part not in made:
-            with contextlib.suppress(OSError):
-                sftp.mkdir(str(part))
-            made.add(part)

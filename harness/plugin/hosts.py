@@ -19,11 +19,14 @@ from harness.host.admission import free_mib
 from harness.host.finding import Verdict
 from harness.host.paths import Cache, cache_root
 from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
 from harness.image.store import Store
 from harness.lab import deploy, keys, lab
 from harness.lab.address import Address
 from harness.lab.kept import Keep, Loan
+from harness.lab.ssh import answers
 from harness.lab.state import OWN_KERNEL, kernel_image
+from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
@@ -33,6 +36,8 @@ from harness.plugin.labs import Labs, opened
 T = TypeVar("T")
 
 MOST_LABS = 4
+_ANSWERS_WITHIN = 10.0
+"""Seconds for an SSH banner, which takes an emulated lab that works hard one."""
 
 _log = logging.getLogger(__name__)
 
@@ -143,8 +148,10 @@ class Fleet:
         old = self.remotes[alias]
         if self._labs is None:
             raise InfrastructureError(f"{old.address} is not ours to replace")
-        with contextlib.suppress(InfrastructureError):
-            self.fetch(old)
+        # a kernel that hangs keeps its connections: no second is spent on what it would not give
+        if answers(old.address, Deadline(_ANSWERS_WITHIN * slowness())):
+            with contextlib.suppress(InfrastructureError):
+                self.fetch(old)
         self._labs.kill(alias)
         with contextlib.suppress(InfrastructureError):  # what was wrong with it is why it is replaced
             self._labs.end(alias)

@@ -12,15 +12,20 @@ import msgspec
 from harness.host.finding import Finding
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
 from harness.image.store import Store
 from harness.lab import deploy, keys, lab
 from harness.lab.lab import LabImages
 from harness.lab.ssh import Done, Ssh
 from harness.lab.state import kernel_image
+from harness.model.deadline import Deadline
 from tests.hosts.cases import As, Case
 
 MEMORY_MIB = 1536
 """No pod runs in these labs."""
+
+_SECONDS = 240.0
+"""For `doctor` in an emulated lab, which takes one some tens of seconds at most."""
 
 _DENIED = PurePosixPath("/opt/vsock-harness/denied")
 _USER = ["setpriv", "--reuid", "user", "--regid", "user", "--init-groups", "env", "HOME=/tmp"]
@@ -48,7 +53,7 @@ class Machine:
         """`vsock-harness doctor` of this checkout, run by the Python there."""
         path = f"PYTHONPATH={deploy.LAB.site}:{deploy.LAB.code}"
         argv = [*_AS[who], "env", path, "python3", "-c", _ENTRY, "doctor", *options]
-        return self._ssh.run_unchecked(argv)
+        return self._ssh.run_unchecked(argv, deadline=Deadline(_SECONDS * slowness()))
 
     def findings(self, who: As) -> dict[str, Finding]:
         """What `doctor` finds, by ability."""
@@ -59,7 +64,8 @@ class Machine:
 
     def run(self, command: str) -> Done:
         """Run a command as root in a shell, as it was printed; sudo is what root needs of it."""
-        return self._ssh.run_unchecked(["sh", "-c", f'sudo() {{ "$@"; }}\n{command}'])
+        argv = ["sh", "-c", f'sudo() {{ "$@"; }}\n{command}']
+        return self._ssh.run_unchecked(argv, deadline=Deadline(_SECONDS * slowness()))
 
 
 @contextlib.contextmanager
