@@ -69,7 +69,7 @@ class Labs:
         if self._over:
             stack.close()
             raise InfrastructureError(f"{alias}: the run has ended")
-        self._pidfds[alias] = pidfd = os.pidfd_open(running.pid)
+        self._pidfds[alias] = pidfd = _pidfd(alias, running.pid)
         stack.callback(self._forget, alias, pidfd)
         ready = deploy.deployed(
             running.address,
@@ -133,6 +133,14 @@ class Labs:
             for alias in list(self._stacks):
                 stack.callback(self.end, alias, kind, error, trace)
         return False
+
+
+def _pidfd(alias: str, pid: int) -> int:
+    """:raise InfrastructureError: the emulator has ended already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise InfrastructureError(f"{alias}: its emulator (process {pid}) has ended") from error
 
 
 @contextlib.contextmanager

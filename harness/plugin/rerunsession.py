@@ -170,10 +170,9 @@ class Session(DSession):
     def worker_hostreplaced(self, alias: str, done: Future[None], seconds: float) -> None:
         """No worker's event but our own."""
         lost = self._replacing.end(alias, done)
-        try:
-            done.result()
-        except HarnessError as error:
-            self._give_up(alias, lost, str(error))
+        if error := done.exception():
+            # whatever it is: the other hosts go on
+            self._give_up(alias, lost, str(error) if isinstance(error, HarnessError) else repr(error))
             return
         self._tell(f"{alias} was replaced in {seconds:.1f} s")
         for node in lost:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+ROOT = Path(__file__).resolve().parents[2]
+"""Of this checkout, whichever is installed."""
+
 TRYING = """
 import os
 import pathlib
@@ -75,6 +78,8 @@ class Hosts:
         tell("replacing")
         if (STATE / "no-lab").exists():
             raise InfrastructureError("no lab comes up")
+        if (STATE / "bug").exists():
+            raise ValueError("a bug of ours")
         if "WAIT" in os.environ:
             wait_for(os.environ["WAIT"])
         (STATE / f"trouble-{alias}").unlink(missing_ok=True)
@@ -184,7 +189,7 @@ class Project:
         argv += ["--dist=load", "--maxschedchunk=1", "--junitxml=junit.xml", *words]
         added = {
             "STATE": str(self.state),
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": f"{self.folder}:{ROOT}",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
         return subprocess.Popen(
