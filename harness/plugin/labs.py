@@ -24,11 +24,15 @@ _log = logging.getLogger(__name__)
 class Labs:
     """Starts labs of one `wish`. `source` is the saved lab to go on from, None to boot.
 
-    `start` may be called from several threads, for different aliases.
+    `notes` gets what a user should know of what went otherwise than usual. `start` may be called from several
+    threads, for different aliases.
     """
 
-    def __init__(self, wish: lab.Wish, source: Path | None, folder: RunFolder, logs: Path) -> None:
+    def __init__(
+        self, wish: lab.Wish, source: Path | None, folder: RunFolder, logs: Path, notes: list[str]
+    ) -> None:
         self._wish = wish
+        self._notes = notes
         self._source = source
         self._folder = folder
         self._logs = logs
@@ -50,16 +54,32 @@ class Labs:
         :raise HostUnfit, InfrastructureError: it does not come up, as `lab.up`.
         """
         self._tries[alias] = self._tries.get(alias, 0) + 1
-        if self.restores:
+        return self._restored(alias, self._source) if self.restores else self._up(alias, None)
+
+    def _restored(self, alias: str, source: Path | None) -> deploy.Remote:
+        """A lab from the saved one; or a booted one, if that can't be had.
+
+        The saved one is only at fault if it did not come to answer, and a booted lab does: else the disk may
+        be full, or this machine too busy.
+        """
+        try:
+            return self._up(alias, source)
+        except InfrastructureError as error:
+            if self._over:
+                raise
+            answered = alias in self._pidfds
+            self.end(alias)
+            self._tries[alias] += 1
             try:
-                return self._up(alias, self._source)
-            except InfrastructureError as error:
-                if self._over:
-                    raise
+                remote = self._up(alias, None)
+            except HarnessError as second:
+                second.add_note(f"nor could a saved one be used: {error.summary}")
+                raise
+            if answered:
+                self._notes.append(f"lab: {alias} was restored, was no use, and booted: {error.summary}")
+            else:
                 self.unrestorable = error.summary
-                self.end(alias)
-                self._tries[alias] += 1
-        return self._up(alias, None)
+            return remote
 
     def _up(self, alias: str, source: Path | None) -> deploy.Remote:
         stack = self._stacks[alias] = contextlib.ExitStack()
@@ -162,7 +182,7 @@ def opened(
             except InfrastructureError as error:
                 notes.append(f"lab: none could be saved for all runs: {error.summary}")
                 _keep(error, logs)
-        made = Labs(wish, source, folder, logs)
+        made = Labs(wish, source, folder, logs, notes)
         try:
             stack.push(made.end_all)
             yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -20,11 +21,14 @@ from harness.plugin import controller, hosts, labs, sending
 
 
 class World:
-    """Records what would have been started; `broken` saved labs do not restore."""
+    """Records what would have been started; `broken` saved labs do not restore, `useless` ones answer and no
+    more. Where the disk is `full`, no lab comes up."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.said: list[str] = []
         self.broken = False
+        self.useless = False
+        self.full = False
         self.unsavable = False
         self.read_only = False
         self.discarded: list[str] = []
@@ -45,12 +49,16 @@ class World:
         self.said.append(f"{how} {name} {log_folder.name}")
         if saved and self.broken:
             raise InfrastructureError("torn state")
+        if self.full:
+            raise InfrastructureError("no space left")
         log_folder.mkdir(parents=True, exist_ok=True)
-        yield lab.Lab(address=None, pid=1, boot_seconds=1.0, accel=None)  # type: ignore[arg-type]
+        yield lab.Lab(address=None, pid=os.getpid(), boot_seconds=1.0, accel=None)  # type: ignore[arg-type]
         self.said.append(f"end {name}")
 
     @contextlib.contextmanager
     def deployed(self, address: object, layout: object, alias: str, *_: object, **how: Any) -> Iterator[str]:
+        if how["restored"] and self.useless:
+            raise InfrastructureError("no answer in 60 s")
         yield f"{alias} {how['restored']}"
 
     @contextlib.contextmanager
@@ -109,6 +117,28 @@ def test_one_that_does_not_restore_is_booted_and_thrown_away_for_good(world: Wor
     assert world.said[:3] == ["restore lab0 lab0", "boot lab0 lab0-2", "boot lab1 lab1"]
     assert world.discarded == ["key"]
     assert "torn state" in notes[0]
+
+
+def test_one_that_answers_is_not_thrown_away_for_what_goes_wrong_then(world: World) -> None:
+    world.useless = True
+    notes: list[str] = []
+    with world.opened(notes) as ours:
+        assert ours.start("lab0") == "lab0 False"
+        world.useless = False
+        assert ours.start("lab1") == "lab1 True"
+    assert world.discarded == []
+    assert notes == ["lab: lab0 was restored, was no use, and booted: no answer in 60 s"]
+
+
+def test_where_no_lab_comes_up_the_saved_one_is_not_to_blame(world: World) -> None:
+    world.full = True
+    with (
+        pytest.raises(InfrastructureError, match="no space left") as caught,
+        world.opened([]) as ours,
+    ):
+        ours.start("lab0")
+    assert world.discarded == []
+    assert caught.value.__notes__ == ["nor could a saved one be used: no space left"]
 
 
 def test_one_that_neither_restores_nor_can_be_removed_is_told_of(world: World) -> None:
