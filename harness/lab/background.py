@@ -6,9 +6,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -20,60 +20,64 @@ def entered(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
     The thread lives as long as the `with`, so what the context starts may be bound to it (PR_SET_PDEATHSIG).
     Errors of entering and of leaving are raised here.
     """
-    ready: concurrent.futures.Future[T] = concurrent.futures.Future()
-    done: concurrent.futures.Future[None] = concurrent.futures.Future()
-    leave: list[Callable[[], None]] = []
-    thread = threading.Thread(
-        target=lambda: asyncio.run(_hold(make, ready, done, leave)), name="vsock-harness lab", daemon=True
-    )
-    thread.start()
+    held: _Held[T] = _Held(make)
+    thread = threading.Thread(target=held.run, name="vsock-harness lab", daemon=True)
     try:
-        value = ready.result()
-    except BaseException:
-        if not ready.done():  # interrupted while it still enters
-            for stop in leave:
-                stop()
-        thread.join()
-        raise
-    try:
-        yield value
+        thread.start()
+        yield held.ready.result()
     finally:
-        leave[0]()
-        thread.join()
-    done.result()
+        # also where an interrupt came between any two lines of these: whatever it has entered is left
+        held.end()
+        if thread.ident is not None:
+            thread.join()
+    held.done.result()
 
 
-async def _hold(
-    make: Callable[[], AbstractAsyncContextManager[T]],
-    ready: concurrent.futures.Future[T],
-    done: concurrent.futures.Future[None],
-    leave: list[Callable[[], None]],
-) -> None:
-    """Runs on the thread: reports the entered context, waits for the word, reports how leaving went."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    task = asyncio.current_task()
+class _Held(Generic[T]):
+    """What happens on the thread: `ready` has what was entered, or why it was not; `done` how leaving went.
 
-    def end() -> None:
-        loop.call_soon_threadsafe(stop.set if ready.done() else task.cancel if task else stop.set)
+    Neither is set where it was told to end before it had entered.
+    """
 
-    leave.append(end)
-    try:
-        async with _reported(make(), ready):
-            await stop.wait()
-    except BaseException as error:  # noqa: BLE001 -- carried to the other thread, whatever it is
-        if ready.done():
-            done.set_exception(error)
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self.ready: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._make = make
+        self._lock = threading.Lock()
+        self._ended = False
+        self._stop: Callable[[], object] = lambda: None
+
+    def run(self) -> None:
+        """Until `end`, or what went wrong."""
+        asyncio.run(self._hold())
+
+    def end(self) -> None:
+        """Leave what was entered, or stop entering; at once if that has not begun. Returns at once."""
+        with self._lock:
+            self._ended = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._stop()
+
+    async def _hold(self) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        task = asyncio.current_task()
+        assert task is not None
+
+        def leave() -> None:
+            if self.ready.done():
+                stop.set()
+            else:
+                task.cancel()
+
+        with self._lock:
+            if self._ended:
+                return
+            self._stop = lambda: loop.call_soon_threadsafe(leave)
+        try:
+            async with self._make() as value:
+                self.ready.set_result(value)
+                await stop.wait()
+        except BaseException as error:  # noqa: BLE001 -- carried to the other thread, whatever it is
+            (self.done if self.ready.done() else self.ready).set_exception(error)
         else:
-            ready.set_exception(error)
-            done.set_result(None)
-    else:
-        done.set_result(None)
-
-
-@contextlib.asynccontextmanager
-async def _reported(
-    context: AbstractAsyncContextManager[T], ready: concurrent.futures.Future[T]
-) -> AsyncIterator[None]:
-    async with context as value:
-        ready.set_result(value)
-        yield
+            self.done.set_result(None)
