@@ -179,9 +179,9 @@ def _results_folder(parent: Path) -> Path:
     folder = parent / f"{stamp}-{secrets.token_hex(2)}"
     try:
         folder.mkdir(parents=True)
-        latest = parent / "latest"
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(folder.name)
+        link = parent / f".{folder.name}"
+        link.symlink_to(folder.name)
+        link.rename(parent / "latest")  # in one step: another run may do the same
     except OSError as error:
         raise UsageError(f"no results folder in {parent}: {error.strerror}", hint="--results DIR") from error
     return folder

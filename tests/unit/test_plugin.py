@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import itertools
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from harness.plugin import controller
 
 SCENARIO = """\
 title: One client
@@ -215,3 +220,15 @@ def test_other_peoples_yaml_is_left_alone(project: Path) -> None:
     code, said = run(project)
     assert code == 0
     assert "1 passed" in said
+
+
+def test_runs_that_begin_at_once_each_have_a_folder_and_latest_is_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    monkeypatch.setattr(secrets, "token_hex", lambda size: f"{next(numbers):04x}")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(controller._results_folder, [tmp_path] * 200))
+    assert len(set(made)) == 200
+    assert (tmp_path / "latest").resolve() in made
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in made} | {"latest"}
