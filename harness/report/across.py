@@ -5,6 +5,7 @@ What is called a kernel here is the host's; where runs had guests with several, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -121,7 +122,7 @@ def markdown(found: Across) -> str:
     lines += _table(found, [_only(group, differs=True) for group in found.groups]) or ["Nothing.", ""]
     if more := _table(found, [_only(group, differs=False) for group in found.groups]):
         lines += ["## What scenarios leave open, and was not seen the same on all", "", *more]
-    lines += ["## The same on all", "", f"{', '.join(_alike(found.groups))}.", ""]
+    lines += ["## The same on all", "", *(f"* {name}" for name in _alike(found.groups)), ""]
     return "\n".join(lines)
 
 
@@ -139,7 +140,11 @@ def _table(found: Across, groups: Iterable[Group]) -> list[str]:
             names.setdefault(tuple(_cell(group, kernel) for kernel in found.ran), []).append(group.name)
         for place, (cells, who) in enumerate(names.items()):
             rows.append(_row(of if place == 0 else "", ", ".join(who), *cells))
-    return [*_heads("what died", "host end was", *found.ran), *rows, ""] if rows else []
+    return (
+        [*_heads("what died, or the scenario", "host end was, or group", *found.ran), *rows, ""]
+        if rows
+        else []
+    )
 
 
 def _cell(group: Group, kernel: str) -> str:
@@ -196,7 +201,10 @@ def _ran(runs: Sequence[Results]) -> Ran:
 
 
 def _names(runs: Sequence[Results]) -> dict[str, str]:
-    """Each scenario on a link, in words: the fault where there is one. Those come first, in faults' order."""
+    """Each scenario on a link, in words: the fault where there is one. Those come first, in faults' order.
+
+    Where a fault has several scenarios on a link, the scenario's name as well.
+    """
     plain = dict[str, str]()
     faults = dict[str, FaultKind]()
     for run in runs:
@@ -207,7 +215,13 @@ def _names(runs: Sequence[Results]) -> dict[str, str]:
                 faults[key] = item.plan.fault.kind
         plain |= {case.name: case.name for case in run.others}
     order = [*FaultKind]
-    died = {key: f"{DIED[kind]}, {plain[key]}" for key, kind in faults.items()}
+    links = {key: (kind, plain[key].rpartition(" ")[2]) for key, kind in faults.items()}
+    several = {pair for pair, count in Counter(links.values()).items() if count > 1}
+    died = {
+        key: f"{DIED[kind]} {link}"
+        + (f": {plain[key].rpartition(' ')[0]}" if (kind, link) in several else "")
+        for key, (kind, link) in links.items()
+    }
     return {key: died[key] for key in sorted(died, key=lambda one: order.index(faults[one]))} | {
         key: name for key, name in plain.items() if key not in died
     }

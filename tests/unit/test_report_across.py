@@ -74,7 +74,7 @@ def test_what_one_kernel_shows_and_another_does_not_allow_is_a_difference(tmp_pa
     said = [row for row in rows(markdown(found), DIFFERS) if "listening" in row]
     assert said == ["|  | listening | reconnect ETIMEDOUT | reconnect EHOSTUNREACH |"]
     first = rows(markdown(found), DIFFERS)[0]
-    assert first.startswith(f"| guest kernel panicked, {PANIC} (vsock) |")
+    assert first.startswith("| guest kernel panicked (vsock) |")
 
 
 def test_what_a_scenario_allows_on_both_is_told_apart(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_is_skipped_or_fails_on_one_is_a_difference(tmp_path: Path) -> None
     old = runs.write(tmp_path / "old", [*old.cases, skipped])
     text = markdown(across([old, new]))
     assert rows(text, DIFFERS) == [f"| {MESSAGES} (vsock) | outcome | skipped | passed |"]
-    assert f"guest kernel panicked, {PANIC} (vsock)" in text.partition("## The same")[2], "ran on one only"
+    assert "* guest kernel panicked (vsock)\n" in text.partition("## The same")[2], "ran on one only"
 
 
 def test_an_errno_asked_for_is_compared_as_well(tmp_path: Path) -> None:
