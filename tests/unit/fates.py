@@ -23,8 +23,8 @@ def _met(idle: Seen, sending: Seen, receiving: Seen, connecting: tuple[str, str]
     return dict(zip(While, (idle, sending, receiving, connects, listens), strict=True))
 
 
-_CUT = ("ECONNRESET", "EPIPE", "gone", "ENODEV")
-_MOVED = ("ECONNRESET", "EPIPE", "gone", "served")
+_CUT = ("ECONNRESET", "ECONNRESET", "gone", "ENODEV")
+_MOVED = ("ECONNRESET", "ECONNRESET", "gone", "served")
 _MUTE = ("nothing", "ok", "served", "served")
 _DEAD = ("nothing", "ok", "silent", "ETIMEDOUT")
 _FORGOTTEN = ("nothing", "ok", "eof", "served")

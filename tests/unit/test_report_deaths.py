@@ -62,7 +62,7 @@ def rows(results: Results, scenario: str, link: str = "vsock") -> dict[str, tupl
 
 def test_a_row_for_each_end_with_errno_and_time(results: Results) -> None:
     seen = rows(results, KILLED)
-    assert seen["idle/0"] == ("idle", "ECONNRESET after 0.03 s", "EPIPE", "gone", "ENODEV", "–")
+    assert seen["idle/0"] == ("idle", "ECONNRESET after 0.03 s", "ECONNRESET", "gone", "ENODEV", "–")
     assert seen["receiving/0"][1] == "nothing in 0.03 s"
     assert seen["connecting/0"] == ("connecting", "ENODEV after 0.03 s", "–", "–", "ENODEV", "–")
 
