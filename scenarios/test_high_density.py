@@ -18,6 +18,7 @@ from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.plugin.fixtures import Pods
 from harness.run import density
+from harness.run.dialled import dialled
 
 pytestmark = pytest.mark.vm
 
@@ -54,13 +55,15 @@ def test_a_proxy_costs_memory_in_each_pod(
     ],
 )
 def test_no_proxy_serves_ten_clients(link: Link, pods: Pods, record_property: Record) -> None:
-    """Ten clients at once, and which processes of the host serve them"""
+    """Ten clients at once, every second one dialled, and which processes of the host serve them"""
     before = memory.processes(pods.place.folder)
     pod = pods.clone(link)
+    endpoint = pod.endpoint(link)
     with contextlib.ExitStack() as clients:
-        for _ in range(density.CLIENTS):
-            client = clients.enter_context(AgentClient(connect(pod.endpoint(link))))
-            client.echo(b"x" * 1000, deadline=Deadline(20 * slowness()))
+        for number in range(density.CLIENTS):
+            soon = Deadline(20 * slowness())
+            sock = dialled(endpoint, slowness(), soon) if number % 2 else connect(endpoint)
+            clients.enter_context(AgentClient(sock)).echo(b"x" * 1000, deadline=soon)
         now = memory.processes(pods.place.folder) - before
         wanted, names = {pod.machine.pid}, "QEMU alone"
         if pod.device:

@@ -37,7 +37,7 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
 
     beside = pods.clone(Link.VSOCK).endpoint(Link.VSOCK)
 
-    async def restore(pod: Pod, stack: contextlib.AsyncExitStack, nursery: Nursery) -> Pod:
+    async def restore(pod: Pod, stack: contextlib.AsyncExitStack, nursery: Nursery, done: int) -> Pod:
         fault = PodFault.prepared(plan, pod, slowness(), copying(pods.place, pod, pods.folder))
         deed = await stack.enter_async_context(fault)
         assert deed is not None
@@ -50,7 +50,10 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
             deed=deed,
             elsewhere=beside,
         )
-        assert judge(plan, trace).differences == ()
+        verdict = judge(plan, trace)
+        if verdict.differences:
+            record_property("seen", f"{done} restores, then {verdict.difference}")
+        assert verdict.differences == ()
         told = [event.detail for event in trace if event.what is What.NOTICED]
         noticed.extend(float(detail["seconds"] or 0) for detail in told if detail["sees"] != NOTHING)
         return msgspec.structs.replace(pod, machine=deed.machine)
@@ -60,7 +63,7 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
             with Nursery() as nursery:
                 for done in range(RESTORES):
                     record_property("seen", f"{done} restores, then something else")
-                    pod = await restore(pod, stack, nursery)
+                    pod = await restore(pod, stack, nursery, done)
 
     pods.run(all_of_them(pods.clone(Link.VSOCK, Link.VIRTIO_SERIAL, own_memory=True)))
     record_property(

@@ -7,6 +7,8 @@ Unix socket:
 * `yamux_agent`: one connection, a multiplexing proxy's, is served at a time, and many streams on it at once.
 * `serial_like_agent`: behaves as QEMU's chardev socket in front of one serial port of a guest. One connection
   is served at a time, the next ones wait in a backlog of 1, and the agent keeps its one channel across them.
+
+With `broken`, words of Python that are run before it starts, it misbehaves; `tests.unit.broken` has some.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ from harness.image.store import Store
 from harness.model.deadline import Deadline, until
 
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
+_PATH = "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+_START = "from agent.__main__ import main; main()"
 _START_SERIAL = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
 from agent.__main__ import end_on_signal
 from agent.server import Agent
 from agent.channel import Line, PortChannel, TtyChannel
-kind, read_fd, write_fd = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+kind, read_fd, write_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 agent = Agent()
 end_on_signal(agent)
 os.write(1, b"ready\\n")
@@ -53,11 +55,11 @@ else:
 
 
 @contextlib.contextmanager
-def unix_agent() -> Iterator[Path]:
+def unix_agent(broken: str = "") -> Iterator[Path]:
     """An agent for many clients at once; gives the path to connect to."""
     with tempfile.TemporaryDirectory(prefix="agent-") as folder:
         path = Path(folder, "s")
-        with _process(_START, "--unix", str(path)):
+        with _process(broken + _START, "--unix", str(path)):
             yield path
 
 
@@ -95,7 +97,7 @@ def reference_proxy(mux: Path, *options: str) -> Iterator[tuple[Path, subprocess
 
 
 @contextlib.contextmanager
-def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port") -> Iterator[Path]:
+def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port", broken: str = "") -> Iterator[Path]:
     """An agent on one serial port; gives the path of the chardev-like socket to connect to.
 
     `port` is as virtserialport: the agent sees a client leave, and what it writes while no client is there is
@@ -106,7 +108,9 @@ def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port") -> Iterator[
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-")))
         line: _Fifos | _Pty = _Pty() if kind == "tty" else _Fifos(folder)
         stack.enter_context(line)
-        stack.enter_context(_process(_START_SERIAL, kind, *map(str, line.guest), pass_fds=line.guest))
+        stack.enter_context(
+            _process(broken + _START_SERIAL, kind, *map(str, line.guest), pass_fds=line.guest)
+        )
         line.close_guest()
         chardev = _Chardev(folder / "s", line)
         stack.callback(chardev.stop)
@@ -116,7 +120,7 @@ def serial_like_agent(kind: Literal["port", "tty", "mux"] = "port") -> Iterator[
 @contextlib.contextmanager
 def _process(code: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> Iterator[None]:
     """Run an agent from when it says its first line to the end of the block."""
-    command = [sys.executable, "-I", "-B", "-c", code, str(HARNESS), *arguments]
+    command = [sys.executable, "-I", "-B", "-c", _PATH + code, str(HARNESS), *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, pass_fds=pass_fds
     ) as process:

@@ -67,14 +67,14 @@ def mixed(on_link: Plan) -> list[Event]:
 
 def noticing(on_link: Plan) -> list[Event]:
     """When shim-1 leaves, shim-2's connection goes too."""
-    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
-    return telling.asks("shim-2/0", 2).say("shim-2/0", What.LOST, 2, "containers", errno="ECONNRESET").events
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 3)
+    return telling.asks("shim-2/0", 3).say("shim-2/0", What.LOST, 3, "containers", errno="ECONNRESET").events
 
 
 def outliving(on_link: Plan) -> list[Event]:
     """cont1 goes on without its shim."""
-    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 2)
-    return telling.wrong("shim-2/0", 2, "1 containers running", "2").leaves("shim-2/0").events
+    telling = Telling(on_link).connects(*on_link.clients).works("shim-1/0").works("shim-2/0", 3)
+    return telling.wrong("shim-2/0", 3, "1 containers running", "2").leaves("shim-2/0").events
 
 
 def hit(**facts: str) -> System:

@@ -1,4 +1,4 @@
-"""The catalogue, scenarios/README.md: every scenario and claimed test is in it, links are as in the files."""
+"""The catalogue, scenarios/README.md, has each scenario and claimed test, with its links and versions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.model.claims import Claim
+from harness.model.link import Link
+from tests.unit.traces import SCENARIOS, loaded
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "scenarios"
-PLACES = [FOLDER, ROOT / "tests" / "hosts"]
+PLACES = [SCENARIOS, ROOT / "tests" / "hosts"]
 """Where tests bear claims."""
 
 COLLECT = """
@@ -30,6 +31,8 @@ sys.exit(pytest.main(sys.argv[1:], plugins=[Told()]))
 """
 WHERE = "## On which links, since which kernel"
 SINCE = re.compile(r"any|\d+\.\d+")
+OLDEST = "4.8"
+"""The Linux that has vhost_vsock, where a file names no later one."""
 
 Rows = dict[str, list[list[str]]]
 Files = dict[str, tuple[set[Claim], set[str]]]
@@ -63,8 +66,19 @@ def listed(places: Sequence[Path]) -> Files:
     return {name: (claims, links) for name, (claims, links) in found.items() if claims}
 
 
-def wrong(text: str, files: Files) -> Iterator[str]:
-    """What the catalogue lacks, has too much, or says otherwise than the files."""
+def needed(links: set[str], linux: str | None) -> str:
+    """Since when a scenario file of these links can be run, whose key `linux` is that."""
+    kinds = {Link(link).is_vsock for link in links}
+    if True not in kinds:
+        return "any"
+    return f"{linux or OLDEST}{'; serial ports any' if False in kinds else ''}"
+
+
+def wrong(text: str, files: Files, linux: Mapping[str, str | None]) -> Iterator[str]:
+    """What the catalogue lacks, has too much, or says otherwise than the files.
+
+    :param linux: of each scenario file its key of that name.
+    """
     found = parts(text)
     headings = {claim: next((h for h in found if h.startswith(f"## {claim} —")), "") for claim in Claim}
     yield from (
@@ -84,6 +98,8 @@ def wrong(text: str, files: Files) -> Iterator[str]:
             yield f"{file}: said to be on {links}, is on {', '.join(sorted(files[file][1])) or 'none'}"
         if not SINCE.match(since):
             yield f"{file}: since {since!r}, which is no Linux version and not 'any'"
+        elif file in linux and since != (meant_since := needed(files[file][1], linux[file])):
+            yield f"{file}: since {since!r}, is {meant_since!r}"
 
 
 def name(row: list[str]) -> str:
@@ -93,9 +109,10 @@ def name(row: list[str]) -> str:
 
 @pytest.mark.slow
 def test_the_catalogue_is_complete_and_says_what_the_files_say() -> None:
-    found = list(
-        wrong((FOLDER / "README.md").read_text(), listed([path for path in PLACES if path.is_dir()]))
-    )
+    scenarios = [loaded(path.stem) for path in SCENARIOS.glob("*.yaml")]
+    linux = {f"{one.name}.yaml": one.for_link(one.links[0]).linux for one in scenarios}
+    text = (SCENARIOS / "README.md").read_text()
+    found = list(wrong(text, listed([path for path in PLACES if path.is_dir()]), linux))
     assert not found, "\n".join(["scenarios/README.md", *found])
 
 
@@ -107,7 +124,7 @@ GOOD = f"""
 
 {WHERE}
 
-| `a.yaml` | vsock, isa-serial | 4.8 |
+| `a.yaml` | vsock, isa-serial | 4.8; serial ports any |
 | `test_b.py` | none | any |
 """
 FILES: Files = {
@@ -120,10 +137,11 @@ FILES: Files = {
     ("was", "now", "told"),
     [
         ("| `a.yaml` | shows |", "", "a.yaml: not under multiple-clients"),
-        ("| `a.yaml` | vsock, isa-serial | 4.8 |", "", f"a.yaml: not under '{WHERE[3:]}'"),
+        ("| `a.yaml` | vsock, isa-serial | 4.8; serial ports any |", "", f"a.yaml: not under '{WHERE[3:]}'"),
         ("vsock, isa-serial", "vsock", "a.yaml: said to be on vsock, is on isa-serial, vsock"),
         ("none", "vsock", "test_b.py: said to be on vsock, is on none"),
-        ("4.8", "", "a.yaml: since '', which is no Linux version and not 'any'"),
+        ("4.8; serial ports any", "", "a.yaml: since '', which is no Linux version and not 'any'"),
+        ("4.8;", "5.14;", "a.yaml: since '5.14; serial ports any', is '4.8; serial ports any'"),
         ("`a.yaml` | shows", "`c.yaml` | shows", "c.yaml: under multiple-clients, which it is not about"),
         ("## multiple-clients — many", "## many", "multiple-clients: has no part '## multiple-clients — …'"),
         ("| `test_b.py` | none", "| `test_c.py` | none", "test_c.py: no such file"),
@@ -131,8 +149,8 @@ FILES: Files = {
 )
 def test_a_catalogue_that_differs_is_told(was: str, now: str, told: str) -> None:
     assert was in GOOD
-    assert told not in list(wrong(GOOD, FILES))
-    assert told in list(wrong(GOOD.replace(was, now, 1), FILES))
+    assert told not in list(wrong(GOOD, FILES, {"a.yaml": None}))
+    assert told in list(wrong(GOOD.replace(was, now, 1), FILES, {"a.yaml": None}))
 
 
 @pytest.mark.slow

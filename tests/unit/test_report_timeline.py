@@ -56,7 +56,7 @@ def test_spans_follow_each_other_and_last_to_the_end() -> None:
 def test_waiting_for_another_group_is_a_pause() -> None:
     on_link = plan("pod-diagram-one-leaves", "vsock")
     steps = [step.op for step in on_link.groups[1].workload]
-    found = drawn(on_link, right(on_link)).rows[1]
+    found = drawn(on_link, right(on_link)).rows[2]
     assert found.done == found.steps == len(steps)
     pause = next(span for span in found.spans if span.state is State.PAUSED)
     assert pause.text == f"{steps.index('wait-for') + 1} wait-for"

@@ -208,7 +208,7 @@ def test_a_number_of_clients_is_one_group() -> None:
 
 
 def test_a_link_that_the_scenario_does_not_name() -> None:
-    scenario = load(SCENARIOS / "pod-diagram.yaml")
+    scenario = load(SCENARIOS / "multiple-clients-stalled.yaml")
     with pytest.raises(UsageError, match=r"does not run on link 'isa-serial'; allowed: vsock, virtio-serial"):
         scenario.for_link(Link.ISA_SERIAL)
 
