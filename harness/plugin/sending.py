@@ -33,7 +33,7 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
     hosts.all_at_once(fleet.remotes, lambda alias: prepare(fleet.remotes[alias]))
     there = [_name_there(config, argument, sent)[0] for argument in given]
     # xdist gives its workers the command line as it was typed, with paths that mean nothing there
-    arguments = tuple(there + _worker_options(config.option))
+    arguments = tuple(there + worker_options(config.option))
     config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
     carried = {alias: remote.carries for alias, remote in fleet.remotes.items()}
@@ -51,7 +51,7 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
 _NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
 
 
-def _worker_options(option: argparse.Namespace) -> list[str]:
+def worker_options(option: argparse.Namespace) -> list[str]:
     """What of the command line workers need; each in one word, so that xdist takes none for a path.
 
     :raise UsageError: for what needs pytest's cache, which workers elsewhere have not; they would run all.
@@ -65,6 +65,7 @@ def _worker_options(option: argparse.Namespace) -> list[str]:
     words += [f"--deselect={prefix}" for prefix in option.deselect or []]
     words += [f"--link={link}" for link in option.vsock_links or []]
     words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
+    words += [f"--guest={option.vsock_guest}"] if option.vsock_guest else []
     words += ["--strict-host"] if option.vsock_strict else []
     words += ["--runxfail"] if option.runxfail else []
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])

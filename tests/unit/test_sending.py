@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 
 from harness.cli.run import SHIPPED
-from harness.plugin.sending import with_it
+from harness.plugin.sending import with_it, worker_options
 
 FILES = (
     "test_alone.py",
@@ -60,3 +61,10 @@ def test_our_modules_name_only_scenarios_that_go_with_them(module: Path) -> None
     there = {str(file) for file in found}
     assert module.name in there
     assert {path.name for path in SHIPPED.glob("*.yaml")} < there
+
+
+def test_workers_elsewhere_are_told_what_their_pods_shall_be(pytestconfig: pytest.Config) -> None:
+    """Else they make the usual ones, and nobody notices."""
+    option = copy.copy(pytestconfig.option)
+    option.vsock_guest, option.vsock_proxy, option.vsock_links = "pod-forky", "p {listen} {mux}", ["vsock"]
+    assert {"--guest=pod-forky", "--proxy=p {listen} {mux}", "--link=vsock"} <= set(worker_options(option))
