@@ -91,7 +91,7 @@ def _rows(store: Store) -> list[Row]:
     found = [Row.of(image, current=store.current(image)) for image in store.images()]
     there = {row.name for row in found if row.state == "current"}
     found += [Row.missing(name) for name in recipe.names() if name not in there]
-    order = {"current": 0, "missing": 1, "old": 2}
+    order = {"current": 0, "missing": 1, "on-demand": 1, "old": 2}
     return sorted(found, key=lambda row: (row.name, order[row.state]))
 
 

@@ -21,7 +21,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     id: str
-    state: Literal["current", "old", "missing"]
+    state: Literal["current", "old", "missing", "on-demand"]
     suite: str
     kernel: str = ""
     bytes: int = 0
@@ -47,8 +47,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def missing(cls, name: str) -> Row:
-        """The row of what today's recipe asks for and nobody has built."""
-        return cls(name=name, id=recipe.identity(name), state="missing", suite=recipe.load(name).suite)
+        """The row of what nobody has built: today's recipe asks for it, or somebody may."""
+        made = recipe.load(name)
+        state: Literal["missing", "on-demand"] = "on-demand" if made.on_demand else "missing"
+        return cls(name=name, id=recipe.identity(name), state=state, suite=made.suite)
 
     @property
     def age(self) -> str:
@@ -65,7 +67,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def cells(self) -> list[str]:
         """The texts of the columns."""
-        there = self.state != "missing"
+        there = bool(self.path)
         counts = [size(self.bytes), self.age, str(self.packages)] if there else ["", "", ""]
         return [self.name, self.id, self.state, self.suite, self.kernel or "-", *counts, self.path]
 

@@ -19,7 +19,7 @@ from harness.host.runfolder import RunFolder
 from harness.image.store import Store
 from harness.lab import holder, keeping, keys, lab, openssh, saved
 from harness.lab.kept import ALIAS, Keep, Kept
-from harness.lab.state import OWN_KERNEL, State, kernels
+from harness.lab.state import OWN_KERNEL, State, kernel_words, kernels
 from harness.model.errors import UsageError
 from harness.report.progress import Lines
 from harness.run.states import lab_identity
@@ -52,10 +52,16 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "lab", description="Boots, shows, enters and ends a lab that stays up.", epilog=_EXAMPLES
     )
-    actions = parser.add_subparsers(metavar="ACTION", title="actions", parser_class=Parser, required=True)
+    parser.set_defaults(main=status, json=False)
+    actions = parser.add_subparsers(
+        metavar="ACTION", title="actions (status, if none is given)", parser_class=Parser
+    )
     states = "\n".join(f"  {state:<12}{state.about}" for state in State)
     one = actions.add_parser(
-        "up", help="boot a lab that stays, unless one is up", epilog=f"states:\n{states}\n"
+        "up",
+        help="boot a lab that stays, unless one is up",
+        description="Boots a lab, or restores one, that stays until `lab down`; or says that one is up.",
+        epilog=f"states:\n{states}\n",
     )
     one.add_argument(
         "--memory", type=positive, metavar="MIB", help=f"its memory in MiB (default: {lab.MEMORY_MIB})"
@@ -74,7 +80,8 @@ def add_parser(subparsers: Subparsers) -> None:
     one.add_argument(
         "--kernel",
         choices=kernels(),
-        help=f"of which Debian release its kernel shall be (default: {OWN_KERNEL})",
+        metavar="RELEASE",
+        help=f"of which Debian release its kernel shall be: {kernel_words()} (default: {OWN_KERNEL})",
     )
     one.set_defaults(main=up)
     one = actions.add_parser("status", help="is one up, since when, where, how big, what runs in it")

@@ -15,6 +15,7 @@ from harness.model.errors import HarnessError, HostUnfit, UsageError
 COMMANDS = {
     "run": "run scenarios: boot VMs, let clients talk to them, judge what they saw",
     "report": "write the report of a run again, from its results folder",
+    "results": "list the runs whose evidence is kept, remove older ones",
     "doctor": "what this host can do, and how to mend what it can't",
     "images": "list, build, check and remove the images that VMs are made of",
     "lab": "keep a lab up between runs, look at it, get a shell in it",
@@ -120,5 +121,8 @@ class _Version(argparse.Action):
     def __call__(self, *ignored: object) -> NoReturn:
         from importlib.metadata import version
 
-        print(f"vsock-harness {version('vsock-harness')}")
+        from harness.host.checkout import commit
+
+        of = commit()
+        print(f"vsock-harness {version('vsock-harness')}{f' (commit {of})' if of else ''}")
         raise SystemExit(0)

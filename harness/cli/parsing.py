@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.model.errors import UsageError
@@ -20,11 +21,30 @@ _NEAR = 0.65
 """How like a word must be to be taken for what was meant: more than --bogus is like --guest."""
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """As argparse's, but names with hyphens stay whole, and a list of commands is just that."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        if isinstance(action, argparse._SubParsersAction):
+            return text.partition("\n")[2]  # the first line is the metavar, which usage has
+        return text
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action]:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action._get_subactions()
+        else:
+            yield from super()._iter_indented_subactions(action)
+
+
 class Parser(argparse.ArgumentParser):
     """As argparse's, but its errors are `UsageError`, and options are never abbreviated."""
 
     def __init__(self, **rest: object) -> None:
-        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **rest}
+        settings = {"formatter_class": _Help, "allow_abbrev": False, **rest}
         super().__init__(**settings)  # type: ignore[arg-type]
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:

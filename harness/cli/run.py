@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.parsing import positive
 from harness.lab import address
-from harness.lab.state import OWN_KERNEL, kernels
+from harness.lab.state import OWN_KERNEL, kernel_words
 from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
@@ -124,7 +124,7 @@ def _lab(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--lab-kernel",
         metavar="RELEASE",
-        help=f"labs with the kernel of this Debian release: {', '.join(kernels())} (default: {OWN_KERNEL})",
+        help=f"labs with the kernel of this Debian release: {kernel_words()} (default: {OWN_KERNEL})",
     )
     made.add_argument(
         "--with-image", action="append", metavar="NAME", help="also an image built on demand: debian"

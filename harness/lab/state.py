@@ -57,10 +57,19 @@ _ABOUT = {
 }
 
 
+LINUX = {"trixie": "6.12", "bookworm": "6.1", "bullseye": "5.10", "forky": "7.2"}
+"""The version of each release's kernel, without what changes with its updates; forky's still moves."""
+
+
 def kernels() -> list[str]:
     """The Debian releases whose kernels a lab can have, the lab's own first."""
     others = [name.removeprefix(_IMAGE) for name in recipe.names() if name.startswith(_IMAGE)]
     return [OWN_KERNEL, *others]
+
+
+def kernel_words() -> str:
+    """The releases of `kernels()`, each with the version of Linux that it has."""
+    return ", ".join(f"{name} (Linux {LINUX[name]})" for name in kernels())
 
 
 def kernel_image(release: str) -> str | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
 from harness.plugin.rerunreport import NOT_RUN
-from harness.report import console
+from harness.report import console, folders
 from harness.report.progress import Lines
 
 FLEET = pytest.StashKey["hosts.Fleet | None"]()
@@ -90,7 +88,8 @@ def _checked(config: pytest.Config) -> asked.Asked:
 @contextlib.contextmanager
 def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
     wanted, images = options.hosts(config), options.images(config)
-    results = _results_folder(Path(config.invocation_params.dir, config.option.vsock_results))
+    parent = Path(config.invocation_params.dir, config.option.vsock_results)
+    results = folders.new(parent)
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")
     progress = Lines()
@@ -119,7 +118,7 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                     store.get(name, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
         _write_versions(store, results)
-        config.stash[HEADER] = [*header, f"results: {from_here(results)}"]
+        config.stash[HEADER] = [*header, f"results: {from_here(results)}{folders.many(parent)}"]
         config.pluginmanager.register(
             evidence.Unpacking(results, config.stash[NOTES]), "vsock-harness-evidence"
         )
@@ -171,20 +170,6 @@ def _lab_wish(config: pytest.Config, wish: asked.Asked, images: tuple[str, ...])
         images=images,
         kernel=options.lab_kernel(config),
     )
-
-
-def _results_folder(parent: Path) -> Path:
-    """A new folder for this run in `parent`, and `latest` pointing to it."""
-    stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    folder = parent / f"{stamp}-{secrets.token_hex(2)}"
-    try:
-        folder.mkdir(parents=True)
-        link = parent / f".{folder.name}"
-        link.symlink_to(folder.name)
-        link.rename(parent / "latest")  # in one step: another run may do the same
-    except OSError as error:
-        raise UsageError(f"no results folder in {parent}: {error.strerror}", hint="--results DIR") from error
-    return folder
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
+from harness.host.checkout import commit
 from harness.image.store import Store
 from harness.report.results import Versions
 
@@ -20,25 +20,10 @@ def write(store: Store, path: Path) -> None:
     images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
     versions = Versions(
         harness=version("vsock-harness"),
-        commit=_commit(),
+        commit=commit(),
         python=platform.python_version(),
         kernel=platform.release(),
         pytest=version("pytest"),
         images=images,
     )
     path.write_bytes(msgspec.json.format(msgspec.json.encode(versions)) + b"\n")
-
-
-def _commit() -> str:
-    """This checkout's commit, with `+` behind it if it was changed since."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()

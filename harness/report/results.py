@@ -27,6 +27,8 @@ from harness.run.tracefile import read_trace
 
 RUN = "run.json"
 
+_HINT = "vsock-harness run makes one; or name another run's folder"
+
 T = TypeVar("T")
 
 
@@ -223,14 +225,14 @@ def read(folder: Path) -> Results:
     :raise UsageError: `folder` is no results folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder", hint="vsock-harness report results/latest")
+        raise UsageError(f"{folder}: no such folder", hint=_HINT)
     unreadable: list[str] = []
     run = _decoded(folder / RUN, Run, unreadable)
     versions = _decoded(folder / "versions.json", Versions, unreadable)
     if run is None and versions is None and not any(folder.glob("*/plan.json")):
         raise UsageError(
             f"{folder}: no results of a run: neither {RUN} nor versions.json nor any plan.json is in it",
-            hint="vsock-harness report results/latest",
+            hint=_HINT,
         )
     cases = run.cases if run else _judged(folder)
     items = [_item(folder, case, case.subject, run) for case in cases if case.subject]

@@ -56,13 +56,13 @@ def test_list_tells_current_from_old_from_missing(cache: Path, capsys: pytest.Ca
     assert rows[0] == ["name", "id", "state", "suite", "kernel", "size", "age", "packages", "path"]
     kernels = [row[0] for row in rows[1:] if row[0].startswith("kernel-")]
     rows = [row for row in rows if row[0] not in kernels]
-    assert rows[1][:3] == ["debian", recipe.identity("debian"), "missing"]
+    assert rows[1][:3] == ["debian", recipe.identity("debian"), "on-demand"]
     assert rows[2][:3] == ["lab", recipe.identity("lab"), "missing"]
     assert rows[3][:7] == ["pod", current.id, "current", "trixie", "6.12", "20", "MiB"]
     assert rows[3][-2:] == ["2", str(current.path)]
     assert rows[4][:3] == ["pod", OLD, "old"]
     assert rows[4][-1] == str(old.path)
-    assert [row[0] for row in rows[5:]] == ["programs", "proxy", "qemu", "vhost-device-vsock"]
+    assert [row[0] for row in rows[5:]] == [*("pod-forky", "programs", "proxy", "qemu", "vhost-device-vsock")]
     usual = [line for line in lines[1:] if not line.startswith("kernel-")]
     places = {max(line.find(" trixie "), line.find(" forky ")) for line in usual}
     assert len(places) == 1
@@ -74,9 +74,10 @@ def test_list_as_json(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["images", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {name: row["state"] for name, row in rows.items() if not name.startswith("kernel-")} == {
-        "debian": "missing",
+        "debian": "on-demand",
         "lab": "missing",
         "pod": "current",
+        "pod-forky": "on-demand",
         "programs": "missing",
         "proxy": "missing",
         "qemu": "missing",
@@ -271,5 +272,7 @@ def test_cache_that_can_not_be_written(
 
 def test_lists_even_where_no_cache_is(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["images", "list"]) == 0
-    assert capsys.readouterr().out.count("missing") == len(recipe.names())
+    out = capsys.readouterr().out
+    assert out.count(" missing ") == len(recipe.usual())
+    assert out.count(" on-demand ") == len(recipe.names()) - len(recipe.usual())
     assert not os.path.lexists(cache)

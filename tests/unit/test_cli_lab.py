@@ -56,7 +56,7 @@ def asked(keep: Keep, ssh_server: int, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def test_up_status_down(keep: Keep, asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lab", "status"]) == cli.DOWN
+    assert main(["lab"]) == cli.DOWN
     assert capsys.readouterr().out == "down\n"
     assert not keep.root.exists()
 

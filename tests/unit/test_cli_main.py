@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert not err
     for name, text in COMMANDS.items():
-        assert f"    {name} " in out
+        assert f"\n  {name} " in out
         assert text.split()[0] in out
     assert "examples:" in out
 
@@ -43,7 +44,20 @@ def test_nothing_said_is_help_on_stderr(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("vsock-harness 0.")
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"vsock-harness 0\.\S+( \(commit [0-9a-f]{12}\+?\))?\n", out)
+
+
+def test_help_breaks_no_name_and_lists_commands_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["run", "--help"])
+    assert "serial-\n" not in capsys.readouterr().out
+    for argv in ([], ["lab"], ["images"], ["results"]):
+        main([*argv, "--help"])
+        out = capsys.readouterr().out
+        assert re.search(r"^(commands|actions.*):\n  [a-z]+ +\S", out, re.MULTILINE), out
 
 
 @pytest.mark.parametrize(
@@ -56,7 +70,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["images", "bild"], "did you mean 'build'?"),
         (["images", "build", "--forec"], "did you mean '--force'?"),
         (["lab", "shel"], "did you mean 'shell'?"),
-        (["lab"], "required: ACTION"),
         (["schema", "x"], "unexpected argument 'x'"),
         (["doctor", "--", "x"], "doctor takes nothing behind --"),
         (["run", "-n", "0"], "'0' is not a number from 1"),

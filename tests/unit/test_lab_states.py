@@ -16,7 +16,7 @@ from harness.image.store import Image
 from harness.lab import kept, lab
 from harness.lab.keys import Keys
 from harness.lab.lab import LabImages, Wish
-from harness.lab.state import OWN_KERNEL, PARAMETER, State, kernel_image, kernels
+from harness.lab.state import LINUX, OWN_KERNEL, PARAMETER, State, kernel_image, kernels
 from tests.hosts import denied
 from tests.hosts.cases import Case, cases, differing
 from tests.unit.images import image as unpacked
@@ -71,6 +71,7 @@ def test_kernels_are_the_recipes_of_the_kind(tmp_path: Path) -> None:
     others = {name for name in recipe.names() if recipe.load(name).kind == "kernel"}
     assert {kernel_image(name) for name in kernels()} == {None, *others}
     assert kernels()[0] == OWN_KERNEL == recipe.load("lab").suite
+    assert LINUX.keys() == set(kernels())
 
 
 def test_the_lab_acts_on_each_state_and_on_no_other() -> None:

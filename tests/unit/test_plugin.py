@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugin import controller
+from harness.report import folders
 
 SCENARIO = """\
 title: One client
@@ -228,7 +228,7 @@ def test_runs_that_begin_at_once_each_have_a_folder_and_latest_is_one_of_them(
     numbers = itertools.count()
     monkeypatch.setattr(secrets, "token_hex", lambda size: f"{next(numbers):04x}")
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(controller._results_folder, [tmp_path] * 200))
+        made = list(pool.map(folders.new, [tmp_path] * 200))
     assert len(set(made)) == 200
     assert (tmp_path / "latest").resolve() in made
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in made} | {"latest"}
