@@ -9,7 +9,10 @@ span without a class is one of being served.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 from harness.model.expect import Word
 from harness.model.trace import What
@@ -90,21 +93,43 @@ class Texts:
 
 
 def drawing(drawn: Timeline, texts: Texts) -> Markup:
-    """Axis and rows; what their marks tell is added to `texts`."""
-    count = len(drawn.rows)
+    """Axis and rows, some of very many folded; what their marks tell is added to `texts`."""
+    at_first = [row for row in drawn.rows if row.end.client not in drawn.folded]
+    folded = [_coarse(row) for row in drawn.rows if row.end.client in drawn.folded]
+    return join([_lines(at_first, drawn, texts), _more(folded, drawn, texts)])
+
+
+_COARSE = 4
+"""So many places for ticks are one where rows are many."""
+
+
+def _coarse(row: Row) -> Row:
+    places = dict.fromkeys(place - place % _COARSE for place in row.ticks)
+    return msgspec.structs.replace(row, ticks=tuple(places))
+
+
+def _lines(rows: Sequence[Row], drawn: Timeline, texts: Texts) -> Markup:
+    count = len(rows)
     clients = f"{count} client{'s' if count > 1 else ''}"
-    told = (texts.number(text) for row in drawn.rows for text in _told(row))
-    lines = el(
+    told = (texts.number(text) for row in rows for text in _told(row))
+    return el(
         "div",
         _axis(drawn.length),
-        *(_row(row, drawn.length) for row in drawn.rows),
+        *(_row(row, drawn.length) for row in rows),
         class_="rows timeline",
         role="img",
         aria_label=f"{clients} over {seconds(drawn.length)}",
         data_s=f"{drawn.length:.4f}".rstrip("0"),
         data_t=",".join("" if number is None else str(number) for number in told) or None,
     )
-    return join([lines, _left_out(drawn)])
+
+
+def _more(rows: Sequence[Row], drawn: Timeline, texts: Texts) -> Markup | None:
+    if not rows:
+        return None
+    counts = Counter(f"{row.end.client.rpartition('/')[0]} {row.end.end}" for row in rows)
+    words = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+    return el("details", el("summary", f"{len(rows)} more: {words}"), _lines(rows, drawn, texts))
 
 
 def _told(row: Row) -> Iterator[str]:
@@ -186,13 +211,6 @@ def _axis(length: float) -> Markup:
 def axis(labels: dict[str, str]) -> Markup:
     """What a block of rows has behind them: by place in percent, a number and a line."""
     return el("svg", *(join([el("rect", x=x), el("text", text, x=x)]) for x, text in labels.items()))
-
-
-def _left_out(drawn: Timeline) -> Markup | None:
-    if not drawn.left_out:
-        return None
-    words = ", ".join(f"{count} × {kind}" for kind, count in drawn.left_out.items())
-    return el("p", f"Not drawn, for they ended like some of these: {words}.", class_="note")
 
 
 def legend(drawings: Sequence[Timeline]) -> Markup | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 
@@ -17,8 +16,8 @@ from harness.model.trace import Event, What
 from harness.model.verdict import ClientEnd
 from harness.report.words import cut, size
 
-MOST_ROWS = 12
-"""Clients that are drawn; the others end as some of these do, and are counted."""
+AT_FIRST = 12
+"""Clients whose rows are seen at first; the others end as some of these do, and are folded."""
 
 AMISS = frozenset({Word.REFUSED, Word.GARBLED, Word.STALE, Word.LOST})
 """Ends to look at first."""
@@ -84,18 +83,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """`rows` in the plan's order, `length` in seconds; `left_out` counts the clients that are not drawn."""
+    """`rows` in the plan's order; `length` in seconds; `folded`: clients whose rows are seen on demand."""
 
     rows: tuple[Row, ...]
     length: float
-    left_out: dict[str, int]
+    folded: frozenset[str] = frozenset()
 
 
 def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> Timeline:
     """What `trace` looked like; `ends` are the verdict's, one for each client of the plan.
 
-    Of more than `MOST_ROWS` clients, the first of each group and end are kept, then those that ended amiss,
-    then some all along the order.
+    Of more than `AT_FIRST` clients, the first of each group and end are seen at first, then those that ended
+    amiss, then some all along the order.
     """
     start = min((event.at for event in trace), default=0.0)
     length = max((event.at for event in trace), default=start) - start
@@ -103,7 +102,6 @@ def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> T
     for event in trace:
         if event.client in by_client:
             by_client[event.client].append(msgspec.structs.replace(event, at=event.at - start))
-    drawn = _chosen(ends)
     waits = {
         group.name: {index for index, step in enumerate(group.workload) if isinstance(step, WaitFor)}
         for group in plan.groups
@@ -111,13 +109,12 @@ def timeline(plan: Plan, trace: Sequence[Event], ends: Sequence[ClientEnd]) -> T
     steps = {group.name: len(group.workload) for group in plan.groups}
     rows = []
     for end in ends:
-        if end.client in drawn and end.client in by_client:
+        if end.client in by_client:
             group = end.client.rpartition("/")[0]
             wanted = plan.expect.facts.get(group, {})
             row = _Life(by_client[end.client], waits[group], steps[group]).row(end, length)
             rows.append(msgspec.structs.replace(row, told=_told(by_client[end.client], end, wanted)))
-    left_out = Counter(f"{_group(end)} {end.end}" for end in ends if end.client not in drawn)
-    return Timeline(tuple(rows), length, dict(left_out))
+    return Timeline(tuple(rows), length, frozenset(by_client) - _chosen(ends))
 
 
 def _told(events: Sequence[Event], end: ClientEnd, wanted: Mapping[str, FactWanted]) -> tuple[str, ...]:
@@ -127,14 +124,14 @@ def _told(events: Sequence[Event], end: ClientEnd, wanted: Mapping[str, FactWant
 
 
 def _chosen(ends: Sequence[ClientEnd]) -> set[str]:
-    if len(ends) <= MOST_ROWS:
+    if len(ends) <= AT_FIRST:
         return {end.client for end in ends}
     kinds: dict[tuple[str, str, bool], str] = {}
     for end in ends:
         kinds.setdefault((_group(end), end.end, end.intact), end.client)
     amiss = (end.client for end in ends if end.end in AMISS)
-    along = (ends[place * len(ends) // MOST_ROWS].client for place in range(MOST_ROWS))
-    return set(list(dict.fromkeys([*kinds.values(), *amiss, *along]))[:MOST_ROWS])
+    along = (ends[place * len(ends) // AT_FIRST].client for place in range(AT_FIRST))
+    return set(list(dict.fromkeys([*kinds.values(), *amiss, *along]))[:AT_FIRST])
 
 
 def _group(end: ClientEnd) -> str:

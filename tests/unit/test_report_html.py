@@ -273,15 +273,15 @@ def test_long_traces_of_many_clients_stay_small(tmp_path: Path) -> None:
     for scenario, link in (("multiple-clients-50", "vsock"), ("multiple-clients-50", "virtio-serial")):
         on_link = plan(scenario, link)
         cases.append(runs.evidence(tmp_path, on_link, large(on_link, 40)))
-    assert len(html.page(runs.write(tmp_path, cases))) < 70_000
+    assert len(html.page(runs.write(tmp_path, cases))) < 125_000
 
 
 def test_the_whole_catalogue_stays_small(tmp_path: Path) -> None:
-    """Less than 4 KB an item, the page's own style and script included."""
+    """Less than 4.8 KB an item, the page's own style and script included, each client's row among it."""
     results = runs.catalogue(tmp_path)
     assert len(results.items) > 60
     text = html.page(results)
-    assert len(text.encode()) < 4000 * len(results.items)
+    assert len(text.encode()) < 4800 * len(results.items)
     drawn, _, times = text[text.index("<section id=scenarios ") :].partition("<section id=times ")
     drawn = drawn.partition("<section id=latency ")[0]
     assert drawn.count("class=legend") == drawn.count("id=texts") == 1
