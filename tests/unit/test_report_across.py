@@ -130,6 +130,20 @@ def test_guests_with_several_kernels_are_columns_of_their_own(tmp_path: Path) ->
     assert death.kernel == OLD
 
 
+def test_times_are_no_difference(tmp_path: Path) -> None:
+    """How soon a guest's end noticed is another figure in each run."""
+
+    def late(event: Event) -> Event:
+        told = event.what is What.FACT and event.client == "idle/0"
+        return (
+            msgspec.structs.replace(event, detail={**event.detail, "guest-noticed": 0.3}) if told else event
+        )
+
+    killed = "reliability-qemu-killed"
+    text = markdown(across([on(tmp_path / "a", OLD, killed), on(tmp_path / "b", NEW, killed, late)]))
+    assert "guest-noticed" not in text
+
+
 def test_the_command_prints_it_and_refuses_what_it_cant_compare(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
