@@ -125,7 +125,9 @@ def markdown(found: Across) -> str:
     lines += _table(found, [_only(group, differs=True) for group in found.groups]) or ["Nothing.", ""]
     if more := _table(found, [_only(group, differs=False) for group in found.groups]):
         lines += ["## What scenarios leave open, and was not seen the same on all", "", *more]
-    lines += ["## The same on all", "", *(f"* {name}" for name in _alike(found.groups)), ""]
+    lines += ["## The same on all", "", *(f"* {name}" for name in _alike(found)), ""]
+    if rest := _elsewhere(found):
+        lines += ["## Not run on all", "", *(f"* {name}" for name in rest), ""]
     return "\n".join(lines)
 
 
@@ -157,10 +159,17 @@ def _cell(group: Group, kernel: str) -> str:
     )
 
 
-def _alike(groups: Iterable[Group]) -> Iterator[str]:
-    for of, members in groupby(groups, key=lambda one: one.of):
-        if all(fact.same for group in members for fact in group.facts):
+def _alike(found: Across) -> Iterator[str]:
+    rest = _elsewhere(found)
+    for of, members in groupby(found.groups, key=lambda one: one.of):
+        if of not in rest and all(fact.same for group in members for fact in group.facts):
             yield of
+
+
+def _elsewhere(found: Across) -> list[str]:
+    """What some of the runs left out."""
+    outcomes = ((group.of, group.facts[0]) for group in found.groups if group.name == OUTCOME)
+    return [of for of, outcome in outcomes if outcome.told.keys() != found.ran.keys()]
 
 
 def _heads(*names: str) -> list[str]:
