@@ -254,3 +254,11 @@ def test_fifty_clients(nursery: Nursery, many: Path) -> None:
     assert ends(trace) == {"served": 50}
     assert sorted(seen, key=lambda event: event.at) == list(trace)
     assert len({event.detail["pid"] for event in trace if event.what is What.STARTED}) == 50
+
+
+def test_containers_are_waited_for_as_long_as_the_step_says(nursery: Nursery, many: Path) -> None:
+    trace = run(plan(group("client", Containers(running=1, within=1))), many, nursery)
+    wrong = only(trace, "client/0", What.WRONG)
+    assert (wrong.detail["expected"], wrong.detail["seen"]) == ("1 containers running", "0")
+    asked = next(event.at for event in trace if event.what is What.ASKED)
+    assert 1.0 <= wrong.at - asked < 8.0, "not 10 s"
