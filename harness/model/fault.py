@@ -20,7 +20,7 @@ class FaultKind(StrEnum):
     AGENT_KILL = "agent-kill"  # SIGKILL to the agent, in the guest
     SHIM_KILL = "shim-kill"  # SIGKILL to the clients of one group
     PROXY_KILL = "proxy-kill"  # SIGKILL to the multiplexing proxy on the host
-    UNPLUG = "unplug"  # QMP device_del of the vsock device or the port; then another one is plugged in
+    UNPLUG = "unplug"  # QMP device_del of the vsock device or the port; then its like is plugged in
     UNBIND = "unbind"  # the guest's driver lets go of the vsock device; and takes it again
     RESTORE = "restore"  # the VM is saved and ends; a copy goes on with another CID
 
@@ -31,9 +31,11 @@ class FaultKind(StrEnum):
             case FaultKind.PROXY_KILL:
                 return (Link.SERIAL_PROXY,)
             case FaultKind.UNBIND:
-                return (Link.VSOCK,)
-            case FaultKind.UNPLUG | FaultKind.RESTORE:
-                return (Link.VSOCK, Link.VIRTIO_SERIAL)
+                return (Link.VSOCK, Link.HYBRID_VSOCK)
+            case FaultKind.UNPLUG:
+                return (Link.VSOCK, Link.VIRTIO_SERIAL, Link.SERIAL_PROXY, Link.HYBRID_VSOCK)
+            case FaultKind.RESTORE:
+                return (Link.VSOCK, Link.VIRTIO_SERIAL, Link.SERIAL_PROXY)
         return tuple(Link)
 
 
@@ -56,4 +58,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What is done once every client with a step `meet-fault` is at it. `group`: whom a shim-kill kills."""
 
     kind: FaultKind
-    group: str = ""
+    group: str | tuple[str, ...] = ""
+
+    def kills(self, group: str) -> bool:
+        """Whether it is the death of that group's clients."""
+        return group == self.group if isinstance(self.group, str) else group in self.group

@@ -47,8 +47,13 @@ def _group(fault: written.Fault, meeting: list[str], root: Node, problems: Probl
             problems.add(root.key_mark("fault", "group"), f"{fault.kind.value} is done to no group")
     elif not fault.group:
         problems.add(root.at("fault").mark, "shim-kill needs 'group': whose clients are killed", meeting)
-    elif fault.group not in meeting:
-        problems.unknown(root.at("fault", "group").mark, "group with 'meet-fault'", fault.group, meeting)
+    else:
+        named = (fault.group,) if isinstance(fault.group, str) else fault.group
+        for index, group in enumerate(named):
+            if group not in meeting:
+                place = () if isinstance(fault.group, str) else (index,)
+                mark = root.at("fault", "group", *place).mark
+                problems.unknown(mark, "group with 'meet-fault'", group, meeting)
 
 
 def _doing(source: WrittenGroup, root: Node, problems: Problems, *, ports: bool) -> None:

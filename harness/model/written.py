@@ -32,7 +32,7 @@ from harness.model.values import (
     Times,
     Where,
 )
-from harness.model.writtenexpect import Version
+from harness.model.writtenexpect import OneOf, Version
 from harness.model.writtentools import Copy, Exchange, Program, UsedTool
 
 
@@ -143,7 +143,9 @@ class Fault(Written, frozen=True, kw_only=True):
     """What is done to the system once all clients with a step `meet-fault` are at it."""
 
     kind: FaultKind
-    group: Annotated[str, Limits(help="whose clients a shim-kill kills")] = ""
+    group: Annotated[OneOf, Limits(help="whose clients a shim-kill kills: a group's name, or a list")] = (
+        ""
+    )
 
 
 class Leave(Written, frozen=True, kw_only=True):

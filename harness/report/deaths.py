@@ -237,7 +237,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     told = [facts[name] for name in ("then", "reconnect") if name in facts]
     return Met(
         client=client,
-        victim=item.plan.fault.group == group.name,
+        victim=item.plan.fault.kills(group.name),
         elsewhere=group.elsewhere,
         opened=frozenset({group.opener(group.clients.index(client))}),
         sees=sees,

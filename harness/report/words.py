@@ -130,8 +130,8 @@ def _saw(plan: Plan, verdict: Verdict) -> str:
 
     A port that only listens is no part of any VM: that it hears nothing goes without saying.
     """
-    victim = plan.fault.group if plan.fault else None
-    met = [group for group in plan.groups if not group.elsewhere and group.name != victim]
+    victims = [group for group in plan.groups if plan.fault and plan.fault.kills(group.name)]
+    met = [group for group in plan.groups if not group.elsewhere and group not in victims]
     groups = {group.name for group in met if not any(map(_listens, group.workload))}
     found = (end.facts.get("sees") for end in verdict.ends if end.client.rpartition("/")[0] in groups)
     words = dict.fromkeys(word for word in found if word)

@@ -44,17 +44,29 @@ def has_one_client(link: Link) -> bool:
     return link.is_serial_port and not link.is_proxied
 
 
+def _hit(plan: Plan, fault: Fault) -> set[str]:
+    """The clients whose own connections the fault is about."""
+    meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
+    groups = [
+        group for group in meeting if not group.elsewhere and (not fault.group or fault.kills(group.name))
+    ]
+    return {client for group in groups for client in group.clients}
+
+
 def _ending(plan: Plan, fault: Fault) -> set[str]:
     """The clients whose connections end in the guest: its agent hears of that in its own time.
 
-    A serial port's does not end with its client, only with the port.
+    A serial port's does not end with its client, only with the port; and of a proxy that has another in its
+    place when the guest goes on it hears by that one's first client.
     """
     alone = has_one_client(plan.link) and fault.kind is not FaultKind.UNPLUG
-    if fault.kind not in _ENDS_IN_GUEST or alone:
-        return set()
-    meeting = [group for group in plan.groups if any(isinstance(step, MeetFault) for step in group.workload)]
-    groups = [group for group in meeting if not group.elsewhere and fault.group in ("", group.name)]
-    return {client for group in groups for client in group.clients}
+    unseen = alone or _replaced(plan, fault)
+    return set() if fault.kind not in _ENDS_IN_GUEST or unseen else _hit(plan, fault)
+
+
+def _replaced(plan: Plan, fault: Fault) -> bool:
+    """Whether another proxy is there before the guest can see that the first one went."""
+    return plan.link.is_proxied and fault.kind is FaultKind.RESTORE
 
 
 class Aftermath:
@@ -63,9 +75,10 @@ class Aftermath:
     def __init__(self, plan: Plan, fault: Fault, slowness: float) -> None:
         self._kind = fault.kind
         self._slowness = slowness
+        self._hit = _hit(plan, fault)
         self._ending = _ending(plan, fault)
         shim = fault.kind is FaultKind.SHIM_KILL and has_one_client(plan.link)
-        self._empties = shim or fault.kind in _CUTS_ALL
+        self._empties = shim or (fault.kind in _CUTS_ALL and not _replaced(plan, fault))
 
     def answered(self, endpoint: Endpoint, patience: Deadline) -> None:
         """Return once the agent answers there: nothing tells when a guest has found its device.
@@ -81,9 +94,14 @@ class Aftermath:
 
         until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
-    def told(self, endpoint: Endpoint) -> tuple[Mapping[str, GuestEnd], int | None]:
+    def told(self, endpoint: Endpoint, *, cut: bool = False) -> tuple[Mapping[str, GuestEnd], int | None]:
         """How connections ended, and how many containers are left, as the agent says: once it knows of what
-        the fault ends there, or after a while. None if it says nothing."""
+        the fault ends there, or after a while. None if it says nothing.
+
+        :param cut: all of its clients' connections have ended, whatever the fault was.
+        """
+        ending = self._hit if cut else self._ending
+        empties = self._empties or cut
         seen: dict[str, GuestEnd] = {}
         left: int | None = None
 
@@ -96,7 +114,7 @@ class Aftermath:
                     for label, end in facts.ended.items():
                         seen.setdefault(label, GuestEnd(how=end.how, at=now - end.ago))
                     left = facts.containers
-                    return seen.keys() >= self._ending and not (self._empties and left)
+                    return seen.keys() >= ending and not (empties and left)
             return False
 
         with contextlib.suppress(DeadlinePassed):

@@ -33,6 +33,11 @@ class Beside:
         """From now on the end of `machine` is its end too."""
         self._machine = machine
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
     async def ended(self) -> None:
         """Wait for its end."""
         await self._process.wait()

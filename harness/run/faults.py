@@ -22,14 +22,15 @@ from harness.link.connect import connect
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
 from harness.model.fault import Fault, FaultKind
-from harness.model.link import Endpoint
+from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.spec import MachineSpec, Qemu
 from harness.run import templates
-from harness.run.aftermath import ANSWERS, Aftermath, control_link, has_one_client
+from harness.run.aftermath import ANSWERS, Aftermath, control_link
 from harness.run.meeting import After
 from harness.run.place import Place
 from harness.run.pod import Pod
+from harness.run.proxy import beside
 from harness.vm import ports, template
 from harness.vm.commandline import RamFile
 from harness.vm.machine import Machine
@@ -57,7 +58,7 @@ _COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBI
 """After these the agent is reached again when its guest has got as far."""
 
 _MAYBE = frozenset({FaultKind.UNBIND})
-"""After these it may not be; then clients tell."""
+"""After these it may not be, nor after any on hybrid-vsock, whose device may be deaf; then clients tell."""
 
 _BOOTS = 60.0
 """Seconds of a plain machine for a guest that was reset to boot again."""
@@ -67,7 +68,7 @@ class Copying(msgspec.Struct, frozen=True, kw_only=True):
     """What a restored copy of a VM is made from.
 
     `state` is the file in which it is saved, `memory` the one in which its memory is anyway, if it is
-    (`harness.run.pod.Pod`).
+    (`harness.run.pod.Pod`). `proxy` is the command line of another one, for a link that has one.
     """
 
     spec: MachineSpec
@@ -76,6 +77,7 @@ class Copying(msgspec.Struct, frozen=True, kw_only=True):
     log_folder: Path
     state: Path
     memory: RamFile | None
+    proxy: tuple[str, ...]
 
 
 def copying(place: Place, pod: Pod, log_folder: Path) -> Copying:
@@ -88,6 +90,7 @@ def copying(place: Place, pod: Pod, log_folder: Path) -> Copying:
         log_folder=log_folder / name,
         state=place.folder.path / f"{name}.state",
         memory=pod.memory,
+        proxy=place.proxy,
     )
 
 
@@ -103,6 +106,7 @@ class PodFault:
         self._plan = plan
         self._kind = fault.kind
         self._proxy = pod.proxy
+        self._device = pod.device
         self._copying = copying
         self._slowness = slowness
         self._aftermath = Aftermath(plan, fault, slowness)
@@ -142,6 +146,8 @@ class PodFault:
     async def do(self, kill: Callable[[], None]) -> float:
         """See `harness.run.meeting.Deed`. Of a restore it is the end of the VM, after it was saved."""
         self.machine.allow_end(crash=self._kind is FaultKind.GUEST_PANIC)
+        if self._proxy:
+            self._proxy.allow_end()  # what its clients see is judged
         if self._kind is FaultKind.RESTORE and self._copying:
             await template.save(self.machine.monitor, self._copying.state, self._later())
         at = time.monotonic()
@@ -159,8 +165,10 @@ class PodFault:
                 await self.machine.monitor.execute("cont")
             case FaultKind.UNBIND:
                 await self._trigger()
-            case FaultKind.UNPLUG if has_one_client(self._plan.link):
-                await ports.plug_agent_port(self.machine.monitor, self._soon())
+            case FaultKind.UNPLUG if self._plan.link.is_serial_port:
+                await ports.plug_agent_port(self.machine.monitor, self._plan.link, self._soon())
+            case FaultKind.UNPLUG if self._device:
+                await self.machine.plug_vsock(self._device.sockets, self._soon())
             case FaultKind.UNPLUG:
                 lease = self._stack.enter_context(CidLease.claim())
                 await self.machine.plug_vsock(lease, self._soon())
@@ -170,28 +178,39 @@ class PodFault:
                 moved = True
             case kind if kind in _DEAD:
                 return After(agent=False)
-        endpoint = self.machine.endpoint(self._plan.link) if moved else None
+        endpoint = self._endpoint() if moved else None
         if self._kind in _COMES_BACK:
-            patience = Deadline(2 * ANSWERS * self._slowness) if self._kind in _MAYBE else self._later()
-            with contextlib.suppress(*([DeadlinePassed] if self._kind in _MAYBE else [])):
-                await asyncio.to_thread(self._aftermath.answered, self._reached(), patience)
+            reached = self._reached()
+            maybe = self._kind in _MAYBE or reached.link is Link.HYBRID_VSOCK
+            patience = Deadline(2 * ANSWERS * self._slowness) if maybe else self._later()
+            with contextlib.suppress(*([DeadlinePassed] if maybe else [])):
+                await asyncio.to_thread(self._aftermath.answered, reached, patience)
         if self._kind is FaultKind.GUEST_RESET:  # its new agent knows nothing of the connections before
             return After()
         self._arms.close()  # on a serial port it has the only place, and who asks now would wait behind it
         asked = self.machine.endpoint(control_link(self._plan.link))
-        ended, containers = await asyncio.to_thread(self._aftermath.told, asked)
+        cut = self._proxy is not None and self._proxy.over
+        ended, containers = await asyncio.to_thread(self._aftermath.told, asked, cut=cut)
         return After(endpoint=endpoint, ended=ended, containers=containers)
 
     async def _unplug(self) -> None:
-        if has_one_client(self._plan.link):
-            await ports.unplug_agent_port(self.machine.monitor, self._soon())
+        if self._plan.link.is_serial_port:
+            await ports.unplug_agent_port(self.machine.monitor, self._plan.link, self._soon())
         else:
             await self.machine.unplug_vsock(self._soon())
 
     def _reached(self) -> Endpoint:
-        """Where the agent is asked whether it is back: not where a client may still have the only place."""
+        """Where the agent is asked whether it is back: not where a client may still have the only place, nor
+        by a proxy, nor by a process's vsock device after a reset, which leaves that deaf."""
         link = self._plan.link
-        return self.machine.endpoint(control_link(link) if has_one_client(link) else link)
+        deaf = link is Link.HYBRID_VSOCK and self._kind is FaultKind.GUEST_RESET
+        return self.machine.endpoint(link if link.is_vsock and not deaf else control_link(link))
+
+    def _endpoint(self) -> Endpoint:
+        """Where clients of the plan find the agent now."""
+        if self._plan.link.is_proxied and self._proxy:
+            return self._proxy.endpoint
+        return self.machine.endpoint(self._plan.link)
 
     async def _reset(self) -> None:
         # a machine of ours ends at a reset, so that one that nobody asked for is seen
@@ -200,14 +219,15 @@ class PodFault:
 
     async def _kill_proxy(self) -> None:
         assert self._proxy is not None
-        self._proxy.allow_end()
         os.kill(self._proxy.pid, signal.SIGKILL)
         await self._proxy.ended()
 
     async def _restore(self) -> None:
-        """Let a copy go on, with its vsock device at a CID of its own."""
+        """Let a copy go on; its vsock device has a CID of its own, its port a proxy of its own, if any."""
         assert self._copying is not None
-        lease = self._stack.enter_context(CidLease.claim())
+        link = self._plan.link
+        has_vsock = Link.VSOCK in (link, control_link(link))
+        lease = self._stack.enter_context(CidLease.claim()) if has_vsock else None
         copy = Machine.start(
             self._copying.spec,
             self._copying.qemu,
@@ -220,6 +240,11 @@ class PodFault:
         )
         self.machine = await self._stack.enter_async_context(copy)
         self._copying.state.unlink()
+        if link.is_proxied:
+            proxied = beside(
+                self.machine, self._copying.proxy, self._copying.folder, self._copying.log_folder
+            )
+            self._proxy = await self._stack.enter_async_context(proxied)
 
     async def _trigger(self) -> None:
         assert self._armed is not None

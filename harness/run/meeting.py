@@ -157,5 +157,5 @@ class Meeting:
     def _kill(self) -> None:
         assert self._fault is not None
         for peer in self._roster.peers:
-            if peer.group.name == self._fault.group:
+            if self._fault.kills(peer.group.name):
                 peer.kill()

@@ -29,14 +29,17 @@ HOTPLUG_BUS = "hotplug0"
 VSOCK_ID = "vsock0"
 """Id of the vsock device, of either backend, on the command line and when plugged in."""
 
-PORT_DEVICE = {
-    "driver": "virtserialport",
-    "bus": "serial-bus.0",
-    "chardev": Link.VIRTIO_SERIAL.value,
-    "name": PORT_NAMES[Link.VIRTIO_SERIAL],
-    "id": "virtio-serial-port",
+PORT_DEVICES = {
+    link: {
+        "driver": "virtserialport",
+        "bus": f"{bus}.0",
+        "chardev": link.value,
+        "name": PORT_NAMES[link],
+        "id": f"{link}-port",
+    }
+    for link, bus in ((Link.VIRTIO_SERIAL, "serial-bus"), (Link.SERIAL_PROXY, "proxy-bus"))
 }
-"""The port of the link virtio-serial, as QMP's device_add would have it."""
+"""The ports that can be plugged in, as QMP's device_add would have them."""
 
 PORTS = 8
 """How many ports the bus of the link virtio-serial has room for: number 0 is kept for a console, then come
@@ -218,13 +221,18 @@ def _console(wiring: Wiring) -> list[str]:
     ]
 
 
+def _words(device: dict[str, str]) -> list[str]:
+    return [device["driver"], *(f"{key}={value}" for key, value in device.items() if key != "driver")]
+
+
 def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
-    console, proxy = (PORT_NAMES[link] for link in (Link.VIRTCONSOLE, Link.SERIAL_PROXY))
+    console = PORT_NAMES[Link.VIRTCONSOLE]
+    ports = {link: ",".join(_words(device)) for link, device in PORT_DEVICES.items()}
     devices = {
         # The id is what makes QEMU report VSERPORT_CHANGE (hw/char/virtio-console.c).
         Link.VIRTIO_SERIAL: (
             f"virtio-serial-pci,id=serial-bus,max_ports={PORTS}",
-            ",".join([PORT_DEVICE["driver"], *(f"{k}={v}" for k, v in PORT_DEVICE.items() if k != "driver")]),
+            ports[Link.VIRTIO_SERIAL],
         ),
         Link.VIRTCONSOLE: (
             f"virtio-serial-pci,id=console-bus,max_ports={_ONE_PORT}",
@@ -233,7 +241,7 @@ def _links(spec: MachineSpec, wiring: Wiring) -> list[str]:
         Link.ISA_SERIAL: ("isa-serial,chardev=isa-serial,index=1",),
         Link.SERIAL_PROXY: (
             f"virtio-serial-pci,id=proxy-bus,max_ports={_ONE_PORT}",
-            f"virtserialport,bus=proxy-bus.0,chardev=serial-proxy,name={proxy},id=serial-proxy-port",
+            ports[Link.SERIAL_PROXY],
         ),
     }
     result: list[str] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.model.deadline import Deadline
-from harness.vm.commandline import PORT_DEVICE, SPARE_ID
+from harness.model.link import Link
+from harness.vm.commandline import PORT_DEVICES, SPARE_ID
 from harness.vm.monitor import Monitor
 
 
@@ -24,24 +25,25 @@ async def plug_port(monitor: Monitor, name: str, path: Path, deadline: Deadline)
     await monitor.execute("device_add", {**device, "id": f"port-{name}"}, deadline=deadline)
 
 
-async def unplug_agent_port(monitor: Monitor, deadline: Deadline) -> None:
-    """Take out the port of the link virtio-serial; returns when QEMU has no such device any more, which asks
-    no guest. Its chardev stays, and so does a connection to that, which nobody reads from then on.
+async def unplug_agent_port(monitor: Monitor, link: Link, deadline: Deadline) -> None:
+    """Take out the port of virtio-serial or serial-proxy; returns when QEMU has no such device any more,
+    which asks no guest. Its chardev stays, and so does a connection to that, which nobody reads from then on.
 
     :raise CommandFailed: there is none.
     """
+    port = PORT_DEVICES[link]["id"]
     with monitor.events("DEVICE_DELETED") as events:
-        await monitor.execute("device_del", {"id": PORT_DEVICE["id"]}, deadline=deadline)
-        while (await events.get(deadline)).get("data", {}).get("device") != PORT_DEVICE["id"]:
+        await monitor.execute("device_del", {"id": port}, deadline=deadline)
+        while (await events.get(deadline)).get("data", {}).get("device") != port:
             pass
 
 
-async def plug_agent_port(monitor: Monitor, deadline: Deadline) -> None:
+async def plug_agent_port(monitor: Monitor, link: Link, deadline: Deadline) -> None:
     """Plug in a port as the one that `unplug_agent_port` took out, with its chardev, at another number.
 
     :raise CommandFailed: there is one.
     """
-    await monitor.execute("device_add", PORT_DEVICE, deadline=deadline)
+    await monitor.execute("device_add", PORT_DEVICES[link], deadline=deadline)
 
 
 async def wire_spare_port(monitor: Monitor, path: Path, deadline: Deadline) -> None:

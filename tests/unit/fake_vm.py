@@ -25,6 +25,7 @@ class FakeVm:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.said: list[Any] = []
+        self._deleted = ""
         self.monitor = SimpleNamespace(execute=self.execute, events=self.events)
         self.kill, self.quit = self.noting("kill"), self.noting("quit")
 
@@ -36,6 +37,8 @@ class FakeVm:
 
     async def execute(self, command: str, arguments: object = None, *, deadline: object = None) -> None:
         self.said.append(command if arguments is None else (command, arguments))
+        if command == "device_del" and isinstance(arguments, dict):
+            self._deleted = arguments["id"]
 
     async def unplug_vsock(self, deadline: object) -> None:
         self.said.append("unplug")
@@ -53,7 +56,7 @@ class FakeVm:
         return contextlib.nullcontext(SimpleNamespace(get=self.deleted))
 
     async def deleted(self, deadline: object) -> dict[str, Any]:
-        return {"event": "DEVICE_DELETED", "data": {"device": "virtio-serial-port"}}
+        return {"event": "DEVICE_DELETED", "data": {"device": self._deleted}}
 
 
 def wish(kind: FaultKind) -> Plan:
@@ -62,9 +65,9 @@ def wish(kind: FaultKind) -> Plan:
     return msgspec.structs.replace(made, fault=Fault(kind=kind), link=link)
 
 
-def done(what: Plan, vm: FakeVm, proxy: Any = None) -> After:
+def done(what: Plan, vm: FakeVm, proxy: Any = None, device: Any = None) -> After:
     """The fault is prepared, done and undone."""
-    pod: Any = SimpleNamespace(machine=vm, proxy=proxy)
+    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=device)
 
     async def all_of_it() -> After:
         async with PodFault.prepared(what, pod, 1.0) as fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -57,6 +58,7 @@ def test_containers_are_counted_when_they_should_be_gone(
         (FaultKind.SHIM_KILL, Link.VIRTIO_SERIAL, set()),  # a port has no connection that could end
         (FaultKind.RESTORE, Link.VIRTIO_SERIAL, set()),
         (FaultKind.UNPLUG, Link.VIRTIO_SERIAL, {"idle/0"}),
+        (FaultKind.RESTORE, Link.SERIAL_PROXY, set()),  # another proxy is there before the guest looks
         (FaultKind.PAUSE, Link.VSOCK, set()),
     ],
 )
@@ -86,6 +88,21 @@ def test_the_agent_is_asked_until_it_knows_of_the_end(vm: FakeVm, monkeypatch: p
     assert after.ended["idle/0"].how == "eof"
     assert before + 0.5 <= after.ended["idle/0"].at < time.monotonic(), "when it ended, not when it was asked"
     assert after.containers == 0
+
+
+def test_where_the_proxy_has_ended_all_are_to_have_ended(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the fault was: a pause that was too long for it."""
+    monkeypatch.setattr(aftermath, "ANSWERS", 1.0)
+    proxy = SimpleNamespace(allow_end=lambda: None, over=True)
+    with connect(endpoint(vm.path)) as sock:
+        sock.sendall(encode(Frame(Kind.HELLO, 5, b'{"label":"idle/0"}')))
+        assert sock.recv(65536)
+        later = threading.Timer(0.5, sock.shutdown, [socket.SHUT_RDWR])
+        later.start()
+        after = done(wanting(FaultKind.PAUSE, Link.SERIAL_PROXY), vm, proxy)
+        later.join()
+    assert after.ended
+    assert after.ended["idle/0"].how == "eof"
 
 
 def test_its_own_words_go_by_another_link() -> None:

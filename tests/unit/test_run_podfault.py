@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from harness.model.fault import FaultKind, While
 from harness.model.link import Endpoint, Link
 from harness.model.steps import MeetFault
 from harness.run import faults
-from harness.run.aftermath import Aftermath
+from harness.run.aftermath import Aftermath, control_link
 from harness.run.faults import PodFault
 from harness.run.meeting import After
 from harness.vm import commandline
@@ -61,7 +62,18 @@ def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatc
     assert vm.said == ["may end", "unplug", ("plug", lease)]
 
 
-def test_the_port_is_unplugged_and_its_like_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_a_process_is_plugged_in_again(vm: FakeVm) -> None:
+    """It has no CID that could move."""
+    hybrid = msgspec.structs.replace(wish(FaultKind.UNPLUG), link=Link.HYBRID_VSOCK)
+    device = SimpleNamespace(sockets=object())
+    assert done(hybrid, vm, device=device) == After(ended={}, containers=0)
+    assert vm.said == ["may end", "unplug", ("plug", device.sockets)]
+
+
+@pytest.mark.parametrize("link", [Link.VIRTIO_SERIAL, Link.SERIAL_PROXY])
+def test_the_port_is_unplugged_and_its_like_plugged_in(
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, link: Link
+) -> None:
     asked: list[Link] = []
 
     def where(link: Link) -> Endpoint:
@@ -69,12 +81,12 @@ def test_the_port_is_unplugged_and_its_like_plugged_in(vm: FakeVm, monkeypatch: 
         return endpoint(vm.path)
 
     monkeypatch.setattr(vm, "endpoint", where)
-    port = msgspec.structs.replace(wish(FaultKind.UNPLUG), link=Link.VIRTIO_SERIAL)
+    port = msgspec.structs.replace(wish(FaultKind.UNPLUG), link=link)
     assert done(port, vm) == After(ended={}, containers=0)
     gone, there = vm.said[1:]
-    assert gone == ("device_del", {"id": "virtio-serial-port"})
-    assert there == ("device_add", commandline.PORT_DEVICE)
-    assert set(asked) == {Link.VSOCK}  # a client may still have the port's only place
+    assert gone == ("device_del", {"id": f"{link}-port"})
+    assert there == ("device_add", commandline.PORT_DEVICES[link])
+    assert set(asked) == {control_link(link)}  # a client may still have the port's only place
 
 
 def test_the_proxy_is_killed_and_nobody_blamed(vm: FakeVm) -> None:
@@ -84,14 +96,15 @@ def test_the_proxy_is_killed_and_nobody_blamed(vm: FakeVm) -> None:
     async def ended() -> None:
         await asyncio.to_thread(process.wait)
 
-    proxy = SimpleNamespace(pid=process.pid, ended=ended, allow_end=lambda: allowed.append(True))
+    allow = partial(allowed.append, True)
+    proxy = SimpleNamespace(pid=process.pid, ended=ended, allow_end=allow, over=True)
     done(wish(FaultKind.PROXY_KILL), vm, proxy)
     assert (process.returncode, allowed) == (-signal.SIGKILL, [True])
 
 
 def in_guest(vm: FakeVm, kind: FaultKind, told: Path) -> Iterator[str]:
     """What the command in the guest has written before the fault, after it, and after it is undone."""
-    pod: Any = SimpleNamespace(machine=vm, proxy=None)
+    pod: Any = SimpleNamespace(machine=vm, proxy=None, device=None)
 
     def text() -> str:
         return told.read_text() if told.exists() else ""
@@ -139,10 +152,12 @@ def test_no_fault_is_none() -> None:
     asyncio.run(none())
 
 
+@pytest.mark.parametrize("link", [Link.VSOCK, Link.SERIAL_PROXY])
 def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
-    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, link: Link
 ) -> None:
-    state, memory, lease = tmp_path / "state", object(), object()
+    """It has a CID of its own if it has a vsock device; and a proxy of its own, where clients find it."""
+    state, memory, claimed = tmp_path / "state", object(), object()
     state.touch()
 
     async def save(monitor: object, to: Path, deadline: object) -> None:
@@ -153,20 +168,35 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
         vm.said.append(("start", how["ram"], how["incoming"], how["lease"]))
         yield vm
 
+    @contextlib.asynccontextmanager
+    async def beside(*how: Any) -> AsyncIterator[SimpleNamespace]:
+        vm.said.append(("beside", *how[:2]))
+        yield SimpleNamespace(endpoint=endpoint(tmp_path / "another"), over=False)
+
     monkeypatch.setattr("harness.vm.template.save", save)
     monkeypatch.setattr(faults, "Machine", SimpleNamespace(start=start))
-    monkeypatch.setattr(faults, "CidLease", SimpleNamespace(claim=lambda: contextlib.nullcontext(lease)))
-    pod: Any = SimpleNamespace(machine=vm, proxy=None, memory=memory)
+    monkeypatch.setattr(faults, "CidLease", SimpleNamespace(claim=lambda: contextlib.nullcontext(claimed)))
+    monkeypatch.setattr(faults, "beside", beside)
+    old = SimpleNamespace(allow_end=lambda: vm.said.append("proxy may end"))
+    proxy = old if link.is_proxied else None
+    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=None, memory=memory)
     folder: Any = SimpleNamespace(path=tmp_path)
-    place: Any = SimpleNamespace(qemu=None, folder=folder, pod=lambda *_: None)
+    place: Any = SimpleNamespace(qemu=None, folder=folder, pod=lambda *_: None, proxy=("multiplex",))
     copy = msgspec.structs.replace(faults.copying(place, pod, tmp_path), state=state)
+    moved = msgspec.structs.replace(wish(FaultKind.RESTORE), link=link)
 
-    async def all_of_it() -> None:
-        async with PodFault.prepared(wish(FaultKind.RESTORE), pod, 1.0, copy) as fault:
+    async def all_of_it() -> After:
+        async with PodFault.prepared(moved, pod, 1.0, copy) as fault:
             assert fault is not None
             await fault.do(lambda: None)
-            await fault.undo()
+            return await fault.undo()
 
-    asyncio.run(all_of_it())
-    assert vm.said == ["may end", ("save", state), "quit", ("start", memory, state, lease)]
+    where = asyncio.run(all_of_it()).endpoint
+    lease = claimed if link is Link.VSOCK else None
+    told = ["may end", ("save", state), "quit", ("start", memory, state, lease)]
+    if link.is_proxied:
+        told[1:1] = ["proxy may end"]
+        told += [("beside", vm, ("multiplex",))]
+    assert vm.said == told
+    assert where == endpoint(tmp_path / "another" if link.is_proxied else vm.path)
     assert not state.exists()

@@ -36,6 +36,12 @@ FAULTS = [
         "group: on",
         "4:33: unknown group with 'meet-fault' 'on'; allowed: one, two; did you mean 'one'?",
     ),
+    (
+        "group: one",
+        "group: [one, tw]",
+        "4:39: unknown group with 'meet-fault' 'tw'; allowed: one, two; did you mean 'two'?",
+    ),
+    ("group: one", "group: []", "4:33: group is empty"),
     ("shim-kill", "pause", "4:22: pause is done to no group"),
     (
         "while: idle",
