@@ -30,6 +30,10 @@ _DEAD = ("nothing", "ok", "silent", "ETIMEDOUT")
 _FORGOTTEN = ("nothing", "ok", "eof", "served")
 _CLOSED = ("eof", "EPIPE", "gone", "ECONNRESET")
 _UNPROXIED = ("eof", "EPIPE", "gone", "ECONNREFUSED")
+_QUIT = ("eof", "EPIPE", "gone", "ENOENT")
+_UNHEARD = ("nothing", "ok", "silent", "silent")
+_GONE_AWAY = ("nothing", "ok", "eof", "ENOENT")
+_REPLACED = ("eof", "EPIPE", "gone", "served")
 
 
 def _blocked(seen: Seen) -> Seen:
@@ -59,24 +63,50 @@ MET = {
 }
 """What clients of vsock see of each fault: at once, at the next send, later, of a new connection."""
 
+
+def _late(seen: Seen) -> Seen:
+    """Of a sender who hears of it by what it then sends."""
+    return (*seen[:2], "EPIPE", seen[3])
+
+
 BEHIND_A_PORT = {
     FaultKind.QEMU_KILL: MET[FaultKind.PROXY_KILL],
-    FaultKind.AGENT_KILL: dict.fromkeys(While, ("nothing", "ok", "silent", "silent")),
+    FaultKind.QEMU_QUIT: dict.fromkeys(While, _QUIT),
+    FaultKind.AGENT_KILL: dict.fromkeys(While, _UNHEARD),
     FaultKind.GUEST_RESET: dict.fromkeys(While, _MUTE),
     FaultKind.UNPLUG: dict.fromkeys(While, _MUTE),
-    FaultKind.RESTORE: dict.fromkeys(While, ("eof", "EPIPE", "gone", "served")),
+    FaultKind.RESTORE: dict.fromkeys(While, _REPLACED),
 }
 """What clients of a serial port see instead."""
 
+BEHIND_A_PROXY = {
+    FaultKind.QEMU_KILL: MET[FaultKind.PROXY_KILL],
+    FaultKind.QEMU_QUIT: _met(_QUIT, _refused(_QUIT), _QUIT, ("ENOENT", "ENOENT")),
+    FaultKind.GUEST_PANIC: _met(_UNHEARD, _blocked(_UNHEARD), _UNHEARD, ("nothing", "silent")),
+    FaultKind.GUEST_RESET: _met(_GONE_AWAY, _late(_GONE_AWAY), _GONE_AWAY, ("nothing", "eof")),
+    FaultKind.PAUSE: _met(_QUIT, _refused(_QUIT), _QUIT, ("ENOENT", "ENOENT")),
+    FaultKind.AGENT_KILL: _met(_UNHEARD, _UNHEARD, _UNHEARD, ("nothing", "silent")),
+    FaultKind.UNPLUG: _met(_GONE_AWAY, _late(_GONE_AWAY), _GONE_AWAY, ("nothing", "eof")),
+    FaultKind.RESTORE: _met(_REPLACED, _refused(_REPLACED), _REPLACED, ("ENOENT", "served")),
+}
+"""What clients of a proxy see instead."""
+
 GUEST_OF_A_PORT = {FaultKind.PAUSE: "nothing", FaultKind.UNPLUG: "ENODEV", FaultKind.RESTORE: "nothing"}
 """How the guest's end of a port ended: it does not with its client."""
+
+GUEST_OF_A_PROXY = GUEST | {FaultKind.PAUSE: "eof", FaultKind.UNPLUG: "eof", FaultKind.RESTORE: "nothing"}
+"""How the guest's end of a stream ended."""
 
 CUT = (FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE)
 """Faults after which no container of the link's clients is left."""
 
 
 _PROCESS_GONE = ("eof", "EPIPE", "gone", "ECONNRESET")
+_DEVICE_GONE = ("eof", "EPIPE", "gone", "served")
 ON_A_PROCESS = {
+    FaultKind.GUEST_RESET: _met(_DEAD, _DEAD, _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
+    FaultKind.UNPLUG: _met(_DEVICE_GONE, _refused(_DEVICE_GONE), _DEVICE_GONE, ("ENOENT", "served")),
+    FaultKind.UNBIND: _met(_DEAD, _DEAD, _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),
     FaultKind.QEMU_KILL: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
     FaultKind.QEMU_QUIT: _met(_PROCESS_GONE, _refused(_PROCESS_GONE), _PROCESS_GONE, ("ECONNRESET", "EPIPE")),
     FaultKind.PAUSE: _met(_DEAD, _DEAD, _DEAD, ("ETIMEDOUT", "ETIMEDOUT")),

@@ -156,9 +156,21 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
-    ("reliability-serial-qemu-killed", "virtio-serial", hit(sees="nothing"), "is nothing, expected eof"),
+    *(
+        ("reliability-serial-qemu-killed", link, hit(sees="nothing"), "is nothing, expected eof")
+        for link in ("virtio-serial", "virtconsole", "isa-serial")
+    ),
     ("reliability-proxied-qemu-killed", "serial-proxy", hit(then="silent"), "is silent, expected gone"),
-    ("reliability-serial-agent-killed", "virtio-serial", hit(sees="eof"), "is eof, expected nothing"),
+    *(
+        ("reliability-serial-agent-killed", link, hit(sees="eof"), "is eof, expected nothing")
+        for link in ("virtio-serial", "virtconsole", "isa-serial")
+    ),
+    ("reliability-serial-qemu-quit", "virtio-serial", hit(sees="nothing"), "is nothing, expected eof"),
+    ("reliability-proxied-qemu-quit", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
+    ("reliability-proxied-guest-panic", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
+    ("reliability-proxied-guest-reset", "serial-proxy", hit(then="served"), "is served, expected eof"),
+    ("reliability-proxied-unplugged", "serial-proxy", hit(then="served"), "is served, expected eof"),
+    ("reliability-proxied-restored", "serial-proxy", hit(reconnect="ENOENT"), "is ENOENT, expected served"),
     ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-unbound", "vsock", hit(sees="ECONNRESET"), "of idle/0 is ECONNRESET, expected nothing"),
     ("reliability-unbound", "vsock", hit(reconnect="ETIMEDOUT"), "idle/0 is ETIMEDOUT, expected served"),
@@ -232,7 +244,21 @@ RED: list[tuple[str, str, System, str]] = [
         "served 4 of 8, expected 8; first: client/7",
     ),
     ("reliability-shim-killed", "vsock", surviving, "expected 1 containers running, seen 3"),
-    ("reliability-idle-shim-killed", "hybrid-vsock", surviving, "expected 1 containers running, seen 3"),
+    ("reliability-shim-killed", "hybrid-vsock", surviving, "expected 1 containers running, seen 3"),
+    *(
+        (
+            "reliability-receiving-shim-killed",
+            link,
+            met_as("victim/0", containers="2 running"),
+            "containers of victim/0 is 2 running, expected gone",
+        )
+        for link in ("vsock", "serial-proxy")
+    ),
+    ("reliability-receiving-shim-killed", "hybrid-vsock", hit(then="silent"), "is silent, expected served"),
+    ("reliability-guest-reset", "hybrid-vsock", hit(then="eof"), "then of idle/0 is eof, expected silent"),
+    ("reliability-unbound", "hybrid-vsock", hit(reconnect="served"), "is served, expected ETIMEDOUT"),
+    ("reliability-unplugged", "hybrid-vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
+    ("reliability-unplugged", "hybrid-vsock", hit(containers="2 running"), "is 2 running, expected gone"),
     ("reliability-shim-killed", "serial-proxy", hit(sees="eof"), "sees of idle/0 is eof"),
     ("pod-diagram-one-leaves", "serial-proxy", outliving, "expected 1 containers running, seen 2"),
     ("pod-diagram-one-leaves", "hybrid-vsock", outliving, "expected 1 containers running, seen 2"),

@@ -102,7 +102,7 @@ def test_at_each_death_somebody_looks_on_who_should_notice_nothing(scenario: str
     """A client of another VM; where a shim is killed and its link has others, those."""
     on_link = plan(scenario, link)
     assert on_link.fault
-    groups = [group for group in on_link.groups if group.name != on_link.fault.group]
+    groups = [group for group in on_link.groups if not on_link.fault.kills(group.name)]
     shim = on_link.fault.kind is FaultKind.SHIM_KILL
     beside = [group.name for group in groups if group.elsewhere or shim]
     looking = [name for name in beside if on_link.expect.facts.get(name, {}).get("sees") == "nothing"]

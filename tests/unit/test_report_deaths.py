@@ -80,7 +80,7 @@ def test_what_else_was_disturbed(results: Results) -> None:
     (told,) = rows(results, SHIM)["others"]
     assert told.startswith("nothing (5 clients of the same VM); the dead shim's container is gone within ")
     assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
-    assert rows(results, SHIM)["victim/0"] == ("receiving", "–", "–", "–", "–", "eof after 0.04 s")
+    assert rows(results, SHIM)["victim/0"] == ("idle", "–", "–", "–", "–", "eof after 0.04 s")
 
 
 def test_who_could_not_open_a_second_connection_is_not_disturbed(tmp_path: Path) -> None:
@@ -156,14 +156,14 @@ def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
     page = Page(html.page(results))
     assert "deaths-title" in page.sections
     assert "≠ receiving" in page.text
-    assert "receiving, either had connected, and is the one killed" in page.text
+    assert "idle, either had connected, and is the one killed" in page.text
     text = markdown.markdown(results)
     assert "| ≠ QEMU killed | vsock | `receiving` | `nothing in 0.03 s` |" in text
     assert "| shim killed | serial-proxy | `idle` |" in text
     lines = [line for line in text.splitlines() if line.startswith(("| QEMU", "| ≠ QEMU", "| shim"))]
     assert {line.count(" | ") for line in lines} == {8}
     assert [line for line in lines if "nothing (5 clients" in line] == [
-        line for line in lines if "and is the one killed`" in line
+        line for line in lines if "| `idle" in line and "and is the one killed`" in line
     ]
 
 

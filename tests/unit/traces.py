@@ -36,7 +36,17 @@ from harness.model.steps import (
     Step,
 )
 from harness.model.trace import Event, What
-from tests.unit.fates import BEHIND_A_PORT, CUT, GUEST, GUEST_OF_A_PORT, MET, ON_A_PROCESS, Seen
+from tests.unit.fates import (
+    BEHIND_A_PORT,
+    BEHIND_A_PROXY,
+    CUT,
+    GUEST,
+    GUEST_OF_A_PORT,
+    GUEST_OF_A_PROXY,
+    MET,
+    ON_A_PROCESS,
+    Seen,
+)
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -145,7 +155,9 @@ class Telling:
         self.say(client, What.NOTICED, index, step.op, doing=step.doing, sees=sees, seconds=0.025)
         own = {"then": then} if step.doing.has_connection else {}
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
-        guest = GUEST_OF_A_PORT if self.plan.link is Link.VIRTIO_SERIAL else GUEST
+        guest = {Link.VIRTIO_SERIAL: GUEST_OF_A_PORT, Link.SERIAL_PROXY: GUEST_OF_A_PROXY}.get(
+            self.plan.link, GUEST
+        )
         if self.plan.fault.kind in guest and not elsewhere:
             told = guest[self.plan.fault.kind]
             when: dict[str, Value] = {} if told == "nothing" else {"guest-noticed": 0.04}
@@ -154,15 +166,16 @@ class Telling:
     def _left(self) -> str:
         """The containers that run after the fault."""
         assert self.plan.fault
-        alive = [group for group in self.plan.groups if group.name != self.plan.fault.group]
+        alive = [group for group in self.plan.groups if not self.plan.fault.kills(group.name)]
         count = sum(isinstance(step, Start) * group.count for group in alive for step in group.workload)
-        return f"{count} running" if count and self.plan.fault.kind not in CUT else "gone"
+        kept = self.plan.link is Link.SERIAL_PROXY and self.plan.fault.kind is FaultKind.RESTORE
+        return f"{count} running" if count and (kept or self.plan.fault.kind not in CUT) else "gone"
 
     def _met(self, kind: FaultKind) -> dict[While, Seen]:
         if self.plan.link is Link.VSOCK:
             return MET[kind]
-        others = ON_A_PROCESS if self.plan.link is Link.HYBRID_VSOCK else BEHIND_A_PORT
-        return others.get(kind, MET[kind])
+        others = {Link.HYBRID_VSOCK: ON_A_PROCESS, Link.SERIAL_PROXY: BEHIND_A_PROXY}
+        return others.get(self.plan.link, BEHIND_A_PORT).get(kind, MET[kind])
 
     def dies(self, client: str) -> Telling:
         """It is killed by the fault."""
@@ -296,7 +309,7 @@ def unanswered(plan: Plan) -> list[Event]:
 def met(plan: Plan) -> list[Event]:
     """The fault comes, and does to each client what it does."""
     assert plan.fault
-    victims = [client for client in plan.clients if client.startswith(f"{plan.fault.group}/")]
+    victims = [client for group in plan.groups if plan.fault.kills(group.name) for client in group.clients]
     others = [client for client in plan.clients if client not in victims]
     telling = Telling(plan).connects(*plan.clients)
     for client in plan.clients:
