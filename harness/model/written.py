@@ -143,9 +143,7 @@ class Fault(Written, frozen=True, kw_only=True):
     """What is done to the system once all clients with a step `meet-fault` are at it."""
 
     kind: FaultKind
-    group: Annotated[OneOf, Limits(help="whose clients a shim-kill kills: a group's name, or a list")] = (
-        ""
-    )
+    group: Annotated[OneOf, Limits(help="whose clients a shim-kill kills: a group's name, or a list")] = ""
 
 
 class Leave(Written, frozen=True, kw_only=True):
