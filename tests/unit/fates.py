@@ -84,7 +84,7 @@ BEHIND_A_PROXY = {
     FaultKind.QEMU_QUIT: _met(_QUIT, _refused(_QUIT), _QUIT, ("ENOENT", "ENOENT")),
     FaultKind.GUEST_PANIC: _met(_UNHEARD, _blocked(_UNHEARD), _UNHEARD, ("nothing", "silent")),
     FaultKind.GUEST_RESET: _met(_GONE_AWAY, _late(_GONE_AWAY), _GONE_AWAY, ("nothing", "eof")),
-    FaultKind.PAUSE: _met(_QUIT, _refused(_QUIT), _QUIT, ("ENOENT", "ENOENT")),
+    FaultKind.PAUSE: _met(_MUTE, _blocked(_MUTE), _MUTE, ("nothing", "served")),
     FaultKind.AGENT_KILL: _met(_UNHEARD, _UNHEARD, _UNHEARD, ("nothing", "silent")),
     FaultKind.UNPLUG: _met(_GONE_AWAY, _late(_GONE_AWAY), _GONE_AWAY, ("nothing", "eof")),
     FaultKind.RESTORE: _met(_REPLACED, _refused(_REPLACED), _REPLACED, ("ENOENT", "served")),
@@ -94,7 +94,7 @@ BEHIND_A_PROXY = {
 GUEST_OF_A_PORT = {FaultKind.PAUSE: "nothing", FaultKind.UNPLUG: "ENODEV", FaultKind.RESTORE: "nothing"}
 """How the guest's end of a port ended: it does not with its client."""
 
-GUEST_OF_A_PROXY = GUEST | {FaultKind.PAUSE: "eof", FaultKind.UNPLUG: "eof", FaultKind.RESTORE: "nothing"}
+GUEST_OF_A_PROXY = GUEST | {FaultKind.UNPLUG: "eof", FaultKind.RESTORE: "nothing"}
 """How the guest's end of a stream ended."""
 
 CUT = (FaultKind.PROXY_KILL, FaultKind.UNPLUG, FaultKind.UNBIND, FaultKind.RESTORE)

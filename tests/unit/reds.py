@@ -169,6 +169,7 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-proxied-qemu-quit", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-proxied-guest-panic", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-proxied-guest-reset", "serial-proxy", hit(then="served"), "is served, expected eof"),
+    ("reliability-proxied-paused", "serial-proxy", hit(then="gone"), "is gone, expected served"),
     ("reliability-proxied-unplugged", "serial-proxy", hit(then="served"), "is served, expected eof"),
     ("reliability-proxied-restored", "serial-proxy", hit(reconnect="ENOENT"), "is ENOENT, expected served"),
     ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
