@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ import pytest
 
 from harness.host.archive import packed, unpack
 from harness.plugin.bench import Bench
+from harness.plugin.rerunreport import RERUN
+
+RERUNS = "reruns"
+"""Folder of the run's: has the evidence of tries that do not count, each item's under its usual name."""
 
 FOLDER = pytest.StashKey[Path]()
 """Where an item puts its evidence, a folder in the run's; set by whoever makes it."""
@@ -40,6 +44,13 @@ class Packing:
         return report
 
 
+def passed_on(told: Iterable[Any], report: Any) -> None:
+    """What an item's reports have with them comes home with that one, which is told instead of them."""
+    for one in told:
+        if data := one.__dict__.pop(_ATTRIBUTE, None):
+            setattr(report, _ATTRIBUTE, data)
+
+
 class Unpacking:
     """On the process that the user started. `results` is the run's folder; `notes` gets what went wrong."""
 
@@ -54,6 +65,8 @@ class Unpacking:
         if data is None:
             return
         try:
-            unpack(data, self._results)
+            folder = self._results / RERUNS if report.outcome == RERUN else self._results
+            folder.mkdir(exist_ok=True)
+            unpack(data, folder)
         except (OSError, tarfile.TarError) as error:
             self._notes.append(f"{report.nodeid}: its evidence is lost: {error}")

@@ -16,6 +16,7 @@ from xdist.dsession import DSession
 from xdist.workermanage import WorkerController
 
 from harness.model.errors import HarnessError
+from harness.plugin import evidence
 from harness.plugin.rerun import Hosts, Replacing
 from harness.plugin.rerunreport import Place, Reruns, Spoilt, Try, not_run, publish
 from harness.plugin.rerunwork import DISTS, Events, Work
@@ -247,9 +248,12 @@ class Session(DSession):
             spoilt = Spoilt(begun, self._alias(node), reason)
             if begun.item not in self._told.made and not self.shouldstop:
                 self._told.made[begun.item] = spoilt
-                publish(self.config, node, spoilt.report())
+                told = spoilt.report()
+                evidence.passed_on(reports, told)
+                publish(self.config, node, told)
                 return False
             reports = self._told.error(spoilt)
+            evidence.passed_on(begun.reports, reports[-1])
         self._show(node, reports)
         return True
 
