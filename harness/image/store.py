@@ -74,6 +74,12 @@ class Image(msgspec.Struct, frozen=True):
         """The recipe's identity, as in `recipe.identity`."""
         return self.manifest.id
 
+    @property
+    def contents(self) -> str:
+        """A hash of id and files: what is built again, of what Debian has by then, has other files."""
+        words = [self.id, *(f"{name}\0{file.sha256}" for name, file in sorted(self.manifest.files.items()))]
+        return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
     def file(self, name: str) -> Path:
         """The path of one of its files.
 

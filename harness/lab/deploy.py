@@ -15,7 +15,7 @@ import msgspec
 from harness.host.admission import PER_CORE, available_mib, carried
 from harness.host.paths import SHARED_IMAGES
 from harness.image import packages
-from harness.image.store import MANIFEST, Image
+from harness.image.store import MANIFEST, Image, Manifest
 from harness.lab import lab, warm
 from harness.lab.address import Address, client_config
 from harness.lab.ssh import Ssh
@@ -193,7 +193,13 @@ def send_image(image: Image, remote: Remote) -> None:
 
 
 def _place_image(image: Image, images: PurePosixPath, ssh: Ssh) -> None:
-    """Unless the host has it for all its users, as a lab has."""
+    """Unless the host has it for all its users, as a lab has: built at the same time, as built again it may
+    have other files."""
     name = f"{image.name}/{image.id}"
-    if ssh.run_unchecked(["test", "-e", f"{LAB.images}/{name}/{MANIFEST}"]).code:
-        ssh.place(image.path, images / name)
+    said = ssh.run_unchecked(["cat", f"{LAB.images}/{name}/{MANIFEST}"]).out
+    try:
+        built = msgspec.json.decode(said, type=Manifest).built
+    except msgspec.MsgspecError:
+        built = ""
+    if built != image.manifest.built:
+        ssh.place(image.path, images / name, mark=MANIFEST)

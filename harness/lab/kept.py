@@ -161,7 +161,7 @@ class Keep:
         elif kept.state is not State.LOADED or kept.kernel != OWN_KERNEL:
             words = f"the kept lab has state {kept.state}, kernel {kept.kernel}"
             yield Loan(None, f"{words} (vsock-harness lab up --fresh)")
-        elif kept.images != ids(images):
+        elif kept.images != ids(images) or any(image.manifest.built > kept.since for image in images.all):
             yield Loan(None, "the kept lab has older images (vsock-harness lab up --fresh)")
         elif not kept.answers():
             yield Loan(None, "the kept lab does not answer (vsock-harness lab up --fresh)")
@@ -201,8 +201,7 @@ class Keep:
 
 def ids(images: LabImages) -> dict[str, str]:
     """The ids of a lab's images by name."""
-    kernel = (images.kernel,) if images.kernel else ()
-    return {image.name: image.id for image in (images.qemu, images.lab, *images.guests, *kernel)}
+    return {image.name: image.id for image in images.all}
 
 
 def _decode(kind: type, value: object) -> object:

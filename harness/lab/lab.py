@@ -52,6 +52,11 @@ class LabImages(msgspec.Struct, frozen=True, kw_only=True):
     guests: tuple[Image, ...]
     kernel: Image | None = None
 
+    @property
+    def all(self) -> tuple[Image, ...]:
+        """Each of them."""
+        return (self.qemu, self.lab, *self.guests, *((self.kernel,) if self.kernel else ()))
+
 
 class Lab(msgspec.Struct, frozen=True):
     """A lab that answers by SSH. `boot_seconds` is from QEMU's start to the first answer."""

@@ -46,8 +46,7 @@ def key(wish: Wish, template: str) -> str:
     Our code is none of it, but for what `template` (`harness.run.templates.recipe`) says of the agent: a
     restored lab gets the code that differs.
     """
-    images = wish.images
-    words = [str(_FORMAT), template, *(image.id for image in (images.qemu, images.lab, *images.guests))]
+    words = [str(_FORMAT), template, *(image.contents for image in wish.images.all)]
     words += [wish.pair.user_public, wish.pair.host_public, *lab.command_line(wish)]
     if wish.accel is Accel.KVM:  # with -cpu host, the CPU is in the saved state
         words += [platform.release(), Path("/proc/cpuinfo").read_text().split("\n\n")[0].split("cpu MHz")[0]]

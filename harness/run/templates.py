@@ -54,8 +54,8 @@ def spec(place: Place) -> MachineSpec:
 
 
 def recipe(guest: str, agent: str, accel: Accel) -> str:
-    """A hash of what the harness itself puts into a template: the guest image's id, the agent, the command
-    line.
+    """A hash of what the harness itself puts into a template: `guest` (`Image.contents`), the agent, the
+    command line.
 
     It is the same on every host; `key` adds what differs from host to host.
     """
@@ -69,7 +69,7 @@ def key(place: Place) -> str:
     this host has vsock."""
     program = next(path for word in place.qemu.argv if (path := shutil.which(word)) and "qemu" in path)
     found = Path(program).stat()
-    words = [recipe(place.guest.id, place.agent, place.accel), *place.qemu.argv]
+    words = [recipe(place.guest.contents, place.agent, place.accel), *place.qemu.argv]
     words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns), str(cid.usable())]
     return _hash(words + ([_cpu()] if place.accel is Accel.KVM else []))
 

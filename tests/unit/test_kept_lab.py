@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from harness.image.store import Image
 from harness.lab import keeping
 from harness.lab.deploy import REPOSITORY
 from harness.lab.kept import Keep, Kept
@@ -185,6 +187,10 @@ def test_one_run_at_a_time_borrows_it(keep: Keep, ssh_server: int) -> None:
             with keep.borrowed(images(**{changed: "other"})) as other:
                 assert other.lab is None
                 assert "older images" in other.reason
+        ours = images()
+        manifest = msgspec.structs.replace(ours.lab.manifest, built="2999-01-01T00:00:00+00:00")
+        with keep.borrowed(msgspec.structs.replace(ours, lab=Image(ours.lab.path, manifest))) as other:
+            assert other.lab is None, "built again since"
 
 
 def test_lab_in_a_state_is_not_lent(keep: Keep, ssh_server: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.host import admission
@@ -18,6 +19,7 @@ from harness.lab.kept import Loan
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
 from harness.plugin import controller, hosts, labs, sending
+from tests.unit.images import image
 
 
 class World:
@@ -217,21 +219,24 @@ def test_a_report_bears_the_alias_of_its_host() -> None:
     controller.pytest_runtest_logreport(SimpleNamespace(user_properties=[]))
 
 
-@pytest.mark.parametrize(("has", "sent"), [(True, []), (False, ["/cache/images/pod/id"])])
-def test_an_image_that_the_host_has_for_all_is_not_sent(has: bool, sent: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("built", "sent"), [("2026", []), ("2025", ["/cache/images/pod/0"]), ("", ["/cache/images/pod/0"])]
+)
+def test_an_image_that_the_host_has_for_all_is_not_sent(built: str, sent: list[str]) -> None:
     placed: list[str] = []
+    ours = image(Path("/local"), "pod")
 
     class Ssh:
         def run_unchecked(self, argv: list[str]) -> Any:
-            assert argv[-1] == "/var/lib/vsock-harness/images/pod/id/manifest.json"
-            return SimpleNamespace(code=0 if has else 1)
+            assert argv[-1] == "/var/lib/vsock-harness/images/pod/0/manifest.json"
+            there = msgspec.structs.replace(ours.manifest, built=built, bytes=1)
+            return SimpleNamespace(out=msgspec.json.encode(there).decode() if built else "")
 
-        def place(self, source: Path, target: PurePosixPath) -> None:
+        def place(self, source: Path, target: PurePosixPath, *, mark: str) -> None:
             placed.append(str(target))
 
-    image: Any = SimpleNamespace(name="pod", id="id", path=Path("/local"))
     ssh: Any = Ssh()
-    deploy._place_image(image, PurePosixPath("/cache/images"), ssh)
+    deploy._place_image(ours, PurePosixPath("/cache/images"), ssh)
     assert placed == sent
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from harness.host import cid, depot
 from harness.host.depot import Depot, Limits
-from harness.image.store import Image, Manifest
+from harness.image.store import Entry, Image, Manifest
 from harness.lab import keys, lab, saved
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
@@ -29,7 +29,7 @@ from harness.vm.machine import Machine
 def image(folder: Path, name: str, identity: str) -> Image:
     folder = folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("vmlinux", "initrd", "image.erofs", "root.erofs", "tree"):
+    for file in ("vmlinux", "vmlinuz", "initrd", "image.erofs", "root.erofs", "tree"):
         (folder / file).touch()
     manifest = msgspec.convert(
         {
@@ -200,3 +200,26 @@ def test_a_saved_lab_depends_on_its_images_its_keys_its_size_and_its_template(tm
         saved.key(msgspec.structs.replace(wish, pair=keys.ensure(tmp_path / "other")), "template"),
     ]
     assert len({before, *different}) == 6
+
+
+def test_what_is_built_again_under_the_same_id_is_another_image(here: Place, tmp_path: Path) -> None:
+    first = image(tmp_path, "pod", "p")
+    again = rebuilt(first)
+    assert first.contents == image(tmp_path, "pod", "p").contents
+    keys_made = {templates.key(msgspec.structs.replace(here, guest=one)) for one in (first, again)}
+    assert len(keys_made) == 2
+    pair = keys.ensure(tmp_path / "keys")
+    images = lab.LabImages(qemu=first, lab=first, guests=(first,), kernel=first)
+    several = [
+        images,
+        msgspec.structs.replace(images, qemu=again),
+        msgspec.structs.replace(images, lab=again),
+        msgspec.structs.replace(images, guests=(again,)),
+        msgspec.structs.replace(images, kernel=again),
+    ]
+    assert len({saved.key(lab.Wish(images=one, pair=pair), "template") for one in several}) == 5
+
+
+def rebuilt(first: Image) -> Image:
+    files = {**first.manifest.files, "vmlinux": Entry(bytes=1, sha256="other")}
+    return Image(first.path, msgspec.structs.replace(first.manifest, files=files))
