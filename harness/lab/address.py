@@ -18,7 +18,8 @@ HOSTS = ("auto", "local", "lab", "none")
 _URL = re.compile(r"ssh://(?:(?P<user>[^@/:]+)@)?(?P<host>\[[^\]]+\]|[^:/@]+)(?::(?P<port>\d+))?/?")
 
 
-_PORT = 22
+PORT = 22
+"""SSH's own (services(5))."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"ssh://{self.user + '@' if self.user else ''}{self.host}:{self.port}"
+
+    @property
+    def known_as(self) -> str:
+        """What it is called in known_hosts, sshd(8): with its port only if that is another than SSH's own."""
+        return self.host if self.port == PORT else f"[{self.host}]:{self.port}"
 
     @property
     def by_hand(self) -> str:
@@ -83,7 +89,7 @@ def parse(url: str) -> Address:
     :raise UsageError: when it isn't one.
     """
     host, port, user = split(url)
-    return Address(host=host, port=port or _PORT, user=user)
+    return Address(host=host, port=port or PORT, user=user)
 
 
 def split(url: str) -> tuple[str, int, str]:
@@ -111,7 +117,7 @@ def client_config(address: Address, alias: str, known_hosts: Path) -> str:
     if address.key:
         lines += [f'  IdentityFile "{address.key}"', "  IdentitiesOnly yes", "  IdentityAgent none"]
     if address.host_key:
-        known_hosts.write_text(f"[{address.host}]:{address.port} {address.host_key}\n")
+        known_hosts.write_text(f"{address.known_as} {address.host_key}\n")
         lines += [f'  UserKnownHostsFile "{known_hosts}"', "  GlobalKnownHostsFile /dev/null"]
     lines += [f'  IdentityFile "{path}"' for path in address.keys]
     lines += ["  IdentitiesOnly yes"] if address.only_keys else []

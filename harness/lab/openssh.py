@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.lab.address import Address, split
-from harness.model.errors import HostUnfit, UsageError
+from harness.model.errors import HostUnfit, InfrastructureError, UsageError
 
 _SECONDS = 20.0
 
@@ -35,14 +35,21 @@ def resolved(url: str, config: Path | None = None) -> Address:
     :param config: a client configuration instead of the user's own (ssh -F).
     :raise UsageError: `url` is no address, or the configuration is not to be read.
     :raise HostUnfit: there is no OpenSSH client here, which workers are reached by.
+    :raise InfrastructureError: it does not say.
     """
     host, port, user = split(url)
     ssh = program()
     argv = [ssh, *(["-F", str(config)] if config else []), *(["-p", str(port)] if port else [])]
     argv += [*(["-l", user] if user else []), "-G", "--", host]
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        # `Match exec` in a configuration runs what it likes
+        raise InfrastructureError(
+            f"--host {url}: no answer in {_SECONDS:.0f} s", hint=f"try: {' '.join(argv)}"
+        ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ssh -G ended with {done.returncode}"]
         raise UsageError(f"--host {url}: {said[0]}", hint=f"try: {' '.join(argv)}")

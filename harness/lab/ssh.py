@@ -19,14 +19,11 @@ import paramiko
 from harness.host.archive import unpack
 from harness.host.speed import slowness
 from harness.lab import silence
-from harness.lab.address import Address
+from harness.lab.address import PORT, Address
 from harness.lab.pushing import pushed
 from harness.lab.way import Way
 from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit, InfrastructureError
-
-_SSH_PORT = 22
-"""Known by its host's name alone (paramiko, as OpenSSH)."""
 
 _PATIENCE = 60.0
 """Seconds for a command, a step of the SSH handshake, or without a byte of what is sent or fetched;
@@ -88,7 +85,7 @@ class Ssh:
             keys = [str(path) for path in ([address.key] if address.key else address.keys)]
             client.connect(
                 address.name or address.host,
-                port=_SSH_PORT if address.name else address.port,
+                port=PORT if address.name else address.port,
                 username=address.user or None,
                 key_filename=cast(str, keys or None),  # several are allowed
                 allow_agent=address.key is None and not address.only_keys,
@@ -284,8 +281,7 @@ def _know(client: paramiko.SSHClient, address: Address) -> None:
     if address.host_key:
         kind, data = address.host_key.split()
         key = paramiko.PKey.from_type_string(kind, base64.b64decode(data))
-        name = address.host if address.port == _SSH_PORT else f"[{address.host}]:{address.port}"
-        client.get_host_keys().add(name, kind, key)
+        client.get_host_keys().add(address.known_as, kind, key)
     elif address.known_hosts:
         for path in address.known_hosts:
             client.load_system_host_keys(str(path))

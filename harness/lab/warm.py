@@ -92,7 +92,11 @@ def _fork_on_request(listener: socket.socket) -> None:
         client, _ = listener.accept()
         try:
             message, fds = _request(client)
-            if os.fork() == 0:
+            try:
+                forked = os.fork() == 0
+            except OSError:  # there are no more processes: the client sees the end
+                forked = False
+            if forked:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 _become(message, fds)
@@ -100,7 +104,7 @@ def _fork_on_request(listener: socket.socket) -> None:
             for fd in fds:
                 os.close(fd)
         except OSError:
-            continue  # the client went away, or there are no more processes: it then sees the end
+            continue  # the client went away
         finally:
             client.close()
 
@@ -113,12 +117,17 @@ def _request(client: socket.socket) -> tuple[str, list[int]]:
     import socket
 
     data, fds, _, _ = socket.recv_fds(client, _LONGEST, 3)
-    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
-        more = client.recv(_LONGEST)
-        if not more:
-            raise ConnectionError
-        data += more
-    return data[4:].decode(), list(fds)
+    try:
+        while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+            more = client.recv(_LONGEST)
+            if not more:
+                raise ConnectionError
+            data += more
+        return data[4:].decode(), list(fds)
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def _become(message: str, fds: list[int]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from harness.lab import keys, openssh
-from harness.lab.address import client_config
+from harness.lab.address import Address, client_config
 from harness.lab.keys import Keys
 from harness.lab.openssh import resolved
 from harness.lab.ssh import Ssh
@@ -90,6 +90,26 @@ def test_without_a_client_the_host_is_unfit(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(HostUnfit, match="ssh is not installed"):
         resolved("ssh://box")
+
+
+def test_a_configuration_that_takes_for_ever_is_given_up(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('Match exec "sleep 5"\n  User me\n')
+    monkeypatch.setattr(openssh, "_SECONDS", 0.2)
+    with pytest.raises(InfrastructureError, match="no answer in 0 s"):
+        resolved("ssh://box", config)
+
+
+@pytest.mark.parametrize("port", [22, 2222])
+def test_openssh_finds_a_pinned_key_under_the_name_that_it_looks_for(port: int, tmp_path: Path) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGNhbm5lZCBrZXkgb2YgYSB0ZXN0IG9mIG91cnMhISEh"
+    client_config(Address(host="box", port=port, host_key=key), "host0", tmp_path / "known")
+    name = "box" if port == 22 else f"[box]:{port}"
+    found = subprocess.run(
+        ["ssh-keygen", "-F", name, "-f", tmp_path / "known"], capture_output=True, text=True, check=False
+    )
+    assert key in found.stdout
 
 
 def server_config(folder: Path, pair: Keys, port: int, *more: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,3 +114,14 @@ def test_a_server_has_nothing_of_ours_but_what_it_was_told(folder: Path) -> None
     start(folder, "digest")
     code = "import sys; print([name for name in sys.modules if name.split('.')[0] in ('harness', 'pytest')])"
     assert run(folder, code).stdout == "[]\n"
+
+
+def test_who_leaves_in_the_middle_of_asking_leaves_no_descriptor_behind() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            socket.send_fds(ours, [(100).to_bytes(4, "big")], [0, 1, 2])
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(ConnectionError):
+            warm._request(theirs)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
