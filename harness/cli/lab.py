@@ -223,13 +223,14 @@ def down(args: argparse.Namespace) -> int:
 
 
 def _end(keep: Keep, kept: Kept, progress: Lines, *, force: bool) -> None:
-    user = keep.user()
-    if user is not None and not force:
-        raise UsageError(
-            f"a run (process {user}) uses the lab", hint="wait for it, or: vsock-harness lab down --force"
-        )
-    with progress.stage("lab: ending"):
-        note = keeping.end(keep, kept)
+    with keep.unlent() as user:
+        if user is not None and not force:
+            raise UsageError(
+                f"a run (process {user}) uses the lab",
+                hint="wait for it, or: vsock-harness lab down --force",
+            )
+        with progress.stage("lab: ending"):
+            note = keeping.end(keep, kept)
     if note:
         print(f"vsock-harness: warning: {note}", file=sys.stderr)
 

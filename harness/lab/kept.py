@@ -6,7 +6,7 @@ folder of the cache:
 * ``state.json``, there while the lab answers. The holder has it locked (flock(2)) since before it had that
   name: a file that nobody holds is a dead holder's, and is never taken for a lab.
 * ``changing.lock``, held by whoever boots or ends a lab, the holder included until its lab is ready.
-* ``used.lock``, held by the run that has its worker in the lab.
+* ``used.lock``, held by the run that has its worker in the lab, and by who ends a lab that none has.
 * ``holder.log``, ``logs/`` (console, QMP transcript), ``ssh_config`` and ``known_hosts``.
 """
 
@@ -166,17 +166,34 @@ class Keep:
         elif not kept.answers():
             yield Loan(None, "the kept lab does not answer (vsock-harness lab up --fresh)")
         else:
-            number = os.open(self.root / "used.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with os.fdopen(number, "r+") as lock:
-                try:
-                    until(lambda: taken(lock), Deadline(_LOOKS_TAKE), "the kept lab")
-                except DeadlinePassed:
+            with self._used() as lock:
+                if lock is None:
                     yield Loan(None, "another run uses the kept lab")
-                    return
+                elif self.find() != kept:
+                    yield Loan(None, "the kept lab has just ended")
+                else:
+                    lock.write(str(os.getpid()))
+                    lock.flush()
+                    yield Loan(kept.lab, f"kept since {kept.since}", kept.restored)
+
+    @contextlib.contextmanager
+    def unlent(self) -> Iterator[int | None]:
+        """For who ends the lab: None, and no run borrows it meanwhile; or the process of the run that has."""
+        with self._used() as lock:
+            yield None if lock else self.user() or 0
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[IO[str] | None]:
+        """The lock of who uses the lab, and nothing in it; None if another has it."""
+        number = os.open(self.root / "used.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "r+") as lock:
+            try:
+                until(lambda: taken(lock), Deadline(_LOOKS_TAKE), "the kept lab")
+            except DeadlinePassed:
+                yield None
+            else:
                 lock.truncate(0)
-                lock.write(str(os.getpid()))
-                lock.flush()
-                yield Loan(kept.lab, f"kept since {kept.since}", kept.restored)
+                yield lock
 
     def user(self) -> int | None:
         """The process that has borrowed the lab, None if nobody has."""

@@ -164,16 +164,19 @@ def test_status_says_how_the_last_one_ended(
 
 
 def test_lab_in_use_is_not_ended_unless_forced(
-    keep: Keep, asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    keep: Keep, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["lab", "up"])
-    monkeypatch.setattr(Keep, "user", lambda self: 4711)
-    for words in (["down"], ["up", "--fresh"]):
-        assert main(["lab", *words]) == 2
-        assert "a run (process 4711) uses the lab" in capsys.readouterr().err
-    assert keep.find() is not None
-    assert main(["lab", "down", "--force"]) == 0
-    assert keep.find() is None
+    with keep._used() as lock:
+        assert lock is not None
+        lock.write("4711")
+        lock.flush()
+        for words in (["down"], ["up", "--fresh"]):
+            assert main(["lab", *words]) == 2
+            assert "a run (process 4711) uses the lab" in capsys.readouterr().err
+        assert keep.find() is not None
+        assert main(["lab", "down", "--force"]) == 0
+        assert keep.find() is None
 
 
 def test_shell_becomes_ssh(

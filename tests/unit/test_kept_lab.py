@@ -193,6 +193,24 @@ def test_one_run_at_a_time_borrows_it(keep: Keep, ssh_server: int) -> None:
             assert other.lab is None, "built again since"
 
 
+def test_one_that_is_being_ended_is_not_lent_and_one_that_is_lent_is_told_of(
+    keep: Keep, ssh_server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with up(keep, port=ssh_server) as kept:
+        with keep.unlent() as user, keep.borrowed(images()) as loan:
+            assert user is None
+            assert loan.lab is None
+            assert keep.user() is None
+        with keep.borrowed(images()) as loan, keep.unlent() as user:
+            assert loan.lab == kept.lab
+            assert user == os.getpid()
+        # found, it is ended before it is borrowed
+        monkeypatch.setattr(Kept, "answers", lambda self: bool(keeping.end(keep, self)) or True)
+        with keep.borrowed(images()) as loan:
+            assert loan.lab is None
+            assert "has just ended" in loan.reason
+
+
 def test_lab_in_a_state_is_not_lent(keep: Keep, ssh_server: int) -> None:
     with up(keep, "state", ssh_server), keep.borrowed(images()) as loan:
         assert loan.lab is None
