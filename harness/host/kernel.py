@@ -35,6 +35,13 @@ def version(root: Path) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
+def cpu(root: Path = Path("/")) -> str:
+    """Model, microcode and features of the first CPU: what ``-cpu host`` puts into a VM's saved state."""
+    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags")
+    first = read(root / "proc/cpuinfo").split("\n\n")[0]
+    return "\n".join(line for line in first.splitlines() if line.split("\t")[0] in wanted)
+
+
 def modules_loaded(root: Path) -> set[str]:
     """Names in /proc/modules: what is loaded, without what is built in."""
     return {line.split()[0] for line in read(root / "proc/modules").splitlines()}

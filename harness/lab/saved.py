@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.host import depot
 from harness.host.depot import Depot, Limits
+from harness.host.kernel import cpu
 from harness.host.paths import cache_root
 from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
@@ -49,7 +50,7 @@ def key(wish: Wish, template: str) -> str:
     words = [str(_FORMAT), template, *(image.contents for image in wish.images.all)]
     words += [wish.pair.user_public, wish.pair.host_public, *lab.command_line(wish)]
     if wish.accel is Accel.KVM:  # with -cpu host, the CPU is in the saved state
-        words += [platform.release(), Path("/proc/cpuinfo").read_text().split("\n\n")[0].split("cpu MHz")[0]]
+        words += [platform.release(), cpu()]
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.guest import inject
 from harness.host import cid, depot
+from harness.host.kernel import cpu
 from harness.host.paths import cache_root
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
@@ -71,18 +72,11 @@ def key(place: Place) -> str:
     found = Path(program).stat()
     words = [recipe(place.guest.contents, place.agent, place.accel), *place.qemu.argv]
     words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns), str(cid.usable())]
-    return _hash(words + ([_cpu()] if place.accel is Accel.KVM else []))
+    return _hash(words + ([cpu()] if place.accel is Accel.KVM else []))
 
 
 def _hash(words: list[str]) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
-
-
-def _cpu() -> str:
-    """Model, microcode and features of the CPU: with ``-cpu host`` they are in the saved state."""
-    wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags")
-    first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
-    return "\n".join(line for line in first.splitlines() if line.split("\t")[0] in wanted)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from harness.host import cid, depot
+from harness.host import cid, depot, kernel
 from harness.host.depot import Depot, Limits
 from harness.image.store import Entry, Image, Manifest
 from harness.lab import keys, lab, saved
@@ -223,3 +223,14 @@ def test_what_is_built_again_under_the_same_id_is_another_image(here: Place, tmp
 def rebuilt(first: Image) -> Image:
     files = {**first.manifest.files, "vmlinux": Entry(bytes=1, sha256="other")}
     return Image(first.path, msgspec.structs.replace(first.manifest, files=files))
+
+
+def test_what_a_cpu_can_is_in_the_key_and_not_how_fast_it_is_now(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+
+    def seen(mhz: str, flags: str) -> str:
+        text = f"processor\t: 0\nmodel name\t: X\ncpu MHz\t\t: {mhz}\nflags\t\t: {flags}\n"
+        (tmp_path / "proc/cpuinfo").write_text(f"{text}\n{text}")
+        return kernel.cpu(tmp_path)
+
+    assert seen("1000", "fpu svm") == seen("3000", "fpu svm") != seen("3000", "fpu")
