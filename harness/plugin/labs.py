@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +41,8 @@ class Labs:
         self._stacks: dict[str, contextlib.ExitStack] = {}
         self._tries: dict[str, int] = {}
         self._pidfds: dict[str, int] = {}
+        self._lock = threading.Lock()
+        """Of the descriptors: one is looked at while another thread may close it."""
         self._over = False  # the run ends; who still starts one is not waited for
         self.unrestorable = ""
         """Why a saved lab could not be restored; then all further ones are booted."""
@@ -102,26 +106,40 @@ class Labs:
         return stack.enter_context(ready)
 
     def _forget(self, alias: str, pidfd: int) -> None:
-        if self._pidfds.get(alias) == pidfd:
-            os.close(self._pidfds.pop(alias))
+        with self._lock:
+            if self._pidfds.get(alias) == pidfd:
+                os.close(self._pidfds.pop(alias))
 
     def _log(self, alias: str) -> Path:
         number = self._tries[alias]
         return self._logs / (alias if number == 1 else f"{alias}-{number}")
 
     def trouble(self, alias: str) -> str | None:
-        """The crash that the lab's kernel reported, quoted; None if none, or it is no lab of ours."""
+        """The crash that the lab's kernel reported, quoted, or that its emulator ended.
+
+        None if neither, or it is no lab of ours.
+        """
         if alias not in self._tries:
             return None
-        return Console(self._log(alias) / "console.log").crash()
+        return Console(self._log(alias) / "console.log").crash() or self._ended(alias)
+
+    def _ended(self, alias: str) -> str | None:
+        with self._lock:
+            pidfd = self._pidfds.get(alias)
+            if pidfd is None:
+                return None
+            look = select.poll()
+            look.register(pidfd, select.POLLIN)
+            return f"{alias}: its emulator has ended" if look.poll(0) else None
 
     def kill(self, alias: str) -> None:
         """Kill a lab's emulator: one whose kernel hangs would keep its orderly end waiting."""
-        pidfd = self._pidfds.pop(alias, None)
-        if pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            os.close(pidfd)
+        with self._lock:
+            pidfd = self._pidfds.pop(alias, None)
+            if pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
 
     def end(
         self,
