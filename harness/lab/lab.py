@@ -207,12 +207,18 @@ async def _running(
         ) from error
 
 
+def needed_mib(memory_mib: int) -> int:
+    """What must be free for a lab of so many MiB: it never touches all of them, and shares what it was
+    restored from."""
+    return max(LEAST_MIB, memory_mib * 6 // 10)
+
+
 def check_memory(memory_mib: int) -> None:
     """:raise HostUnfit: not enough of it is free for a lab of so many MiB."""
     free = free_mib()
-    if free < LEAST_MIB or free < memory_mib * 0.6:
+    if free < needed_mib(memory_mib):
         raise HostUnfit(
-            f"a lab of {memory_mib} MiB needs about 60 % of that free; {free} MiB are available",
+            f"a lab of {memory_mib} MiB needs {needed_mib(memory_mib)} MiB free; {free} MiB are available",
             ability="memory",
             hint=f"end something, or use --lab-memory with at least {LEAST_MIB}",
         )

@@ -100,7 +100,7 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
 def lab_count(wanted: int | None, memory_mib: int) -> int:
     """How many labs to run for so many workers or items: at most one a core, and what there is free memory
     for."""
-    room = free_mib() // memory_mib
+    room = free_mib() // lab.needed_mib(memory_mib)
     return max(1, min(os.cpu_count() or 1, MOST_LABS, wanted or MOST_LABS, room))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -173,6 +174,30 @@ def test_a_replaced_lab_has_logs_of_its_own_and_its_trouble_is_its_own(world: Wo
         assert ours.trouble("lab0") is None
         assert ours.trouble("elsewhere") is None
     assert "restore lab0 lab0-2" in world.said
+
+
+def test_an_emulators_end_is_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world.opened([]) as ours, subprocess.Popen(["sleep", "60"]) as emulator:
+        monkeypatch.setattr(os, "getpid", lambda: emulator.pid)
+        ours.start("lab0")
+        assert ours.trouble("lab0") is None
+        emulator.kill()
+        emulator.wait()
+        assert ours.trouble("lab0") == "lab0: its emulator has ended"
+        ours.kill("lab0")
+        assert ours.trouble("lab0") is None
+
+
+@pytest.mark.parametrize(("free", "count"), [(1000, 1), (2500, 1), (6656, 2), (9000, 3), (64000, 4)])
+def test_so_many_labs_start_as_each_would_find_memory_for(
+    free: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "free_mib", lambda: free)
+    monkeypatch.setattr(lab, "free_mib", lambda: free // count)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert hosts.lab_count(9, 4096) == count
+    if free > 1000:
+        lab.check_memory(4096)
 
 
 @pytest.mark.parametrize(
