@@ -6,8 +6,9 @@ import contextlib
 import functools
 import hashlib
 import secrets
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -26,6 +27,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 WORKER_REQUIREMENTS = REPOSITORY / "requirements-worker.txt"
 SENT = ("harness", "guest-images")
 """What of the checkout a worker needs."""
+
+UNUSED_DAYS = 14
+"""As in `harness.host.depot.Limits`."""
+
+_SENT = ".sent"
+"""Behind an image's name: beside it, this file says that a run sent it, and when one last used it."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +157,8 @@ def deployed(
 def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, ...]) -> Iterator[Remote]:
     """A host that is not a lab of ours, ready for workers: packages and images are sent if it lacks them.
 
-    All lies in the user's cache folder there; what is sent once is found again by its hash.
+    All lies in the user's cache folder there; what is sent once is found again by its hash, and removed when
+    no run has used it for so many days (`UNUSED_DAYS`).
 
     :raise HostUnfit: when the host has no Python 3.11 or later.
     :raise InfrastructureError: when the connection breaks, or the packages can't be had for its Python.
@@ -174,14 +182,47 @@ def prepared(address: Address, alias: str, scratch: Path, images: tuple[Image, .
                 ssh.place(Path(site), target)
         for image in images:
             _place_image(image, home / "images", ssh)
+        code = code_folder(ssh, home)
+        tidy(ssh, home, [target, code])
         work = home / f"work-{secrets.token_hex(4)}"
         cores, meminfo = ssh.run(["sh", "-c", "nproc; cat /proc/meminfo"]).split("\n", 1)
         carries = carried(int(cores), available_mib(meminfo))
-    # by the checkout's place, so that two of them don't replace each other's code in the middle of a run
-    whose = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
-    layout = Layout(code=home / f"code-{whose}", site=target, images=home / "images", work=work)
+    layout = Layout(code=code, site=target, images=home / "images", work=work)
     with deployed(address, layout, alias, scratch, carries=carries) as remote:
         yield remote
+
+
+def code_folder(ssh: Ssh, home: PurePosixPath) -> PurePosixPath:
+    """Where this code goes on a host: no other's, as a run with other code may be under way there.
+
+    If it is new, it begins as a copy of the latest that is whole: `send_code` sends what differs.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    folder = home / f"code-{code_digest()}"
+    there, fresh = shlex.quote(str(folder)), shlex.quote(f"{folder}.{secrets.token_hex(4)}")
+    last = f"$(ls -t {shlex.quote(str(home))}/code-*/digest 2>/dev/null | head -n 1)"
+    copy = f'cp -R -p "${{last%/digest}}" {fresh} && mv -T {fresh} {there} 2>/dev/null'
+    ssh.run(["sh", "-c", f'test -d {there} || {{ last={last}; test -z "$last" || {copy}; }}; rm -rf {fresh}'])
+    return folder
+
+
+def tidy(ssh: Ssh, home: PurePosixPath, used: Sequence[PurePosixPath]) -> None:
+    """Remove what runs sent to a host and have not used for long; what is `used` now is as good as new.
+
+    Images are those beside which `_place_image` left a mark: others are the host's own.
+
+    What can't be removed stays.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    root, paths = shlex.quote(str(home)), shlex.join(map(str, used))
+    old = f"-mtime +{UNUSED_DAYS}"
+    line = f"touch -c {paths}; mkdir -p {root}/images; cd {root} && "
+    line += f"find . -maxdepth 1 '(' -name 'code-*' -o -name 'site-*' ')' {old} -exec rm -rf {{}} +; "
+    line += f"find images -mindepth 2 -maxdepth 2 -name '*{_SENT}' {old} | while read -r mark; do "
+    line += f'rm -rf "${{mark%{_SENT}}}" "$mark"; done; true'
+    ssh.run(["sh", "-c", line])
 
 
 def send_image(image: Image, remote: Remote) -> None:
@@ -202,4 +243,5 @@ def _place_image(image: Image, images: PurePosixPath, ssh: Ssh) -> None:
     except msgspec.MsgspecError:
         built = ""
     if built != image.manifest.built:
-        ssh.place(image.path, images / name, mark=MANIFEST)
+        sent = ssh.place(image.path, images / name, mark=MANIFEST)
+        ssh.run(["touch", *([] if sent else ["-c"]), f"{images / name}{_SENT}"])

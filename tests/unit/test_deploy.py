@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from harness.lab import deploy
-from harness.lab.ssh import Done
+from harness.lab import deploy, keys
+from harness.lab.address import Address
+from harness.lab.ssh import Done, Ssh
 from harness.model.errors import InfrastructureError
+from tests.unit.ssh_server import listening
 
 
 class Here:
@@ -48,6 +52,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(deploy, "REPOSITORY", root)
     deploy.code_digest.cache_clear()
     return root
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> Iterator[Ssh]:
+    """A connection to a server on this machine."""
+    pair = keys.ensure(tmp_path / "keys")
+    with listening(pair) as port:
+        address = Address(host="127.0.0.1", port=port, key=pair.user, host_key=pair.host_public)
+        with Ssh.connect(address) as connection:
+            yield connection
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +101,49 @@ def test_what_came_by_half_is_sent_again(checkout: Path, tmp_path: Path) -> None
     send(here, target)
     assert here.pushes == 1, "what is there is no longer what it was"
     assert (target / "harness/one.py").read_text() == before
+
+
+def test_other_code_has_a_folder_of_its_own_and_only_what_differs_is_sent(
+    checkout: Path, tmp_path: Path, ssh: Ssh
+) -> None:
+    home = PurePosixPath(tmp_path / "home")
+
+    def sent() -> Path:
+        deploy.code_digest.cache_clear()
+        folder = deploy.code_folder(ssh, home)
+        deploy.send_code(ssh, folder)
+        return Path(folder)
+
+    first = sent()
+    assert (first / "harness/one.py").read_text() == "1\n"
+    (checkout / "harness/one.py").write_text("3\n")
+    untouched = (first / "harness/two.py").stat().st_mtime_ns
+    second = sent()
+    assert second != first
+    assert [(folder / "harness/one.py").read_text() for folder in (first, second)] == ["1\n", "3\n"]
+    assert (second / "harness/two.py").stat().st_mtime_ns == untouched, "copied there"
+    assert sent() == second
+    assert sorted(path.name for path in Path(home).iterdir()) == sorted([first.name, second.name])
+
+
+def test_what_no_run_has_used_for_long_is_removed_from_a_host(tmp_path: Path, ssh: Ssh) -> None:
+    home = tmp_path / "a home"
+    for name in ("code-a", "code-b", "site-a", "site-b", "lab", "images/pod/sent", "images/pod/own"):
+        (home / name).mkdir(parents=True)
+    for name in ("images/pod/sent.sent", "images/pod/new.sent"):
+        (home / name).touch()
+    for path in home.rglob("*"):
+        if path.name != "new.sent":
+            os.utime(path, (1, 1))
+    used = [PurePosixPath(home / "code-b"), PurePosixPath(home / "site-b")]
+    deploy.tidy(ssh, PurePosixPath(home), used)
+    left = {str(path.relative_to(home)) for path in home.rglob("*")}
+    assert left == {
+        "code-b",
+        "site-b",
+        "lab",
+        "images",
+        "images/pod",
+        "images/pod/own",
+        "images/pod/new.sent",
+    }

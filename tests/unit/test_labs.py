@@ -257,8 +257,12 @@ def test_an_image_that_the_host_has_for_all_is_not_sent(built: str, sent: list[s
             there = msgspec.structs.replace(ours.manifest, built=built, bytes=1)
             return SimpleNamespace(out=msgspec.json.encode(there).decode() if built else "")
 
-        def place(self, source: Path, target: PurePosixPath, *, mark: str) -> None:
+        def run(self, argv: list[str]) -> None:
+            assert argv == ["touch", "/cache/images/pod/0.sent"]
+
+        def place(self, source: Path, target: PurePosixPath, *, mark: str) -> bool:
             placed.append(str(target))
+            return True
 
     ssh: Any = Ssh()
     deploy._place_image(ours, PurePosixPath("/cache/images"), ssh)
