@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +32,7 @@ from harness.model.progress import Progress
 from harness.model.spec import Accel
 from harness.plugin.bench import available
 from harness.plugin.labs import Labs, opened
+from harness.vm.console import Console
 
 T = TypeVar("T")
 
@@ -120,11 +121,19 @@ class Fleet:
     """The hosts of a run that are not this machine, by alias, ready for workers.
 
     `words` says in a few words which they are. `prepare`, once set, is done with each host that comes later,
-    `fetch` with each that goes.
+    `fetch` with each that goes. Those of `lent`, consoles by alias, are not the run's own; where it has
+    `labs`, one of these takes such a one's place too.
     """
 
-    def __init__(self, remotes: dict[str, deploy.Remote], words: str, labs: Labs | None = None) -> None:
+    def __init__(
+        self,
+        remotes: dict[str, deploy.Remote],
+        words: str,
+        labs: Labs | None = None,
+        lent: Mapping[str, Path] = types.MappingProxyType({}),
+    ) -> None:
         self.remotes = remotes
+        self._lent = dict(lent)
         self.words = words
         self.fetch: Callable[[deploy.Remote], None] = lambda remote: None
         self.prepare: Callable[[deploy.Remote], None] = lambda remote: None
@@ -132,6 +141,8 @@ class Fleet:
 
     def trouble(self, alias: str) -> str | None:
         """See `harness.plugin.rerun.Hosts`."""
+        if alias in self._lent:
+            return Console(self._lent[alias]).crash()
         return self._labs.trouble(alias) if self._labs else None
 
     def fixed(self, alias: str) -> str | None:
@@ -156,6 +167,7 @@ class Fleet:
         with contextlib.suppress(InfrastructureError):  # what was wrong with it is why it is replaced
             self._labs.end(alias)
         self.remotes[alias] = remote = self._labs.start(alias)
+        self._lent.pop(alias, None)
         self.prepare(remote)
 
 
@@ -180,36 +192,46 @@ def labs(
     )
     with contextlib.ExitStack() as stack:
         loan = stack.enter_context(_borrowed(wish, images))
-        if loan.lab:
-            with progress.stage("lab: making the kept one ready"):
-                work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
-                layout = msgspec.structs.replace(deploy.LAB, work=work)
-                ready = deploy.deployed(
-                    loan.lab.address,
-                    layout,
-                    "kept",
-                    folder.path,
-                    accel=Accel.KVM,
-                    restored=loan.restored,
-                )
-                remote = stack.enter_context(ready)
-            yield Fleet({"kept": remote}, f"the kept lab ({loan.reason})")
-            return
+        remote = _kept(loan.lab, loan, folder, progress, stack) if loan.lab else None
         memory = wish.memory_mib or lab.MEMORY_MIB
         accel = _lab_accel(store)
         pair = keys.ensure(cache_root() / "keys")
         what = lab.Wish(images=images, pair=pair, memory_mib=memory, accel=accel)
-        ours = stack.enter_context(opened(what, folder, logs, progress, fresh=wish.fresh, notes=notes))
+        instead = remote.layout if remote else None
+        ours = opened(what, folder, logs, progress, fresh=wish.fresh, notes=notes, instead_of=instead)
+        own = stack.enter_context(ours)
+        if remote:
+            console = Keep().logs / "console.log"
+            yield Fleet({"kept": remote}, f"the kept lab ({loan.reason})", own, {"kept": console})
+            return
         count, free = lab_count(wish.workers or wish.items, memory), free_mib()
         aliases = [f"lab{number}" for number in range(count)]
-        how = "restored" if ours.restores else "booted"
-        with progress.stage(f"lab: {'restoring' if ours.restores else 'booting'} {count}"):
-            remotes = all_at_once(aliases, ours.start)
+        how = "restored" if own.restores else "booted"
+        with progress.stage(f"lab: {'restoring' if own.restores else 'booting'} {count}"):
+            remotes = all_at_once(aliases, own.start)
         words = f"{count} {how}, {memory} MiB each, under {accel.value.upper()}"
         words += f", with {wish.kernel}'s kernel" if kernel else ""
         if (wish.workers or 0) > count:
             words += f" ({os.cpu_count()} cores, {free} MiB free; {wish.workers} workers asked for)"
-        yield Fleet(remotes, words + (f"; {loan.reason}" if loan.reason else ""), ours)
+        yield Fleet(remotes, words + (f"; {loan.reason}" if loan.reason else ""), own)
+
+
+def _kept(
+    running: lab.Lab, loan: Loan, folder: RunFolder, progress: Progress, stack: contextlib.ExitStack
+) -> deploy.Remote:
+    """The kept lab, ready for a worker until `stack` is left."""
+    with progress.stage("lab: making the kept one ready"):
+        work = deploy.LAB.work.with_name(f"work-{folder.path.name}")
+        layout = msgspec.structs.replace(deploy.LAB, work=work)
+        ready = deploy.deployed(
+            running.address,
+            layout,
+            "kept",
+            folder.path,
+            accel=Accel.KVM,
+            restored=loan.restored,
+        )
+        return stack.enter_context(ready)
 
 
 @contextlib.contextmanager

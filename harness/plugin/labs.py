@@ -31,9 +31,16 @@ class Labs:
     """
 
     def __init__(
-        self, wish: lab.Wish, source: Path | None, folder: RunFolder, logs: Path, notes: list[str]
+        self,
+        wish: lab.Wish,
+        source: Path | None,
+        folder: RunFolder,
+        logs: Path,
+        notes: list[str],
+        layout: deploy.Layout = deploy.LAB,
     ) -> None:
         self._wish = wish
+        self._layout = layout
         self._notes = notes
         self._source = source
         self._folder = folder
@@ -97,7 +104,7 @@ class Labs:
         stack.callback(self._forget, alias, pidfd)
         ready = deploy.deployed(
             running.address,
-            deploy.LAB,
+            self._layout,
             alias,
             self._folder.path,
             accel=Accel.KVM,
@@ -183,24 +190,36 @@ def _pidfd(alias: str, pid: int) -> int:
 
 @contextlib.contextmanager
 def opened(
-    wish: lab.Wish, folder: RunFolder, logs: Path, progress: Progress, *, fresh: bool, notes: list[str]
+    wish: lab.Wish,
+    folder: RunFolder,
+    logs: Path,
+    progress: Progress,
+    *,
+    fresh: bool,
+    notes: list[str],
+    instead_of: deploy.Layout | None = None,
 ) -> Iterator[Labs]:
     """Labs of `wish`, all of which have ended when the `with` is left.
 
     They are restored from a saved lab, which is made first if there is none, unless `fresh`. Where none can
     be made or restored they are booted; `notes` gets the reason.
+
+    :param instead_of: they come only if another lab dies, whose workers knew it with this layout: none is
+        saved for that.
     """
     with contextlib.ExitStack() as stack:
         source = None
-        if not fresh:
-            identity = lab_identity(wish)
+        identity = lab_identity(wish)
+        if instead_of:
+            source = stack.enter_context(saved.labs().using(identity))
+        elif not fresh:
             lab.check_memory(wish.memory_mib)
             try:
                 source = stack.enter_context(saved.held(wish, identity, folder, logs / "saved-lab", progress))
             except InfrastructureError as error:
                 notes.append(f"lab: none could be saved for all runs: {error.summary}")
                 _keep(error, logs)
-        made = Labs(wish, source, folder, logs, notes)
+        made = Labs(wish, source, folder, logs, notes, instead_of or deploy.LAB)
         try:
             stack.push(made.end_all)
             yield made

@@ -16,6 +16,7 @@ import pytest
 from harness.host import admission
 from harness.host.runfolder import RunFolder
 from harness.lab import deploy, lab, saved
+from harness.lab.address import Address
 from harness.lab.kept import Loan
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
@@ -35,6 +36,7 @@ class World:
         self.unsavable = False
         self.read_only = False
         self.discarded: list[str] = []
+        self.layouts: list[deploy.Layout] = []
         monkeypatch.setattr(lab, "up", self.up)
         monkeypatch.setattr(lab, "check_memory", lambda mib: None)
         monkeypatch.setattr(deploy, "deployed", self.deployed)
@@ -59,9 +61,12 @@ class World:
         self.said.append(f"end {name}")
 
     @contextlib.contextmanager
-    def deployed(self, address: object, layout: object, alias: str, *_: object, **how: Any) -> Iterator[str]:
+    def deployed(
+        self, address: object, layout: deploy.Layout, alias: str, *_: object, **how: Any
+    ) -> Iterator[str]:
         if how["restored"] and self.useless:
             raise InfrastructureError("no answer in 60 s")
+        self.layouts.append(layout)
         yield f"{alias} {how['restored']}"
 
     @contextlib.contextmanager
@@ -78,9 +83,13 @@ class World:
         self.discarded.append(key)
 
     @contextlib.contextmanager
-    def opened(self, notes: list[str], *, fresh: bool = False) -> Iterator[Any]:
+    def using(self, key: str) -> Iterator[Path]:
+        yield Path("/saved")
+
+    @contextlib.contextmanager
+    def opened(self, notes: list[str], *, fresh: bool = False, **more: Any) -> Iterator[Any]:
         wish: Any = type("Wish", (), {"memory_mib": 4096})()
-        with labs.opened(wish, self.folder, self.logs, Silent(), fresh=fresh, notes=notes) as ours:
+        with labs.opened(wish, self.folder, self.logs, Silent(), fresh=fresh, notes=notes, **more) as ours:
             yield ours
 
 
@@ -174,6 +183,28 @@ def test_a_replaced_lab_has_logs_of_its_own_and_its_trouble_is_its_own(world: Wo
         assert ours.trouble("lab0") is None
         assert ours.trouble("elsewhere") is None
     assert "restore lab0 lab0-2" in world.said
+
+
+def test_a_kept_lab_that_dies_is_followed_by_one_of_the_runs_own(world: World, tmp_path: Path) -> None:
+    console = tmp_path / "console.log"
+    console.write_text("all is well\n")
+    prepared: list[object] = []
+    layout = msgspec.structs.replace(deploy.LAB, work=PurePosixPath("/work-1"))
+    with world.opened([], instead_of=layout) as ours:
+        kept: Any = SimpleNamespace(address=Address(host="127.0.0.1", port=1))
+        fleet = hosts.Fleet({"kept": kept}, "the kept lab", ours, {"kept": console})
+        fleet.prepare = prepared.append
+        fleet.fetch = lambda remote: pytest.fail("its evidence is not to be had")
+        assert world.said == []
+        assert fleet.fixed("kept") is fleet.trouble("kept") is None
+        console.write_text("[ 1.0] kernel BUG at mm/slub.c:1!\n")
+        assert "kernel BUG" in (fleet.trouble("kept") or "")
+        fleet.replace("kept")
+        assert list(map(str, fleet.remotes.values())) == ["kept True"]
+        assert prepared == ["kept True"]
+        assert fleet.trouble("kept") is None
+    assert world.said == ["restore kept kept", "end kept"]
+    assert world.layouts == [layout], "what workers are told is where they find it"
 
 
 def test_an_emulators_end_is_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
