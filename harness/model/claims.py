@@ -17,6 +17,7 @@ class Claim(StrEnum):
     VMWARE_GUEST = "vmware-guest"
     HIGH_DENSITY = "high-density"
     RELIABILITY = "reliability"
+    OTHER = "other"  # what a file without `claim` is about; reports have this row only where there is one
 
     @property
     def sentence(self) -> str:
@@ -34,4 +35,5 @@ _SENTENCES = {
     Claim.VMWARE_GUEST: "in a VMware guest, vmw_vsock_vmci_transport must be unloaded first",
     Claim.HIGH_DENSITY: "a proxy that multiplexes the connections costs 4.5 MB per pod",
     Claim.RELIABILITY: "the connection is lost only if the VM or the shim dies",
+    Claim.OTHER: "none of the page's sentences",
 }

@@ -232,7 +232,7 @@ class File(Written, frozen=True, kw_only=True):
     """A scenario: what clients do over each link, and what is expected of it."""
 
     title: Annotated[Line, Limits(help="one line: what happens")]
-    claim: Annotated[Claim, Limits(help="the row of the report that this scenario proves")]
+    claim: Annotated[Claim, Limits(help="the row of the report that this scenario proves")] = Claim.OTHER
     about: Annotated[str, Limits(help="prose for the reader")] = ""
     links: Annotated[tuple[Link, ...], Limits(least=1, help="columns of the report; one test each")]
     long: Annotated[

@@ -85,7 +85,7 @@ def _table(results: Results) -> list[str]:
         cases = [(item.case, item.subject.link) for item in results.items if item.subject.claim is claim]
         tests = [(case, shown.link) for case, shown in results.shown if shown.claim is claim]
         if not cases and not tests:
-            without.append(f"`{claim}`")
+            without += [f"`{claim}`"] if claim is not Claim.OTHER else []
             continue
         columns = [*links, *([None] if without_link else [])]
         cells = [_signed(counted(case for case, on in [*cases, *tests] if on is link)) for link in columns]

@@ -29,7 +29,9 @@ def matrix(results: Results) -> Section:
     rows: list[Markup] = []
     for claim in Claim:
         tests = [(case, shown) for case, shown in results.shown if shown.claim is claim]
-        rows += _rows(claim, [item for item in results.items if item.subject.claim is claim], tests, links)
+        items = [item for item in results.items if item.subject.claim is claim]
+        if items or tests or claim is not Claim.OTHER:
+            rows += _rows(claim, items, tests, links)
     table = el("table", el("thead", head), el("tbody", *rows), class_="matrix")
     return Section("claims", "Claims and links", el("div", el("p", _about(results), class_="note"), table))
 

@@ -10,9 +10,10 @@ from urllib.parse import unquote
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from harness.model.claims import Claim
-from harness.report import html, matrix, overview, times
+from harness.report import html, markdown, matrix, overview, times
 from harness.report.markup import el, shown
 from harness.report.results import CaseOutcome, Results
 from harness.report.section import Section
@@ -104,8 +105,17 @@ def test_every_link_leads_somewhere_and_no_name_is_given_twice(page: Page, folde
 
 def test_each_claim_is_there_and_those_without_scenarios_say_so(page: Page) -> None:
     for claim in Claim:
-        assert claim.sentence in page.text
-    assert page.text.count("no scenario of this claim in this run") == len(Claim) - 2
+        assert (claim.sentence in page.text) is (claim is not Claim.OTHER)
+    assert page.text.count("no scenario of this claim in this run") == len(Claim) - 3
+
+
+def test_what_is_about_no_claim_has_a_row_of_its_own(tmp_path: Path) -> None:
+    ours = replace(plan("multiple-clients-8", "vsock"), claim=Claim.OTHER)
+    found = runs.write(tmp_path, [runs.evidence(tmp_path, ours, right(ours))])
+    assert Claim.OTHER.sentence in Page(html.page(found)).text
+    summary = markdown.markdown(found)
+    assert "| `other` | ✅ 1 |" in summary
+    assert summary.count("`other`") == 1
 
 
 def test_the_matrix_counts_and_leads_to_the_worst(mixed: Results) -> None:

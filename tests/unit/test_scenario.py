@@ -35,6 +35,7 @@ from harness.model.steps import (
     Target,
     WaitFor,
 )
+from tests.unit.mistakes import FLAT
 from tests.unit.traces import SCENARIOS
 
 FILES = sorted(SCENARIOS.glob("*.yaml"))
@@ -199,6 +200,12 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     path = tmp_path / "example.yaml"
     path.write_text(text.split("```yaml\n", 1)[1].split("```", 1)[0])
     assert load(path).for_link(Link.VIRTIO_SERIAL).groups[0].workload == (Echo(bytes=1 << 20),)
+
+
+def test_a_scenario_of_ones_own_names_no_claim(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(FLAT.replace("claim: multiple-clients\n", ""))
+    assert load(path).claim is Claim.OTHER
 
 
 def test_a_number_of_clients_is_one_group() -> None:

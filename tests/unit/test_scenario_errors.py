@@ -135,7 +135,7 @@ FORM = [
         "multiple-client",
         "2:8: unknown claim 'multiple-client'; allowed: serial-portable, serial-one-process, "
         "multiple-clients, pod-diagram, host-requirements, kata-config, vmware-guest, high-density, "
-        "reliability; did you mean 'multiple-clients'?",
+        "reliability, other; did you mean 'multiple-clients'?",
     ),
 ]
 
