@@ -123,8 +123,10 @@ def test_holder_that_crashes_shows_its_log(keep: Keep) -> None:
 
 def test_interrupted_boot_leaves_nothing(keep: Keep) -> None:
     def interrupt() -> None:
-        until((keep.root / "fake").exists, Deadline(20), "the boot")
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            until((keep.root / "fake").exists, Deadline(60), "the boot")
+        finally:  # else the main thread would wait for ever
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
