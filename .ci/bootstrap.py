@@ -150,8 +150,11 @@ def complete() -> bool:
 def make_venv() -> None:
     """Make .venv anew. Until it is finished it has no stamp, however it is interrupted.
 
+    :raise Unfit: it is a link: what would be removed to make it anew is somebody else's.
     :raise StepFailed: when a step fails.
     """
+    if VENV.is_symlink():
+        raise Unfit(f".venv is a link, to {VENV.readlink()}, which is not of this checkout: rm .venv")
     with contextlib.suppress(FileNotFoundError):
         STAMP.unlink()
     base = getattr(sys, "_base_executable", None) or sys.executable

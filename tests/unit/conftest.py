@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from tests.unit.fake_vm import FakeVm
 from tests.unit.machines import FakeLease, Starter
 from tests.unit.meetings import Agent
 from tests.unit.rerunning import Project
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # so a shell starts what is in the background, and all that comes of it; some tests are about Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -278,3 +278,13 @@ def test_two_setups_of_a_checkout_wait_for_each_other(bootstrap: ModuleType) -> 
             held.close()
             assert second.stderr.read() == ""
     assert second.returncode == 0
+
+
+def test_a_venv_of_another_checkout_stays(bootstrap: ModuleType, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "theirs").touch()
+    bootstrap.VENV.symlink_to(other)
+    with pytest.raises(bootstrap.Unfit, match=f"a link, to {other},"):
+        bootstrap.make_venv()
+    assert (other / "theirs").exists()
