@@ -70,14 +70,14 @@ class Ping(_Step, frozen=True, kw_only=True, tag="ping"):
 
 
 class Send(_Step, frozen=True, kw_only=True, tag="send"):
-    """Send `bytes` seeded bytes, which the agent swallows; compare its count and hash."""
+    """Send `bytes` seeded bytes; the agent compares each with what it must be."""
 
     op: ClassVar[str] = "send"
     bytes: int
 
 
 class Receive(_Step, frozen=True, kw_only=True, tag="receive"):
-    """Have the agent send `bytes` seeded bytes; compare count and hash."""
+    """Have the agent send `bytes` seeded bytes; compare each with what it must be."""
 
     op: ClassVar[str] = "receive"
     bytes: int

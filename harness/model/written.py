@@ -50,13 +50,13 @@ class Ping(Written, frozen=True, kw_only=True):
 
 
 class Send(Written, frozen=True, kw_only=True):
-    """Send seeded bytes; the agent swallows them and its count and hash are compared."""
+    """Send seeded bytes; the agent compares each with what it must be."""
 
     bytes: Size
 
 
 class Receive(Written, frozen=True, kw_only=True):
-    """Have the agent send seeded bytes; compare count and hash."""
+    """Have the agent send seeded bytes; compare each with what it must be."""
 
     bytes: Size
 
@@ -114,7 +114,7 @@ class Flood(Written, frozen=True, kw_only=True):
 
 
 class WaitFor(Written, frozen=True, kw_only=True):
-    """Wait until every client of another group has left, holds (or has left), or has ended."""
+    """Wait until every client of another group is parked (in a `wait-for`), holds, has left, or has ended."""
 
     group: str
     event: Moment
@@ -241,7 +241,7 @@ class File(Written, frozen=True, kw_only=True):
     ] = False
     boot: Annotated[
         Boot | dict[Where, Boot],
-        Limits(help="clone: from a saved, ready VM, the vsock device plugged in; cold: from nothing"),
+        Limits(help="clone: goes on from a saved VM that was ready; cold: is booted"),
     ] = Boot.CLONE
     linux: Annotated[
         Version | UnsetType,
