@@ -28,7 +28,8 @@ help: ## list the targets
 	@echo '  make e2e HOST=lab LINK=vsock N=2 ARGS="-k stale"'
 
 setup: packages ## install what is missing: Debian packages (as root or by sudo), .venv
-	@echo 'ready: make e2e runs the main job, make test the tests'
+	@echo 'ready: make e2e runs the main job, make test the tests; the command is $(CURDIR)/$(BIN)/vsock-harness'
+	@echo 'to have it by its name: . $(BIN)/activate'
 
 RUN = $(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$(LINK)') $(if $(N),-n '$(N)')
 
@@ -63,7 +64,7 @@ kernels: packages ## who dies, and what each end sees, on labs with Linux 5.10, 
 	$(BIN)/vsock-harness report $(KERNELS:%=results/kernels/%/latest) >results/kernels/differences.md || status=1; \
 	cat results/kernels/differences.md; exit $$status
 
-test: packages ## all tests: the house, the units, and those that need VMs
+test: packages ## all tests: lint and structure checks, unit tests, tests in real VMs
 	@$(PYTEST) tests/unit -q $(SPREAD)
 	@$(PYTEST) tests/outer -v
 	@$(PYTEST) tests/vm -v --host '$(HOST)' $(if $(N),-n '$(N)') $(ARGS)
