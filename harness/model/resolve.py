@@ -26,7 +26,8 @@ SOCKET_STEPS = ("connect", "messages", "shutdown")
 """Steps that need more connections than the client's own."""
 
 CIDS = (steps.Target.NO_VM, steps.Target.NOBODY)
-"""Where `connect` goes to another CID than the guest's or the host's."""
+"""Where `connect` goes to another CID than the guest's or the host's. On hybrid-vsock only the guest can dial
+one, that nobody holds: the host's end is a Unix socket, and a CID is nothing of the kernel's."""
 
 MAX_ANY = 1 << 40
 
@@ -82,15 +83,18 @@ class Resolver:
     def group(self, source: WrittenGroup) -> GroupPlan:
         """`source` for this link; where a value is missing, something that fits stands in its place."""
         group = source.group
-        workload = enumerate(group.workload)
         count = self._value(group.count, source.count_path, 1)
+        initiated = self._initiated(group.initiated, source.at("initiated"), count)
+        workload = enumerate(group.workload)
         return GroupPlan(
             name=source.name,
             count=count,
-            workload=tuple(self._step(step, (*source.workload_path, index)) for index, step in workload),
+            workload=tuple(
+                self._step(step, (*source.workload_path, index), initiated) for index, step in workload
+            ),
             after=group.after or None,
             connection=self._value(group.connection, source.at("connection"), Connection.OWN),
-            initiated=self._initiated(group.initiated, source.at("initiated"), count),
+            initiated=initiated,
             elsewhere=group.elsewhere,
             tool=None if group.tool is UNSET else ToolPlan(name=group.tool.name, to=group.tool.to),
         )
@@ -121,15 +125,15 @@ class Resolver:
             self._problems.add(self._root.at(*path).mark, what)
         return initiated
 
-    def _step(self, step: written.Step, path: tuple[Place, ...]) -> steps.Step:
+    def _step(self, step: written.Step, path: tuple[Place, ...], initiated: Initiated) -> steps.Step:
         op = word_of(step)
         text = getattr(step, op.replace("-", "_"))
         given = {name: value for name, value in asdict(text).items() if value is not UNSET}
         if op in SOCKET_STEPS and self._link.is_serial_port:
             what = f"{op!r} cannot be done over link {self._link.value!r}: a serial port has no sockets"
             self._problems.add(self._root.key_mark(*path, op), what)
-        elif given.get("to") in CIDS and self._link is not Link.VSOCK:
-            what = f"a CID is dialled on link 'vsock' only, not on {self._link.value!r}"
+        elif given.get("to") in CIDS and not self._dials(given["to"], initiated):
+            what = "a CID is dialled on link 'vsock', and 'nobody' by the guest on 'hybrid-vsock'"
             self._problems.add(self._root.at(*path, op, "to").mark, what)
         if "fails" in given:
             names: str | tuple[str, ...] = self._value(given["fails"], (*path, op, "fails"), ())
@@ -144,6 +148,11 @@ class Resolver:
             given.setdefault("exit", 0)
         made: steps.Step = STEP_TYPES[op](**given)
         return made
+
+    def _dials(self, to: steps.Target, initiated: Initiated) -> bool:
+        """Whether this link has such a CID for who opens the connection; see `CIDS`."""
+        by_guest = to is steps.Target.NOBODY and initiated is Initiated.GUEST
+        return self._link is Link.VSOCK or (self._link is Link.HYBRID_VSOCK and by_guest)
 
     def _size(self, value: Any, path: tuple[Place, ...], most: int) -> int:
         size = parse_size(self._value(value, path, 1))

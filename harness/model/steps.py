@@ -147,6 +147,8 @@ class StopReading(_Step, frozen=True, kw_only=True, tag="stop-reading"):
 class Flood(_Step, frozen=True, kw_only=True, tag="flood"):
     """Move seeded bytes as fast as it goes, until `bytes` were moved or the scenario is over.
 
+    `piece`: bytes of each send() at most; None is as many as there are.
+
     Always the last step: from the first bytes that came, or so many gone that the agent must have read some,
     the client holds, and goes on meanwhile.
     """
@@ -154,6 +156,7 @@ class Flood(_Step, frozen=True, kw_only=True, tag="flood"):
     op: ClassVar[str] = "flood"
     bytes: int
     way: Way = Way.ECHO
+    piece: int | None = None
 
 
 class WaitFor(_Step, frozen=True, kw_only=True, tag="wait-for"):

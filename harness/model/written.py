@@ -111,6 +111,10 @@ class Flood(Written, frozen=True, kw_only=True):
     way: Annotated[
         Way, Limits(help="echo: to the guest and back; receive: from the guest; send: to the guest")
     ] = Way.ECHO
+    piece: Annotated[
+        int | UnsetType,
+        Limits(low=1, high=1 << 16, help="bytes of each send() at most; else as many as there are"),
+    ] = UNSET
 
 
 class WaitFor(Written, frozen=True, kw_only=True):

@@ -219,5 +219,6 @@ def _step(step: Step) -> str:
     parts += [size(given["bytes"])] if "bytes" in given else []
     parts += [str(given[name]) for name in ("name", "running", "group", "event") if name in given]
     parts += [f"({given[name]})" for name in ("way", "doing") if name in given]
+    parts += [f"by {size(given['piece'])}"] if given.get("piece") else []
     parts += [f"× {given['times']}"] if given.get("times", 1) > 1 else []
     return " ".join(parts)

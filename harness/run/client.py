@@ -55,6 +55,10 @@ scenarios/): with a frame's own bytes, these stay below 16 KiB.
 
 _DEFAULT_FRAMES = (64 * 1024, 1 << 20)
 
+_IN_PIECES = 4096
+"""Bytes of a frame at most where it is written in small pieces: more writes take a slow host seconds, and
+who is not answered for seconds, while others are, would be taken for one that waits."""
+
 T = TypeVar("T")
 
 
@@ -83,6 +87,8 @@ class Client:
         try:
             self._tap = Tap(self._connection(), self._moved, self._piece)
             chunk, window = FRAMES.get(begin.endpoint.link, _DEFAULT_FRAMES)
+            if any(isinstance(step, Flood) and step.piece for step in begin.steps):
+                chunk = min(chunk, _IN_PIECES)
             with AgentClient(self._tap, chunk=chunk, window=window) as agent:
                 raw = Raw(begin.endpoint, begin.initiated, begin.slowness)
                 self._work(Steps(agent, raw, begin))
@@ -188,6 +194,7 @@ class Client:
             if not self._begin.leave:
                 self._tell(What.HOLDING, pings=False)
 
+        self._tap.write_by(step.piece)
         flooding = Flooding(step, self._tap, self._pipe, begin, self._leave)
         self._guarded(lambda: steps.flood(self._step, step, flooding.moved))
         flooding.through()

@@ -32,6 +32,11 @@ UNDER_WAY = 4
 """Messages sent before the first of them is read back."""
 
 
+HYBRID_NOBODY = 4
+"""A CID that nobody holds on hybrid-vsock: what its guest sends comes to a process that knows the host and
+this one guest (`harness.run.hybrid.GUEST_CID`), so no other VM is ever reached."""
+
+
 class Wrong(Exception):
     """The step ended, with something else than it should. Texts of at most a line."""
 
@@ -125,7 +130,7 @@ class Raw:
         """The errno's name; empty if there was a connection."""
         match step.to:
             case Target.NOBODY:
-                with unheld() as cid:
+                with self._nobody() as cid:
                     return self._dial_cid(cid, step.type)
             case Target.NO_VM:
                 with CidLease.claim() as lease:
@@ -139,6 +144,12 @@ class Raw:
                     return agent.dial(listener.port, step.type, "echo", patience=self._patience) or ""
             port = agent.listen(kind, "nothing" if refusing else "echo")
             return self._dial(self._port(port), step.type, self._patience)
+
+    def _nobody(self) -> contextlib.AbstractContextManager[int]:
+        """A CID that nobody holds."""
+        if self._endpoint.link is Link.HYBRID_VSOCK:
+            return contextlib.nullcontext(HYBRID_NOBODY)
+        return unheld()
 
     def _dial_cid(self, cid: int, kind: SocketType) -> str:
         """What comes of dialling a CID that nothing will answer from, so the kernel's own 2 s are enough."""

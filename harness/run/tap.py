@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+BURST = 1024
+"""So many small writes are made at most before anybody looks at what else there is."""
+
+
 class Tap(socket.socket):
     """Takes over `sock`'s descriptor. Counts `sent` and `received` bytes, and calls `moved` after each move.
 
@@ -27,6 +31,11 @@ class Tap(socket.socket):
         self.received = 0
         self._moved = moved
         self._piece = piece
+        self._burst: int | None = None
+
+    def write_by(self, size: int | None) -> None:
+        """From now on each write is one of at most `size` bytes and the next ones at once; None: of all."""
+        self._burst = size
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0, /) -> int:
         """As `socket.recv_into`."""
@@ -39,7 +48,9 @@ class Tap(socket.socket):
         self, buffers: Iterable[Buffer], ancdata: Iterable[tuple[int, int, Buffer]] = (), flags: int = 0, /
     ) -> int:
         """As `socket.sendmsg`, which may send less than all."""
-        if self._piece is None:
+        if self._burst is not None:
+            sent = self._small_writes(memoryview(next(iter(buffers))), self._burst, flags)
+        elif self._piece is None:
             sent = super().sendmsg(buffers, ancdata, flags)
         else:
             sent = super().send(memoryview(next(iter(buffers)))[: self._piece], flags)
@@ -47,6 +58,23 @@ class Tap(socket.socket):
         self._moved()
         if self._piece is not None:
             os.sched_yield()
+        return sent
+
+    def _small_writes(self, data: memoryview, size: int, flags: int) -> int:
+        """Bytes sent until there is no room for more.
+
+        :raise OSError: the first one failed.
+        """
+        sent = 0
+        send = super().send
+        try:
+            for _ in range(BURST):
+                sent += send(data[sent : sent + size], flags)
+                if sent == len(data):
+                    break
+        except OSError:
+            if not sent:
+                raise
         return sent
 
     def unread(self) -> int:

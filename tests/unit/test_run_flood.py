@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.model.plan import Schedule
 from harness.model.steps import Flood, Leave, Moment, Ping, WaitFor, Way
 from harness.model.trace import Event, What
 from harness.run.nursery import Nursery
+from harness.run.tap import BURST, Tap
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
 
 ENDLESS = 1 << 40
@@ -40,6 +42,33 @@ def test_a_flood_goes_on_while_others_talk_and_ends_with_them(nursery: Nursery, 
     moved = [event for event in flood if event.what is What.PROGRESS]
     assert moved[-1].detail["sent" if way is Way.SEND else "received"]
     assert moved[-1].at > min(asked), "it moves bytes while they talk"
+
+
+@pytest.mark.parametrize("way", Way)
+def test_a_flood_of_small_writes(nursery: Nursery, many: Path, way: Way) -> None:
+    what = plan(
+        group("flood", Flood(bytes=200_000, way=way, piece=16)),
+        group("next", Ping()),
+        schedule=Schedule.SEQUENTIAL,
+    )
+    trace = run(what, many, nursery)
+    assert ends(trace) == {"served": 2}
+    last = [event for event in of(trace, "flood/0") if event.what is What.PROGRESS][-1]
+    assert last.detail["through"] is True
+
+
+def test_each_write_is_a_small_one() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, Tap(ours, lambda: None) as tap:
+        tap.write_by(3)
+        assert tap.sendmsg([b"abcdefg"], (), socket.MSG_DONTWAIT) == 7
+        assert [theirs.recv(100) for _ in range(3)] == [b"abc", b"def", b"g"]
+        room = tap.sendmsg([bytes(100_000)], (), socket.MSG_DONTWAIT)
+        assert 0 < room <= 3 * BURST, "as many as there is room for, then it is told how many"
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                tap.sendmsg([bytes(100)], (), socket.MSG_DONTWAIT)
+        assert tap.sent < 100_000
 
 
 @pytest.mark.parametrize("size", [1000, 3 << 20])

@@ -9,15 +9,19 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from harness.agent.sockets import HOST
 from harness.guest.errors import WrongData
 from harness.host.cid import CidLease
-from harness.model.link import AGENT_PORT, Endpoint
+from harness.link.connect import connect
+from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.plan import Initiated
 from harness.model.steps import Connect, Messages, Ping, Shutdown, SocketType, Step, Target
 from harness.model.trace import What
-from harness.run.raw import Raw, Wrong
+from harness.run.hybrid import GUEST_CID
+from harness.run.raw import HYBRID_NOBODY, Raw, Wrong
 from tests.unit.agents import unix_agent
 from tests.unit.running import endpoint, ends, group, only, plan, run
 
@@ -137,6 +141,15 @@ def test_the_guest_dials_such_a_cid_itself(agent: Path, cids: Cids) -> None:
     for target in (Target.NO_VM, Target.NOBODY):
         assert steps.do(SEED, Connect(to=target, fails=("ENODEV",)))["seen"] == "ENODEV"
     assert cids.dialled == []
+
+
+def test_a_cid_that_nobody_holds_on_hybrid_vsock(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is not asked which: there may be no vhost_vsock."""
+    there = msgspec.structs.replace(endpoint(agent), link=Link.HYBRID_VSOCK)
+    monkeypatch.setattr("harness.run.raw.connect", lambda *_, **__: connect(endpoint(agent)))
+    seen = Raw(there, Initiated.GUEST, 1.0).do(SEED, Connect(to=Target.NOBODY, fails=("ENODEV",)))
+    assert seen["seen"] == "ENODEV"
+    assert HYBRID_NOBODY not in (GUEST_CID, HOST)
 
 
 # Ends that misbehave

@@ -37,6 +37,10 @@ def test_what_it_says(tmp_path: Path) -> None:
     assert plan.groups[1].workload == (Flood(bytes=1 << 30, way=Way.RECEIVE),)
     assert plan.expect.slowdown == {"beside": Slowdown(against="alone", bounds=Bounds(min=2, max=60))}
     assert "1 × flood after alone: flood 1 GiB (receive)" in workload(plan)
+    path.write_text(FLOOD.replace("way: receive", "piece: 1"))
+    plan = load(path).for_link(Link.VSOCK)
+    assert plan.groups[1].workload == (Flood(bytes=1 << 30, piece=1),)
+    assert "1 × flood after alone: flood 1 GiB (echo) by 1 B" in workload(plan)
     path.write_text(FLOOD.replace(", way: receive", "").replace("min: 2, ", ""))
     plan = load(path).for_link(Link.VSOCK)
     assert plan.groups[1].workload == (Flood(bytes=1 << 30),)
@@ -47,6 +51,7 @@ PING = "{ping: {}}]}\nexpect"
 ALIKE = "have no step alike to be compared by; allowed: ping in both, echo, send, receive or flood in both"
 MISTAKES = [
     ("way: receive", "way: up", "6:63: unknown way 'up'; allowed: echo, receive, send"),
+    ("way: receive", "piece: 0", "6:65: piece must be at least 1, not 0"),
     ("receive}}]", "receive}}, {ping: {}}]", "6:37: 'flood' must be the last step"),
     (", min: 2, max: 60", "", "13:24: a slowdown needs 'min', 'max' or both"),
     ("min: 2", "min: 0", "13:46: min must be at least 1, not 0"),

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.link import Link
+from harness.model.scenario import load
+from harness.model.steps import Connect, Target
 from tests.unit.mistakes import FLAT, GROUPS, KEYS, WORDS, Mistake, each, mistakes, says_only
 
 IN_GROUPS = [
@@ -186,5 +189,10 @@ def test_a_serial_port_has_no_sockets(tmp_path: Path, step: str) -> None:
 
 def test_cids_are_dialled_on_vsock_only(tmp_path: Path) -> None:
     text = GROUPS.replace("ping: {}", "connect: {to: nobody}").replace("vsock", "hybrid-vsock")
-    what = "a CID is dialled on link 'vsock' only, not on 'hybrid-vsock'"
+    what = "a CID is dialled on link 'vsock', and 'nobody' by the guest on 'hybrid-vsock'"
     assert mistakes(tmp_path, text) == [f"5:35: {what}"]
+    by_guest = text.replace("one: {workload", "one: {initiated: guest, workload")
+    assert mistakes(tmp_path, by_guest.replace("nobody", "no-vm")) == [f"5:53: {what}"]
+    path = tmp_path / "x.yaml"
+    path.write_text(by_guest)
+    assert load(path).for_link(Link.HYBRID_VSOCK).groups[0].workload == (Connect(to=Target.NOBODY),)
