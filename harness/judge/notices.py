@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.model.plan import Plan
-from harness.model.trace import Event, What
+from harness.model.trace import GUEST_NOTICED, Event, What
 from harness.model.verdict import Noticing
 
 
@@ -27,5 +27,5 @@ def _told(trace: Sequence[Event]) -> Iterator[tuple[tuple[str, str], float]]:
     for event in trace:
         if event.what is What.NOTICED and event.detail.get("sees") != "nothing":
             yield (event.client, "host"), float(event.detail.get("seconds") or 0)
-        elif event.what is What.FACT and "guest-noticed" in event.detail:
-            yield (event.client, "guest"), float(event.detail["guest-noticed"] or 0)
+        elif event.what is What.FACT and GUEST_NOTICED in event.detail:
+            yield (event.client, "guest"), float(event.detail[GUEST_NOTICED] or 0)

@@ -29,6 +29,10 @@ class What(StrEnum):
     ENDED = "ended"  # the coordinator ended the client where it was; detail: doing
 
 
+GUEST_NOTICED = "guest-noticed"
+"""In a FACT's detail: seconds from the fault to the end that the guest saw: a time, no fact to expect."""
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing one client saw.
 

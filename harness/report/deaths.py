@@ -11,7 +11,7 @@ from harness.model.expect import is_wanted, version_of
 from harness.model.fault import FaultKind, While
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import Containers, MeetFault, Start
-from harness.model.trace import What
+from harness.model.trace import GUEST_NOTICED, What
 from harness.report.results import CaseOutcome, Item, Results
 from harness.report.words import seconds
 
@@ -231,7 +231,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     noticed = next((event.detail for event in own if event.what is What.NOTICED), None)
     after = float(noticed.get("seconds") or 0) if noticed else None
     sees = facts.get("sees", _NONE)
-    guest = (facts.get("guest", _NONE), float(facts["guest-noticed"]) if "guest-noticed" in facts else None)
+    guest = (facts.get("guest", _NONE), float(facts[GUEST_NOTICED]) if GUEST_NOTICED in facts else None)
     soon = item.verdict is None or all(one.fits for one in item.verdict.noticed if one.client == client)
     wanted = item.plan.expect.facts.get(group.name, {})
     told = [facts[name] for name in ("then", "reconnect") if name in facts]

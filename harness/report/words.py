@@ -33,10 +33,11 @@ WORST_FIRST = (
 
 
 class Count(msgspec.Struct, frozen=True):
-    """A number of something, or a fact, and whether it is as expected."""
+    """A number of something, or a fact, and whether it is as expected. `measured`: never twice the same."""
 
     text: str
     fits: bool = True
+    measured: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -109,7 +110,11 @@ def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]
     tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
     counted = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
     known = [*_facts(plan, verdict), *_times(verdict.noticed)]
-    slow = [Part("", tuple(Count(str(one), one.fits) for one in verdict.slowed))] if verdict.slowed else []
+    slow = (
+        [Part("", tuple(Count(str(one), one.fits, measured=True) for one in verdict.slowed))]
+        if verdict.slowed
+        else []
+    )
     if not brief:
         return [*counted, *known, *slow]
     if plan and plan.fault and (saw := _saw(plan, verdict)):
@@ -185,7 +190,7 @@ def _times(noticed: Sequence[Noticing]) -> Iterator[Part]:
     for (group, end), ones in by_end.items():
         late = max(ones, key=lambda one: math.inf if one.seconds is None else one.seconds)
         did = "did not notice" if late.seconds is None else f"noticed after {seconds(late.seconds)}"
-        yield Part(group, (Count(f"the {end}'s end {did}", late.fits),))
+        yield Part(group, (Count(f"the {end}'s end {did}", late.fits, measured=True),))
 
 
 def _of(group: str, groups: Collection[str]) -> str:

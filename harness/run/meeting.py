@@ -14,7 +14,7 @@ import msgspec
 from harness.model.link import Endpoint
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
-from harness.model.trace import Event, What
+from harness.model.trace import GUEST_NOTICED, Event, What
 from harness.run import control
 from harness.run.meet import GONE, NOTHING
 from harness.run.peer import Peer
@@ -44,7 +44,7 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
         if self.ended is not None:
             facts["guest"] = NOTHING
             if end := self.ended.get(client):
-                facts |= {"guest": end.how, "guest-noticed": round(end.at - fault_at, 4)}
+                facts |= {"guest": end.how, GUEST_NOTICED: round(end.at - fault_at, 4)}
         if self.containers is not None:
             facts["containers"] = f"{self.containers} running" if self.containers else GONE
         return facts

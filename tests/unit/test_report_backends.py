@@ -10,6 +10,7 @@ from harness.report import html
 from harness.report.backends import Compared, Line, compared, rows
 from harness.report.results import Case, CaseOutcome, Shown
 from tests.unit import runs
+from tests.unit.systems import late, slow
 from tests.unit.traces import one_at_a_time, plan, right
 
 
@@ -47,6 +48,26 @@ def test_what_ran_on_both_is_compared_and_differences_come_first(tmp_path: Path)
     assert f"The same on both: {stale}." in page
     facts = (tmp_path / f"{eight}-hybrid-vsock/facts.json").read_text()
     assert '"backend": "vhost-user-vsock-pci"' in facts
+
+
+def test_how_long_something_took_is_no_difference(tmp_path: Path) -> None:
+    """Facts beside it are compared all the same."""
+    killed, flood = "reliability-agent-killed", "multiple-clients-flood-small"
+    cases = [
+        *(
+            runs.evidence(tmp_path, plan(killed, link), late("idle/0", "host", took)(plan(killed, link)))
+            for link, took in (("vsock", 0.1), ("hybrid-vsock", 0.02))
+        ),
+        *(
+            runs.evidence(tmp_path, plan(flood, link), slow(talkers=times)(plan(flood, link)))
+            for link, times in (("vsock", 400.0), ("hybrid-vsock", 2.0))
+        ),
+    ]
+    found = {row.name: row for row in compared(runs.write(tmp_path, cases))}
+    assert {name: row.differs for name, row in found.items()} == {killed: False, flood: False}
+    said = {line.part: line.one for line in found[killed].lines}
+    assert "sees eof" in said["idle"]
+    assert not [text for texts in said.values() for text in texts if "notice" in text]
 
 
 def test_of_who_met_a_fault_only_what_differs_stands_out() -> None:
