@@ -14,18 +14,17 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import pytest
 
-from harness.guest.client import AgentClient, StaleReply
 from harness.host.speed import slowness
 from harness.judge import judge
 from harness.lab import keys
-from harness.link.connect import connect
-from harness.model.deadline import Deadline, until
-from harness.model.link import Endpoint, Link
+from harness.model.deadline import Deadline
+from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.scenario import load
 from harness.plugin.fixtures import Pods
 from harness.run import distribution, record
 from harness.run.coordinator import run_plan
+from harness.run.greeting import drain
 from harness.run.nursery import Nursery
 from harness.run.pod import Pod
 
@@ -40,23 +39,6 @@ PLANS = (
 """What is run on it: scenario files beside this one, each on a link."""
 
 BY_NETWORK, BY_VSOCK = PurePosixPath("/opt/by-network"), PurePosixPath("/opt/by-vsock")
-
-
-def drain(endpoint: Endpoint) -> None:
-    """Take from a serial port what the clients of the plan before left on it; on vsock there is nothing.
-
-    The port's requests are done in order, so when one of ours is answered, all before are.
-    """
-
-    def answered(agent: AgentClient) -> bool:
-        try:
-            agent.hello(sole=True, deadline=Deadline(20 * slowness()))
-        except StaleReply:
-            return False
-        return True
-
-    with AgentClient(connect(endpoint)) as agent:
-        until(lambda: answered(agent), Deadline(60 * slowness()), "a port without stale replies", every=0)
 
 
 def passes(pods: Pods, pod: Pod, plan: Plan, nursery: Nursery) -> str:

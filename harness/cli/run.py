@@ -15,6 +15,7 @@ from harness.lab.state import OWN_KERNEL, kernel_words
 from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
+from harness.model.plan import Boot
 
 if TYPE_CHECKING:
     from harness.cli.parsing import Subparsers
@@ -69,6 +70,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     _hosts(made)
     _choosing(made)
+    made.add_argument(
+        "--boot",
+        choices=list(Boot),
+        help="every scenario's VM so, whatever its file says: cold, from nothing, or clone",
+    )
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
@@ -166,6 +172,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += ["-n", str(args.workers)] if args.workers else []
     made += ["-k", args.expression] if args.expression else []
     made += ["-m", args.markers] if args.markers else []
+    made += ["--boot", args.boot] if args.boot else []
     made += ["--strict-host"] if args.strict else []
     made += ["--results", args.results] if args.results else []
     made += ["--lab-memory", str(args.lab_memory)] if args.lab_memory else []

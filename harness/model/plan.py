@@ -13,7 +13,7 @@ import msgspec
 from harness.model.claims import Claim
 from harness.model.errors import HostUnfit
 from harness.model.expect import Expectation, version_of
-from harness.model.fault import Fault
+from harness.model.fault import Fault, FaultKind
 from harness.model.link import Link
 from harness.model.program import ProgramPlan, ToolPlan
 from harness.model.steps import Step
@@ -111,6 +111,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def stretched(self, slowness: float) -> Plan:
         """This, with what is expected on a host that is so many times slower than a plain machine."""
         return msgspec.structs.replace(self, expect=self.expect.stretched(slowness))
+
+    @property
+    def only_cloned(self) -> str:
+        """Why its pod can't be booted cold; empty if it can."""
+        match self.fault.kind if self.fault else None:
+            case FaultKind.RESTORE:
+                return "a VM is restored with the memory and the command line of a clone"
+            case FaultKind.UNPLUG if self.link.is_vsock:
+                return "a vsock device that was there at boot is in no port that it can be unplugged from"
+        return ""
 
     @property
     def clients(self) -> tuple[str, ...]:

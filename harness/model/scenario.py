@@ -16,7 +16,7 @@ from harness.model.expecting import expectation
 from harness.model.fault import Fault
 from harness.model.faultrules import check_fault
 from harness.model.link import Link
-from harness.model.plan import Plan
+from harness.model.plan import Boot, Plan
 from harness.model.resolve import Resolver
 from harness.model.rules import Rules, groups_of
 from harness.model.shape import shape_of
@@ -98,6 +98,8 @@ def load(path: Path) -> Scenario:
             fault=_fault(file),
             programs=programs,
         )
+        if boot is Boot.COLD and (why := plans[link].only_cloned):
+            problems.add(root.at("boot").mark, f"boot cannot be 'cold' on link {link.value!r}: {why}")
     problems.check(path)
     return Scenario(
         name=path.stem,

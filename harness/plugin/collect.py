@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.model.claims import Claim
@@ -150,8 +151,11 @@ class ScenarioFile(pytest.File):
             scenario: Scenario = known.scenario(self.path)
         except UsageError as error:
             raise self.CollectError(str(error)) from None
+        boot = options.boot(self.config)
         for link in scenario.links:
-            item: ScenarioItem = ScenarioItem.from_parent(self, name=link.value, plan=scenario.for_link(link))
+            plan = scenario.for_link(link)
+            plan = msgspec.structs.replace(plan, boot=boot or plan.boot)
+            item: ScenarioItem = ScenarioItem.from_parent(self, name=link.value, plan=plan)
             item.add_marker(pytest.mark.claim(scenario.claim.value))
             if link in scenario.long:
                 item.add_marker(pytest.mark.long)

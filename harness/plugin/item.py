@@ -64,6 +64,8 @@ class ScenarioItem(pytest.Item):
         bench = Bench.of(self.config)
         self.stash[evidence.FOLDER] = self._folder
         self._runner = bench.runner
+        if self.plan.boot is Boot.COLD and (why := self.plan.only_cloned):
+            pytest.skip(f"boot cold: {why}")
         try:
             place = bench.place
             here = self.plan.on_kernel(platform.release())

@@ -14,6 +14,7 @@ from harness.lab.state import OWN_KERNEL, kernels
 from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
+from harness.model.plan import Boot
 from harness.model.proxy import command
 from harness.run.place import USUAL
 
@@ -42,6 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="vsock_links",
         metavar="LINK",
         help=f"only these links, of: {', '.join(Link)}; may be given more than once, or with commas",
+    )
+    group.addoption(
+        "--boot",
+        choices=list(Boot),
+        dest="vsock_boot",
+        default=None,
+        help="boot every scenario's VM so, whatever its file says: cold, from nothing, or clone",
     )
     group.addoption(
         "--strict-host",
@@ -189,6 +197,12 @@ def guest(config: pytest.Config) -> str:
         also = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"--guest {name}: unknown{also}", hint=f"one of: {', '.join(recipe.guests())}")
     return name
+
+
+def boot(config: pytest.Config) -> Boot | None:
+    """How every scenario's VM is to come to be, None for as its file says."""
+    word: str | None = config.option.vsock_boot
+    return Boot(word) if word else None
 
 
 def links(config: pytest.Config) -> frozenset[Link] | None:

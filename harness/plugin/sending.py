@@ -66,6 +66,7 @@ def worker_options(option: argparse.Namespace) -> list[str]:
     words += [f"--link={link}" for link in option.vsock_links or []]
     words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
     words += [f"--guest={option.vsock_guest}"] if option.vsock_guest else []
+    words += [f"--boot={option.vsock_boot}"] if option.vsock_boot else []
     words += ["--strict-host"] if option.vsock_strict else []
     words += ["--runxfail"] if option.runxfail else []
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])

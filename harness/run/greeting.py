@@ -9,7 +9,7 @@ import time
 import uuid
 from typing import Any
 
-from harness.guest.client import AgentClient, Hello
+from harness.guest.client import AgentClient, Hello, StaleReply
 from harness.host.speed import slowness
 from harness.link.connect import connect
 from harness.model.deadline import Deadline, until
@@ -19,6 +19,7 @@ from harness.run.beside import Beside
 from harness.vm.machine import Machine
 
 _HELLO_SECONDS = 20.0
+_DRAIN_SECONDS = 60.0
 
 
 def first(links: frozenset[Link]) -> Link:
@@ -92,3 +93,22 @@ def _hello(endpoint: Endpoint, boot_id: str | None, deadline: Deadline) -> Hello
         if boot_id is None:
             return client.hello(deadline=deadline)
         return client.cloned(boot_id, time.time_ns(), deadline=deadline)
+
+
+def drain(endpoint: Endpoint) -> None:
+    """Take from a serial port what the clients of a plan before left on it; on vsock there is nothing.
+
+    The port's requests are done in order, so when one of ours is answered, all before are.
+
+    :raise DeadlinePassed: there was no end of it.
+    """
+
+    def answered(agent: AgentClient) -> bool:
+        try:
+            agent.hello(sole=True, deadline=Deadline(_HELLO_SECONDS * slowness()))
+        except StaleReply:
+            return False
+        return True
+
+    with AgentClient(connect(endpoint)) as agent:
+        until(lambda: answered(agent), Deadline(_DRAIN_SECONDS * slowness()), "a port drained", every=0)

@@ -44,12 +44,12 @@ def test_nothing_given(called: list[str]) -> None:
 
 
 def test_everything_given(called: list[str]) -> None:
-    words = "scenarios/one.yaml --link vsock -x --link isa-serial,virtconsole -n 2 -k a --strict"
+    words = "scenarios/one.yaml --link vsock -x --link isa-serial,virtconsole -n 2 -k a --strict --boot cold"
     more = (
         "--results out --lab-memory 2048 --lab-kernel forky --guest pod-forky --host lab --with-image debian"
     )
     main(["run", *words.split(), *more.split(), "-q", "scenarios/two.yaml::vsock", "--", "--lf", "-n", "3"])
-    wanted = "-q --host lab --link vsock --link isa-serial,virtconsole -n 2 -k a --strict-host"
+    wanted = "-q --host lab --link vsock --link isa-serial,virtconsole -n 2 -k a --boot cold --strict-host"
     wanted += " --results out --lab-memory 2048 --lab-kernel forky --guest pod-forky --with-image debian"
     wanted += " -x --lf -n 3"
     wanted += " scenarios/one.yaml scenarios/two.yaml::vsock"

@@ -60,6 +60,20 @@ def test_link_leaves_the_others_out(project: Path) -> None:
     assert "1/2 tests collected (1 deselected)" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "boots"),
+    [([], "clone cold"), (["--boot", "cold"], "cold cold"), (["--boot=clone"], "clone clone")],
+)
+def test_boot_is_as_the_command_line_says_or_the_file(project: Path, words: list[str], boots: str) -> None:
+    one = project / "scenarios/one.yaml"
+    one.write_text(SCENARIO + "boot: {default: clone, virtio-serial: cold}\n")
+    hook = "def pytest_collection_finish(session):\n    print(*(item.plan.boot for item in session.items))\n"
+    (project / "conftest.py").write_text(hook)
+    code, said = run(project, "--collect-only", "-q", *words)
+    assert code == 0
+    assert boots in said.splitlines()
+
+
 def test_what_takes_long_goes_first(project: Path) -> None:
     (project / "scenarios/two.yaml").write_text(SCENARIO + "long: [virtio-serial]\n")
     six = SCENARIO.replace("clients: 1", "clients: 6").replace("served: 1", "served: 6")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.model.expect import Noticed
 from harness.model.link import Link
+from harness.model.plan import Boot
 from harness.model.scenario import load
 from tests.unit.mistakes import FLAT, GROUPS, Mistake, each, mistakes, says_only
 
@@ -118,3 +119,14 @@ def test_one_mistake_of_what_is_noticed(tmp_path: Path, mistake: Mistake) -> Non
 def test_who_meets_no_fault_notices_none(tmp_path: Path) -> None:
     says = mistakes(tmp_path, SOON.replace("- meet-fault: {while: idle, within: 1}", "- ping: {}"))
     assert "12:20: no step of group 'two' notices a fault; 'meet-fault' does" in says
+
+
+def test_what_goes_on_from_a_clone_is_not_booted_cold(tmp_path: Path) -> None:
+    text = FAULT.replace("{kind: shim-kill, group: one}", "{kind: unplug}\nboot: cold")
+    why = "a vsock device that was there at boot is in no port that it can be unplugged from"
+    assert mistakes(tmp_path, text) == [f"5:7: boot cannot be 'cold' on link 'vsock': {why}"]
+    (tmp_path / "port.yaml").write_text(text.replace("vsock", "virtio-serial"))
+    assert load(tmp_path / "port.yaml").for_link(Link.VIRTIO_SERIAL).boot is Boot.COLD
+    why = "a VM is restored with the memory and the command line of a clone"
+    text = text.replace("unplug", "restore").replace("vsock", "virtio-serial")
+    assert mistakes(tmp_path, text) == [f"5:7: boot cannot be 'cold' on link 'virtio-serial': {why}"]
