@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -57,21 +57,24 @@ class Depot:
         self._useless: set[str] = set()
 
     @contextlib.contextmanager
-    def using(self, key: str) -> Iterator[Path | None]:
+    def using(self, key: str, *, wait: bool = True) -> Iterator[Path | None]:
         """The folder of `key`, None if there is none. Nobody removes it for the time of the `with`.
 
         Where a depot can be read only, and has no lock's file either, nobody who can write it is kept from
         removing it; nor could he be.
+
+        :param wait: False raises instead of waiting for the lock, as an event loop needs it.
+        :raise BlockingIOError: without `wait`, when it is being removed.
         """
         path = self.root / key
         if not path.is_dir():
             if self._fixed and key not in self._useless:
-                with self._fixed.using(key) as found:
+                with self._fixed.using(key, wait=wait) as found:
                     yield found
             else:
                 yield None
             return
-        with self._held(key):
+        with self._held(key, _how(fcntl.LOCK_SH, wait)):
             if not path.is_dir():
                 yield None
                 return
@@ -80,32 +83,44 @@ class Depot:
             yield path
 
     @contextlib.contextmanager
-    def making(self, key: str) -> Iterator[Path | None]:
+    def making(self, key: str, *, wait: bool = True) -> Iterator[Path | None]:
         """An empty folder to fill, which is published as `key` if the `with` is left without an exception.
 
-        None if it is there by now: somebody else was at it, and this call waited for them.
+        None if it is there by now: somebody else was at it, and this call waited for them. All of it is on
+        disk before it has its name: what a power cut left half written would be used for weeks.
 
+        :param wait: as of `using`.
+        :raise BlockingIOError: without `wait`, when somebody else is at it.
         :raise InfrastructureError: when nothing can be written there.
         """
-        with self._locked(key, fcntl.LOCK_EX):
+        with self._locked(key, _how(fcntl.LOCK_EX, wait)):
             if (self.root / key).is_dir():
                 yield None
                 return
             with self._scratch(key) as folder:
                 yield folder
+                _sync(folder)
                 folder.rename(self.root / key)
         self.prune()
 
-    def discard(self, key: str) -> None:
+    def discard(
+        self, key: str, *, wait: bool = True, still: Callable[[Path], bool] = lambda folder: True
+    ) -> None:
         """Remove the folder of `key`, for good: it turned out to be of no use. Waits for its users.
 
         One that can't be written is no more there for this object.
 
+        :param wait: as of `using`.
+        :param still: whether what is there now is what was of no use, and not another's new one.
+        :raise BlockingIOError: without `wait`, when somebody uses it.
         :raise InfrastructureError: when it can't be removed.
         """
-        self._useless.add(key)
-        with self._locked(key, fcntl.LOCK_EX):
-            self._remove(self.root / key)
+        with self._locked(key, _how(fcntl.LOCK_EX, wait)):
+            path = self.root / key
+            if path.is_dir() and not still(path):
+                return
+            self._useless.add(key)
+            self._remove(path)
 
     def kept(self) -> list[Kept]:
         """What is published, the least recently used first."""
@@ -140,16 +155,23 @@ class Depot:
         return removed
 
     @contextlib.contextmanager
-    def _held(self, key: str) -> Iterator[None]:
-        """The shared lock of `key`, for which a file that can be read will do."""
+    def _held(self, key: str, how: int) -> Iterator[None]:
+        """The shared lock of `key`, for which a file that can be read will do.
+
+        :raise BlockingIOError: as `_locked`.
+        """
         if _writable(self.root):
-            with self._locked(key, fcntl.LOCK_SH):
+            with self._locked(key, how):
                 yield
             return
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):
+            try:
                 lock = stack.enter_context(self._lock_of(key).open())
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                fcntl.flock(lock, how)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
             yield
 
     def _lock_of(self, key: str) -> Path:
@@ -205,6 +227,20 @@ class Depot:
             f"nothing can be kept in {self.root}: {error.strerror}",
             hint="set XDG_CACHE_HOME to a writable folder",
         )
+
+
+def _how(lock: int, wait: bool) -> int:
+    return lock if wait else lock | fcntl.LOCK_NB
+
+
+def _sync(folder: Path) -> None:
+    """Have all in `folder`, and their names, on disk (fsync(2))."""
+    for path in [*folder.rglob("*"), folder]:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def _writable(path: Path) -> bool:

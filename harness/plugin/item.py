@@ -129,7 +129,9 @@ class ScenarioItem(pytest.Item):
             overdue, trace = error, error.trace
         verdict = judge(self._here, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
-        facts = record.facts(bench.place, self.plan.link, running.hello, running.qemu, seconds, slowness())
+        facts = record.facts(
+            bench.place, self.plan.link, running.hello, running.qemu, seconds, slowness(), running.notes
+        )
         record.write(self._folder, self._here, trace, verdict, facts)
         self.user_properties.append(("verdict", msgspec.json.encode(verdict).decode()))
         await running.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,16 +14,16 @@ from harness.guest.client import Hello
 from harness.host.cid import CidLease
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
-from harness.model.errors import UsageError
+from harness.model.errors import GuestCrashed, HarnessError, UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Vsock
 from harness.run import hybrid, templates
+from harness.run.beside import Beside
 from harness.run.greeting import first, greet
 from harness.run.hybrid import Device
 from harness.run.place import Place
 from harness.run.proxy import Proxy, beside
 from harness.vm.commandline import RamFile, VhostUser
-from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine
 from harness.vm.template import NotRestored, memory
 
@@ -35,6 +35,7 @@ class Pod(msgspec.Struct, frozen=True):
     """A running pod, with its proxy and its vsock device's process if it has one.
 
     `seconds` tells how long its phases took. `memory` is the file of its VM's memory, if that is its alone.
+    `notes` are what a reader of the results should know of how it came to be.
     """
 
     machine: Machine
@@ -43,6 +44,7 @@ class Pod(msgspec.Struct, frozen=True):
     proxy: Proxy | None = None
     device: Device | None = None
     memory: RamFile | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def qemu(self) -> str:
@@ -143,7 +145,8 @@ async def cloned(
 
     The template, made on first use, has every serial link; the clone has them too, whatever `links` says.
     A vsock device only if they do.
-    One that does not restore is thrown away and made again, once.
+    One that does not restore, or then gives no first answer, is thrown away and made again, once; the logs
+    of what it did are in the folder `not-restored` of `log_folder`.
 
     :raise: as `booted`.
     """
@@ -151,14 +154,26 @@ async def cloned(
     async with contextlib.AsyncExitStack() as stack:
         try:
             pod = await _restored(stack, place, links, log_folder, wish)
-        except (NotRestored, QemuDidNotStart) as error:
-            templates.discard(place)
+        except NotRestored as error:
+            _set_aside(log_folder)
             try:
-                pod = await _restored(stack, place, links, log_folder, wish)
-            except (NotRestored, QemuDidNotStart) as again:
-                again.add_note(f"a template was thrown away before, as it did not restore either: {error}")
+                pod = await _restored(stack, place, links, log_folder, wish, again=True)
+            except HarnessError as trouble:
+                trouble.add_note(f"a template was thrown away before: {error}")
                 raise
         yield pod
+
+
+def _set_aside(log_folder: Path) -> None:
+    """Move the logs of a pod that is to be made again out of the next one's way."""
+    logs = list(log_folder.iterdir()) if log_folder.is_dir() else []
+    for log in logs:
+        log.rename(_made(log_folder / "not-restored") / log.name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 async def _vsock(
@@ -187,12 +202,14 @@ async def _restored(
     links: frozenset[Link],
     log_folder: Path,
     wish: CloneWish,
+    *,
+    again: bool = False,
 ) -> Pod:
     """A pod that goes on from the template; `outer` ends it.
 
-    :raise NotRestored, QemuDidNotStart: the template may be damaged; nothing is left for `outer` to end.
+    :param again: the template is new: what its first answer lacks is no fault of it.
+    :raise NotRestored: the template was damaged; nothing is left for `outer` to end.
     """
-    deadline = Deadline(_BOOT_SECONDS * slowness())
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
         lease, device = await _vsock(stack, place, links, log_folder)
@@ -202,6 +219,7 @@ async def _restored(
         template = templates.held(place, log_folder.parent / "template", vsock=saved_with is not None)
         async with template as saved:
             phases.lap("template")
+            deadline = Deadline(_BOOT_SECONDS * slowness())
             ram = memory(saved)
             if own_memory:
                 copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
@@ -218,22 +236,55 @@ async def _restored(
                 incoming=saved / "state",
             )
             machine = await stack.enter_async_context(start)
-        phases.lap("clone")
-        if device:
-            device.serves(machine)
-        proxy = await _proxy(stack, place, machine, links, log_folder)
+            phases.lap("clone")
+            if device:
+                device.serves(machine)
+            proxy = await _proxy(stack, place, machine, links, log_folder)
+            if lease and not saved_with:
+                await machine.plug_vsock(lease, deadline, seqpacket=wish.seqpacket)
+                phases.lap("plug")
+            through = device or proxy
+            with contextlib.nullcontext() if again else _blaming(saved, None if saved_with else through):
+                hello = await _first_answer(machine, place, links, saved_with, through)
+            notes = templates.note(saved)
         if saved_with:
-            # Until it has read its new CID the guest answers with the old one, which the host's kernel drops,
-            # and then it resets what is connected: a client of its vsock may come afterwards.
-            await greet(machine, Link.VIRTIO_SERIAL, place.agent, clone=True, cid=saved_with.cid)
             phases.lap("identity")
-        elif lease:
-            await machine.plug_vsock(lease, deadline, seqpacket=wish.seqpacket)
-            phases.lap("plug")
-        hello = await greet(machine, first(links), place.agent, device or proxy, clone=not saved_with)
+            hello = await greet(machine, first(links), place.agent, through)
         phases.lap("hello")
         await outer.enter_async_context(stack.pop_all())
-        return Pod(machine, hello, phases.seconds, proxy, device, ram if own_memory else None)
+        return Pod(machine, hello, phases.seconds, proxy, device, ram if own_memory else None, notes)
+
+
+async def _first_answer(
+    machine: Machine,
+    place: Place,
+    links: frozenset[Link],
+    saved_with: CidLease | None,
+    through: Beside | None,
+) -> Hello:
+    """A clone's, over virtio-serial if its vsock device is a saved one.
+
+    Until it has read its new CID the guest answers with the old one, which the host's kernel drops, and then
+    it resets what is connected: a client of its vsock may come afterwards.
+    """
+    if saved_with:
+        return await greet(machine, Link.VIRTIO_SERIAL, place.agent, clone=True, cid=saved_with.cid)
+    return await greet(machine, first(links), place.agent, through, clone=True)
+
+
+@contextlib.contextmanager
+def _blaming(saved: Path, through: Beside | None) -> Iterator[None]:
+    """What keeps a clone from its first answer is `NotRestored`: of damaged memory nothing else tells.
+
+    Where it is asked `through` a process beside it, that may be to blame as well, but for a kernel's crash.
+    """
+    try:
+        yield
+    except HarnessError as error:
+        if through and not isinstance(error, GuestCrashed):
+            raise
+        what = f"a machine restored from {saved} gives no first answer: {error.summary}"
+        raise NotRestored(what, detail=error.detail) from error
 
 
 async def _proxy(

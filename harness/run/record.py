@@ -35,8 +35,16 @@ class Facts(msgspec.Struct, frozen=True):
     backend: str = ""
 
 
-def facts(place: Place, link: Link, hello: Hello, qemu: str, seconds: dict[str, float], slow: float) -> Facts:
-    """The facts of a pod at `place`, of whose links one was used; `qemu` is its version."""
+def facts(
+    place: Place,
+    link: Link,
+    hello: Hello,
+    qemu: str,
+    seconds: dict[str, float],
+    slow: float,
+    notes: tuple[str, ...] = (),
+) -> Facts:
+    """The facts of a pod at `place`, of whose links one was used; `qemu` is its version, `notes` its own."""
     return Facts(
         host_kernel=platform.release(),
         host_python=platform.python_version(),
@@ -46,7 +54,7 @@ def facts(place: Place, link: Link, hello: Hello, qemu: str, seconds: dict[str, 
         hello=hello,
         seconds=seconds,
         slowness=round(slow, 2),
-        notes=place.notes,
+        notes=(*place.notes, *notes),
         backend=link.backend,
     )
 

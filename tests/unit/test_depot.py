@@ -126,6 +126,38 @@ def test_discard_waits_for_users_and_the_next_making_makes(tmp_path: Path) -> No
         assert scratch is not None
 
 
+def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    with depot.making("a"), pytest.raises(BlockingIOError), depot.making("a", wait=False):
+        pass
+    with depot.using("a"), depot.using("a", wait=False), pytest.raises(BlockingIOError):
+        depot.discard("a", wait=False)
+    assert keys(depot) == ["a"]
+
+
+def test_discard_leaves_what_is_another_one_by_now(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    path = made(depot, "a")
+    depot.discard("a", still=lambda folder: folder != path)
+    assert keys(depot) == ["a"]
+    depot.discard("a", still=lambda folder: folder == path)
+    assert keys(depot) == []
+
+
+def test_all_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+    )
+    depot = Depot(tmp_path, LIMITS)
+    with depot.making("a") as folder:
+        assert folder is not None
+        (folder / "vsock").mkdir()
+        (folder / "vsock/ram").write_bytes(b"x")
+    assert set(synced) == {str(folder), str(folder / "vsock"), str(folder / "vsock/ram")}
+    assert keys(depot) == ["a"]
+
+
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on no file can be opened for writing or made; gives what was tried."""

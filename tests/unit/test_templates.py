@@ -16,7 +16,7 @@ from harness.host.depot import Depot, Limits
 from harness.image.store import Entry, Image, Manifest
 from harness.lab import keys, lab, saved
 from harness.model.deadline import Deadline
-from harness.model.errors import InfrastructureError
+from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import Accel, Qemu
 from harness.run import place, pod, templates
@@ -92,16 +92,46 @@ def test_agent_guest_accelerator_and_qemu_are_in_the_key(
     assert templates.key(msgspec.structs.replace(here, **other)) != before
 
 
-def test_a_rebuilt_qemu_is_another_one(here: Place) -> None:
+@pytest.mark.parametrize("of_image", [False, True])
+def test_a_rebuilt_qemu_is_another_one_and_its_loader_is_none(
+    here: Place, of_image: bool, tmp_path: Path
+) -> None:
+    if of_image:
+        root = tmp_path / "images/qemu/0123/tree"
+        program = Path(here.qemu.argv[0]).rename(tmp_path / "qemu-system-x86_64.real")
+        root.mkdir(parents=True)
+        program = program.rename(root / "qemu-system-x86_64")
+        loader = root / "ld-linux-x86-64.so.2"
+        loader.write_text("")
+        loader.chmod(0o755)
+        argv = (str(loader), "--argv0", program.name, str(program), "-L", str(root / "share/qemu"))
+        here = msgspec.structs.replace(here, qemu=msgspec.structs.replace(here.qemu, argv=argv))
+        before = templates.key(here)
+        os.utime(loader, (1, 1))
+        assert templates.key(here) == before
     before = templates.key(here)
-    os.utime(here.qemu.argv[0], (1, 1))
+    os.utime(next(word for word in here.qemu.argv if word.endswith("/qemu-system-x86_64")), (1, 1))
     assert templates.key(here) != before
+
+
+def test_a_command_line_without_a_qemu_has_no_key(here: Place) -> None:
+    with pytest.raises(HostUnfit, match=r"no qemu-system-\* in /bin/true"):
+        templates.key(msgspec.structs.replace(here, qemu=Qemu(argv=("/bin/true",))))
 
 
 def test_a_change_of_the_pods_machine_is_in_the_key(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     before = templates.key(here)
     monkeypatch.setattr(templates, "SERIAL", templates.SERIAL[:1])
     assert templates.key(here) != before
+
+
+def whole(folder: Path, here: Place) -> Path:
+    """A saved pod, as far as its files tell."""
+    folder.mkdir(parents=True)
+    (folder / "ram").touch()
+    os.truncate(folder / "ram", templates.spec(here).memory_mib << 20)
+    (folder / "state").write_text("state")
+    return folder
 
 
 @pytest.mark.parametrize(("vsock", "needed"), [(False, 1), (True, 2)])
@@ -134,6 +164,8 @@ def test_a_pod_is_saved_once_it_rests(monkeypatch: pytest.MonkeyPatch, tmp_path:
     machine = cast(Machine, SimpleNamespace(pid=7, monitor=None))
     asyncio.run(templates._save(machine, tmp_path / "state", Deadline(1)))
     assert done == ["7 rests", "saved in state"]
+    (note,) = templates.note(tmp_path)
+    assert note.startswith("the template was still busy when it was saved")
 
 
 def test_whether_there_is_vsock_is_in_the_key(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +187,7 @@ def test_a_pod_saved_in_a_read_only_cache_is_gone_on_from(
     here: Place, read_only: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kept = tmp_path / "kept"
-    saved = kept / templates.key(here)
-    saved.mkdir(parents=True)
-    (saved / "ram").touch()
+    saved = whole(kept / templates.key(here), here)
     accessible = os.access
     if read_only:  # for root too, whom no permissions keep from writing
         monkeypatch.setattr(os, "access", lambda path, how: how == os.X_OK and accessible(path, how))
