@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,3 +39,15 @@ def test_one_that_has_ended_is_not_waited_for(busy: subprocess.Popen[bytes]) -> 
     busy.kill()
     busy.wait()
     assert not asyncio.run(idle(busy.pid, Deadline(60)))
+
+
+def test_one_that_gets_no_cpu_is_not_idle(busy: subprocess.Popen[bytes]) -> None:
+    cpu = {min(os.sched_getaffinity(0))}
+    os.sched_setaffinity(busy.pid, cpu)
+    os.sched_setscheduler(busy.pid, os.SCHED_IDLE, os.sched_param(0))  # 3 parts of the CPU of 1027
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as hog:
+        try:
+            os.sched_setaffinity(hog.pid, cpu)
+            assert not asyncio.run(idle(busy.pid, Deadline(2.0), every=0.5))
+        finally:
+            hog.kill()
