@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from harness.host.flocks import taken
 from harness.host.paths import cache_root
@@ -46,25 +47,83 @@ def carried(cores: int, free: int) -> int:
 
 
 @contextlib.contextmanager
-def admitted(most: int, folder: Path | None = None) -> Iterator[float]:
-    """Hold one of `most` places for the time of the `with`, once one is free. Yields the seconds waited.
+def admitted(most: int | None = None, folder: Path | None = None) -> Iterator[float]:
+    """Hold a place for the time of the `with`, once one is free. Yields the seconds waited.
 
+    :param most: how many places there are; None for what this host carries, asked again at each look.
     :param folder: of the places' files, made if missing; by default in this user's cache. Where nothing can
         be written there, nobody waits: a read-only cache is no reason to run nothing.
     """
-    folder = folder or cache_root() / "places"
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / "line").touch()
-        except OSError:
+        places = _opened(stack, most, folder)
+        if places is None:
             yield 0.0
             return
         # one at a time looks for a place, so those who wait disturb nobody
-        turn = stack.enter_context((folder / "line").open("a"))
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        files = [stack.enter_context((folder / str(number)).open("a")) for number in range(most)]
-        until(lambda: any(map(taken, files)), Deadline(None), f"one of {most} places for VMs on this host")
-        fcntl.flock(turn, fcntl.LOCK_UN)
+        fcntl.flock(places.line, fcntl.LOCK_EX)
+        until(places.take, Deadline(None), "a place for VMs on this host")
+        fcntl.flock(places.line, fcntl.LOCK_UN)
         yield time.monotonic() - begun
+
+
+@contextlib.contextmanager
+def another(most: int | None = None, folder: Path | None = None) -> Iterator[bool]:
+    """Hold a further place for the time of the `with`, if one is free right now; yields whether.
+
+    Who holds one does not wait for another: two that do would wait for ever.
+    """
+    with contextlib.ExitStack() as stack:
+        places = _opened(stack, most, folder)
+        held = places is not None and taken(places.line) and places.take()
+        if places is not None:
+            fcntl.flock(places.line, fcntl.LOCK_UN)
+        yield held
+
+
+def _opened(stack: contextlib.ExitStack, most: int | None, folder: Path | None) -> _Places | None:
+    """The places; None where nothing can be written. `stack` closes their files, and so leaves them."""
+    folder = folder or cache_root() / "places"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        line = stack.enter_context((folder / "line").open("a+"))
+    except OSError:
+        return None
+    count = most or PER_CORE * (os.cpu_count() or 1)
+    return _Places(
+        line, [stack.enter_context((folder / str(number)).open("a")) for number in range(count)], most
+    )
+
+
+class _Places:
+    """The files of the places, and that of the line before them.
+
+    The latter says how much memory was free when nobody had a place: those who have one use it by and by, so
+    neither what is free now nor that and what they may use tells how many more there is room for.
+    """
+
+    def __init__(self, line: IO[str], files: list[IO[str]], most: int | None) -> None:
+        self.line = line
+        self._files = files
+        self._most = most
+
+    def take(self) -> bool:
+        """Take a free place if there is room for one more; for who has the line's lock."""
+        free = [file for file in self._files if taken(file)]
+        held = len(self._files) - len(free)
+        has_room = held < (self._most or self._carried(held))
+        for file in free[has_room:]:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return has_room and bool(free)
+
+    def _carried(self, held: int) -> int:
+        now = before = free_mib()
+        if held == 0:
+            self.line.truncate(0)
+            self.line.write(str(now))
+            self.line.flush()
+        else:
+            self.line.seek(0)
+            words = self.line.read()
+            before = int(words) if words.isdecimal() else now + held * TEST_MIB
+        return carried(os.cpu_count() or 1, before) if held == 0 or now >= TEST_MIB else held

@@ -65,5 +65,53 @@ def test_cores_and_memory_bound_the_places(
     assert admission.places() == count
 
 
+@pytest.mark.parametrize("uses", [0, 384, 600])
+def test_what_those_inside_use_is_not_counted_twice(
+    uses: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they have begun to use it or not: 21 of 8 GiB; fewer where they use more than is thought."""
+    held = 0
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setattr(admission, "free_mib", lambda: 8192 - held * uses)
+    with contextlib.ExitStack() as stack:
+        while held < 64 and stack.enter_context(admission.another(folder=tmp_path)):
+            held += 1
+        assert held == {0: 21, 384: 21, 600: 14}[uses]
+
+
+def test_who_waits_sees_what_has_become_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 500
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(admission, "free_mib", lambda: free)
+    inside = threading.Event()
+
+    def second() -> None:
+        with admitted(folder=tmp_path):
+            inside.set()
+
+    with contextlib.ExitStack() as first:
+        first.enter_context(admitted(folder=tmp_path))
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not inside.wait(0.2)
+        with admission.another(folder=tmp_path) as another:
+            assert not another  # somebody is in line
+        free = 300
+        (tmp_path / "line").write_text("8000")
+        assert not inside.wait(0.2), "there is room for more, but no memory now"
+        free = 400
+        assert inside.wait(60)
+    thread.join()
+
+
+def test_a_further_place_is_not_waited_for(tmp_path: Path) -> None:
+    with admitted(2, tmp_path), admission.another(2, tmp_path) as second:
+        assert second
+        with admission.another(2, tmp_path) as third:
+            assert not third
+    with admitted(1, tmp_path / "x"), admission.another(1, tmp_path / "x/line/none") as nowhere:
+        assert not nowhere
+
+
 def test_free_memory_is_what_linux_calls_available() -> None:
     assert admission.available_mib("MemTotal:  99 kB\nMemAvailable:  2097152 kB\nHugePages:\n") == 2048
