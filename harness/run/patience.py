@@ -39,8 +39,11 @@ class Patience:
         self._news_at = self._round_at = time.monotonic()
         self._holders: frozenset[str] = frozenset()
         self._out: set[str] = set()
-        self._answered: set[str] = set()  # since the last news
+        self._answered: set[str] = set()  # all of it since the last news
+        self._early: set[str] = set()  # whose round trip under way began before the news
         self._rounds = 0
+        self._counts = True  # the round under way began after the news
+        self._asked: dict[str, int] = {}  # when last, by the number of the asking
 
     @property
     def silence(self) -> float:
@@ -57,11 +60,14 @@ class Patience:
         self._news_at = time.monotonic()
         self._rounds = 0
         self._answered.clear()
+        self._early = set(self._out)
+        self._counts = not self._out
 
     def among(self, holders: Collection[str]) -> None:
         """Who holds now: no answer is expected of any other."""
         self._holders = frozenset(holders)
         self._out &= self._holders
+        self._early &= self._out
         self._answered &= self._holders
 
     def ask(self) -> frozenset[str]:
@@ -72,17 +78,26 @@ class Patience:
             if self.silence >= LATE:
                 due = self._holders - self._out - self._answered
         elif min(self.silence, (now - self._round_at) / self._slowness) >= ROUND:
-            due = frozenset(sorted(self._holders - self._answered or self._holders)[:FEW])
-            self._round_at = now
+            due = frozenset(sorted(self._holders - self._answered or self._holders, key=self._turn)[:FEW])
+            self._round_at, self._counts = now, True
+        self._asked |= dict.fromkeys(due, 1 + max(self._asked.values(), default=0))
         self._out |= due
         return due
 
     def back(self, holder: str) -> None:
         """The round trip of `holder` was answered."""
-        if holder in self._out:
-            self._out.discard(holder)
+        if holder not in self._out:
+            return
+        self._out.discard(holder)
+        if holder in self._early:
+            self._early.discard(holder)
+        else:
             self._answered.add(holder)
-            self._rounds += not self._out
+        self._rounds += self._counts and not self._out
+
+    def _turn(self, holder: str) -> tuple[int, str]:
+        """Who was asked longest ago comes first."""
+        return self._asked.get(holder, 0), holder
 
     def over(self, *, rounds: bool, blind: bool, quick: bool) -> bool:
         """Whether those who have seen nothing since the last news are waiting.

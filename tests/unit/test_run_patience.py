@@ -57,10 +57,25 @@ def test_rounds_without_the_time_are_not_enough(clock: Clock) -> None:
     patience.news()
     patience.back("a/0")
     patience.back("b/0")
-    rounds(patience, clock, ROUNDS - 1, ROUND)
+    rounds(patience, clock, ROUNDS - 1, max(ROUND, SILENCE / (ROUNDS - 1)))
+    assert patience.silence > SILENCE
     assert not lost(patience), "the first of the rounds began before the news"
-    clock.now += SILENCE
+    rounds(patience, clock, 1, ROUND)
     assert lost(patience)
+
+
+def test_a_round_that_began_before_the_news_is_not_the_one_that_is_enough(clock: Clock) -> None:
+    patience = Patience(1.0)
+    patience.among(BOTH)
+    clock.now += 5
+    assert patience.ask() == BOTH
+    patience.back("a/0")
+    patience.news()
+    clock.now += SILENCE
+    patience.back("b/0")
+    assert not lost(patience, quick=True)
+    rounds(patience, clock, 1, ROUND)
+    assert lost(patience, quick=True)
 
 
 def test_news_starts_it_anew(clock: Clock) -> None:
@@ -113,6 +128,20 @@ def test_few_are_asked_at_once_and_all_before_patience_is_over(clock: Clock) -> 
             patience.back(name)
     assert asked == many
     assert lost(patience)
+
+
+def test_they_are_asked_in_turn_when_all_have_answered_too(clock: Clock) -> None:
+    patience = Patience(1.0)
+    many = [f"many/{number:02}" for number in range(FEW * 3)]
+    patience.among(many)
+    asked: list[str] = []
+    for _ in range(6):
+        clock.now += ROUND + 0.001
+        now = patience.ask()
+        asked += sorted(now)
+        for name in now:
+            patience.back(name)
+    assert asked == many * 2
 
 
 def test_where_a_round_gets_no_answer_the_others_are_asked_as_well(clock: Clock) -> None:
