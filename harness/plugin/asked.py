@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from harness.plugin.collect import scenario_files
 from harness.run import hybrid
 
 _NOT_LONG = "not long"
-"""What an expression of markers (`-m`) has in it that leaves out what takes long."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def check(config: pytest.Config) -> Asked:
     named = options.links(config)
     wanted = frozenset(Link) if named is None else named
     markers = config.option.markexpr or ""
-    without_long = _NOT_LONG in markers
+    without_long = leaves_out_long(markers)
     wrong: list[str] = []
     count, links, programs = 0, set[Link](), False
     for path in scenario_files(config):
@@ -68,6 +68,30 @@ def check(config: pytest.Config) -> Asked:
     # of tests that data can't say nobody knows before they are collected
     rest = wanted - {Link.HYBRID_VSOCK} if named is None and without_long else wanted
     return Asked(None, frozenset(links) | rest, named is not None, programs, sure)
+
+
+def leaves_out_long(markers: str) -> bool:
+    """Whether an expression of markers (`-m`) leaves out what takes long, whatever else it says."""
+    try:
+        parsed = ast.parse(markers.strip(), mode="eval").body
+    except SyntaxError:  # marker names can be more than Python's
+        return False
+    return _of_long(parsed) is False
+
+
+def _of_long(node: ast.expr) -> bool | None:
+    """What an expression is of an item with the marker `long`; None if that depends on others."""
+    match node:
+        case ast.Name(id="long"):
+            return True
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            value = _of_long(operand)
+            return None if value is None else not value
+        case ast.BoolOp(op=op, values=values):
+            found = {_of_long(value) for value in values}
+            decided = isinstance(op, ast.Or)
+            return decided if decided in found else None if None in found else not decided
+    return None
 
 
 def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]:

@@ -65,6 +65,27 @@ def test_links_that_are_left_out_are_not_asked_for(
 
 
 @pytest.mark.parametrize(
+    ("markers", "leaves_out"),
+    [
+        ("not long", True),
+        ("not long and not vm", True),
+        ("vm and (not (long))", True),
+        ("not (long or vm)", True),
+        ("", False),
+        ("long", False),
+        ("vm", False),
+        ("not long or vm", False),
+        ("not (not long)", False),
+        ("not longer", False),
+        ("not long and [", False),
+        ("not (long and vm)", False),
+    ],
+)
+def test_what_leaves_out_long_items_is_known_of_any_expression(markers: str, leaves_out: bool) -> None:
+    assert asked.leaves_out_long(markers) is leaves_out
+
+
+@pytest.mark.parametrize(
     ("link", "markers", "sure"),
     [
         ("vsock", "not long", True),
