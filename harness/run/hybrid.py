@@ -103,7 +103,7 @@ async def running(words: tuple[str, ...], folder: RunFolder, log_folder: Path) -
     finally:
         device.allow_end()
         # It has nothing to bring to an end once its VM is gone, and mostly has ended with it.
-        await stop_async(process, terminate_after=0.0, kill_after=_ENDS_WITHIN)
+        await stop_async(process, terminate_after=0.0, kill_after=_ENDS_WITHIN * slowness())
         for path in (sockets.socket, sockets.uds):
             path.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.agent import yamux
 from harness.host.process import spawn_async, stop_async
 from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
 from harness.image.store import Image
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, HostUnfit, SystemFailure
@@ -21,7 +22,7 @@ from harness.run.beside import Beside
 from harness.vm.machine import Machine
 
 _ENDS_WITHIN = 5.0
-"""Seconds from SIGTERM to SIGKILL."""
+"""Seconds of a plain machine from SIGTERM to SIGKILL."""
 
 _numbers = itertools.count(1)
 
@@ -51,7 +52,7 @@ class Proxy(Beside):
         """
         await self.check()
         self.allow_end()
-        how = await stop_async(self._process, terminate_after=0.0, kill_after=_ENDS_WITHIN)
+        how = await stop_async(self._process, terminate_after=0.0, kill_after=_ENDS_WITHIN * slowness())
         if how.killed:
             raise SystemFailure(f"the proxy (process {self.pid}) did not end in order: {how}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.host.process import stop_async
 from harness.host.runfolder import RunFolder
+from harness.host.speed import slowness
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, HarnessError, SystemFailure, UsageError
 from harness.model.link import AGENT_PORT, Endpoint, Link
@@ -24,7 +25,7 @@ from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed
 from harness.vm.started import driver_started
 
 QUIT_SECONDS = 10.0
-"""How long quit may take, and then SIGTERM. A QEMU that is well is gone 0.1 s after quit."""
+"""How long quit may take, and then SIGTERM, × slowness. A QEMU that is well is gone 0.1 s after quit."""
 
 _STARTS_WITHIN = 60.0
 """Seconds for the guest's driver to start a vsock device that is a process."""
@@ -212,9 +213,9 @@ class Machine:
         self._endpoints.plugged(None)
 
     async def quit(self, step_seconds: float = QUIT_SECONDS) -> None:
-        """End the VM: QMP quit, then SIGTERM, then SIGKILL, `step_seconds` between them. Then QEMU is gone.
+        """End the VM: QMP quit, then SIGTERM, then SIGKILL, `step_seconds` × slowness between them.
 
-        Nothing happens if QEMU has exited already.
+        Then QEMU is gone. Nothing happens if QEMU has exited already.
 
         :raise QemuKilled: SIGKILL was needed.
         :raise QemuDied: it ended, but by a crash or with an error.
@@ -224,9 +225,8 @@ class Machine:
             return
         if not self._died.done():
             self._end_expected = True
-        how = await stop_async(
-            self._process, self._ask_to_quit, terminate_after=step_seconds, kill_after=step_seconds
-        )
+        step = step_seconds * slowness()
+        how = await stop_async(self._process, self._ask_to_quit, terminate_after=step, kill_after=step)
         if how.killed:
             raise QemuKilled(
                 f"machine {self._spec.name}: QEMU (pid {self.pid}) obeyed neither quit nor SIGTERM: {how}",
