@@ -59,7 +59,8 @@ async def served(
     What they wrote is in `log_folder`, in NAME.log, afterwards.
 
     :raise HostUnfit: this host has no image of programs, or not the tools.
-    :raise SystemFailure: a program can't be put there, ends by itself, or is not up in time.
+    :raise SystemFailure: a program can't be put there, or ends by itself.
+    :raise DeadlinePassed: one is not up in time, or the guest does not find its port.
     """
     tools = {group.name: group.tool for group in plan.groups if group.tool}
     lack = next((tool.name for tool in tools.values() if shutil.which(tool.name) is None), None)
