@@ -26,6 +26,9 @@ from harness.run.shared import Shared
 
 KEY = pytest.StashKey["Bench"]()
 
+SLOWNESS = "slowness"
+"""The property of an item that says how slow its host was when it began (`harness.host.speed`)."""
+
 
 class Setting(msgspec.Struct, frozen=True):
     """What the controller tells a worker: where results go and images are, which accelerator works.
@@ -111,7 +114,6 @@ class Bench:
         """The event loop of all scenarios: what they share lives longer than one of them."""
         if self._runner is None:
             self._runner = self._stack.enter_context(asyncio.Runner())
-            self._stack.callback(self.end_shared)
         return self._runner
 
     def shared(self, link: Link) -> Pod:
@@ -130,8 +132,12 @@ class Bench:
             self.runner.run(shared.close())
 
     def close(self) -> None:
-        """Give everything back."""
-        self._stack.close()
+        """Give everything back: the shared pods first, for which all the rest has to be there.
+
+        :raise HarnessError: what was wrong with one of them.
+        """
+        with self._stack:
+            self.end_shared()
 
 
 RESULTS = pytest.StashKey[str]()

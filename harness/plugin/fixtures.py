@@ -13,10 +13,11 @@ from typing import TypeVar
 import pytest
 
 from harness.host import admission
+from harness.host.speed import measure
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
 from harness.plugin import evidence
-from harness.plugin.bench import Bench
+from harness.plugin.bench import SLOWNESS, Bench
 from harness.run import pod
 from harness.run.place import Place
 
@@ -63,6 +64,8 @@ class Pods:
         self.run(self._stack.aclose())
 
     def _next(self) -> Path:
+        if self._count:
+            self._stack.enter_context(admission.another())
         self._count += 1
         return self.folder / f"pod-{self._count}"
 
@@ -77,6 +80,11 @@ class Pods:
             if self._strict:
                 raise
             pytest.skip(f"{error.ability}: {error.summary}")
+
+
+def _folder_name(node_id: str) -> str:
+    """What a test's folder is called: two modules may have tests of one name. NAME_MAX is 255 bytes."""
+    return re.sub(r"[^\w.-]+", "-", node_id).encode()[-255:].decode(errors="ignore").strip("-")
 
 
 @pytest.fixture
@@ -94,9 +102,11 @@ def pods(request: pytest.FixtureRequest) -> Iterator[Pods]:
         if strict:
             raise
         pytest.skip(f"{error.ability}: {error.summary}")
-    folder = bench.results / re.sub(r"[^\w.-]+", "-", request.node.name)
+    folder = bench.results / _folder_name(request.node.nodeid)
     request.node.stash[evidence.FOLDER] = folder
-    with admission.admitted(admission.places()), asyncio.Runner() as runner:
+    with admission.admitted(), asyncio.Runner() as runner:
+        # a host's speed changes with what else it does
+        request.node.user_properties.append((SLOWNESS, round(measure(), 2)))
         stack = contextlib.AsyncExitStack()
         try:
             yield Pods(place, folder, runner, stack, strict=strict)

@@ -23,7 +23,7 @@ from harness.model.fault import FaultKind
 from harness.model.link import Link
 from harness.model.plan import Boot, Plan
 from harness.plugin import evidence
-from harness.plugin.bench import Bench
+from harness.plugin.bench import SLOWNESS, Bench
 from harness.run import pod, record, serving
 from harness.run.aftermath import control_link
 from harness.run.control import Tool
@@ -69,8 +69,9 @@ class ScenarioItem(pytest.Item):
         try:
             place = bench.place
             here = self.plan.on_kernel(platform.release())
-            self._queued = self._stack.enter_context(admission.admitted(admission.places()))
-            measure()  # a host's speed changes with what else it does
+            self._queued = self._stack.enter_context(admission.admitted())
+            # a host's speed changes with what else it does
+            self.user_properties.append((SLOWNESS, round(measure(), 2)))
             self._here = here.stretched(slowness())
             link = self.plan.link
             links = serving.links(self.plan) | ({control_link(link)} if self.plan.fault else set())

@@ -21,6 +21,7 @@ from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.scenario import SUFFIXES, Scenario, load
+from harness.plugin.bench import SLOWNESS
 from harness.plugin.collect import scenario_files
 from harness.plugin.rerunreport import RERUN
 from harness.report import html, markdown, results
@@ -198,7 +199,8 @@ class Record:
             seconds={when: round(report.duration, 3) for when, report in told.items()},
             subject=self._subject(name),
             shown=_shown_by(told),
-            host=_host_of(told),
+            host=_said(told, HOST),
+            slowness=float(_said(told, SLOWNESS) or 0),
         )
 
     def _subject(self, name: str) -> Subject | None:
@@ -219,9 +221,9 @@ def _shown_by(told: dict[str, pytest.TestReport]) -> Shown | None:
     return Shown(claim=Claim(said["claim"]), link=link, **texts)
 
 
-def _host_of(told: dict[str, pytest.TestReport]) -> str:
+def _said(told: dict[str, pytest.TestReport], property: str) -> str:
     said = {name: str(value) for report in told.values() for name, value in report.user_properties}
-    return said.get(HOST, "")
+    return said.get(property, "")
 
 
 def _outcome(told: dict[str, pytest.TestReport]) -> CaseOutcome:

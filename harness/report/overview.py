@@ -75,7 +75,7 @@ def facts(results: Results) -> list[tuple[str, list[str]]]:
         found += [(name, [value]) for name, _, value in (line.partition(": ") for line in run.host)]
         found += [("started", [run.started.replace("T", " ")]), ("duration", [seconds(run.seconds)])]
     known = [item.facts for item in results.items if item.facts]
-    slow = [fact.slowness for fact in known]
+    slow = [case.slowness for case in results.cases if case.slowness] or [fact.slowness for fact in known]
     if slow:
         low, high = min(slow), max(slow)
         factor = f"{low:g}" if low == high else f"{low:g} to {high:g}"

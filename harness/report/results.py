@@ -67,7 +67,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One test. `id` is pytest's; `text` says why it failed or was skipped; `seconds` by pytest's phases.
 
     `subject` is None for a test that is no scenario's; `shown` is of those that bear a claim. `host` is the
-    alias of the run's host that it ran on, "" if it ran where the run was started.
+    alias of the run's host that it ran on, "" if it ran where the run was started. `slowness` is that host's
+    when it began, 0 of a test that runs no VMs.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     subject: Subject | None = None
     shown: Shown | None = None
     host: str = ""
+    slowness: float = 0.0
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.host import speed
 from tests.bench import summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,7 @@ def _about(folder: Path, given: argparse.Namespace) -> dict[str, object]:
         "cpu": cpu,
         "cpus": os.cpu_count(),
         "load": os.getloadavg(),
+        "slowness": round(speed.measure(), 2),
         "versions": versions[:1],
     }
 

@@ -82,6 +82,7 @@ async def _pod(
         seconds={"template": 0.0, "clone": 0.8, "hello": 0.5},
         endpoint=lambda link: Endpoint(link=link, path="/nowhere"),
         check=check,
+        notes=(),
     )
     (folder / "ended").touch()
     if word == "broken-end":

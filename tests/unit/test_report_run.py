@@ -97,6 +97,7 @@ def check_mixed(project: Path, code: int, said: str) -> None:
     assert said.splitlines()[-1] == "report: results/latest/report.html"
     by_link = {item.subject.link: item for item in found.items}
     assert by_link[Link.VSOCK].case.seconds.keys() == {"setup", "call", "teardown"}
+    assert by_link[Link.VSOCK].case.slowness >= 1
     assert by_link[Link.VSOCK].title == "Eight clients talk to one agent at once"
     assert by_link[Link.VSOCK].about.startswith("Each client is a process")
     assert by_link[Link.VIRTIO_SERIAL].difference.startswith("served 8 of 8, expected 1; first: client/1")
@@ -126,6 +127,7 @@ def test_junit_says_of_each_item_what_it_is_about(mixed: tuple[Path, int, str]) 
     for link, case in cases.items():
         properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
         verdict = properties.pop("verdict", None)
+        assert float(properties.pop("slowness") or 0) >= 1
         about = {"claim": "multiple-clients", "link": link, "scenario": "multiple-clients-8"}
         assert properties == about | {"backend": Link(link).backend}
         assert (verdict is not None) == (ALL[Link(link)] in (CaseOutcome.PASSED, CaseOutcome.FAILED))

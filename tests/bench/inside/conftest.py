@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.host.speed import slowness
 from harness.plugin.fixtures import Pods
 
 from .figures import Figures
@@ -47,5 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def figures(pods: Pods) -> Figures:
-    """Where an item puts what it measures: beside the evidence of its pods."""
-    return Figures(pods.folder)
+    """Where an item puts what it measures: beside the evidence of its pods; first, how slow its host is."""
+    made = Figures(pods.folder)
+    made.add("slowness of the host", "", slowness(), "×")
+    return made
