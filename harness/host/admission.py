@@ -63,7 +63,7 @@ def admitted(most: int | None = None, folder: Path | None = None) -> Iterator[fl
         # one at a time looks for a place, so those who wait disturb nobody
         fcntl.flock(places.line, fcntl.LOCK_EX)
         until(places.take, Deadline(None), "a place for VMs on this host")
-        fcntl.flock(places.line, fcntl.LOCK_UN)
+        places.line.close()
         yield time.monotonic() - begun
 
 
@@ -76,8 +76,10 @@ def another(most: int | None = None, folder: Path | None = None) -> Iterator[boo
     with contextlib.ExitStack() as stack:
         places = _opened(stack, most, folder)
         held = places is not None and taken(places.line) and places.take()
-        if places is not None:
-            fcntl.flock(places.line, fcntl.LOCK_UN)
+        if not held:
+            stack.close()
+        elif places is not None:
+            places.line.close()
         yield held
 
 
@@ -108,13 +110,18 @@ class _Places:
         self._most = most
 
     def take(self) -> bool:
-        """Take a free place if there is room for one more; for who has the line's lock."""
+        """Take a free place if there is room for one more, and close all other files; for who has the line's
+        lock."""
         free = [file for file in self._files if taken(file)]
         held = len(self._files) - len(free)
-        has_room = held < (self._most or self._carried(held))
-        for file in free[has_room:]:
-            fcntl.flock(file, fcntl.LOCK_UN)
-        return has_room and bool(free)
+        if not free or held >= (self._most or self._carried(held)):
+            for file in free:
+                fcntl.flock(file, fcntl.LOCK_UN)
+            return False
+        for file in self._files:
+            if file is not free[0]:
+                file.close()
+        return True
 
     def _carried(self, held: int) -> int:
         now = before = free_mib()

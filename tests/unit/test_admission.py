@@ -104,6 +104,18 @@ def test_who_waits_sees_what_has_become_free(tmp_path: Path, monkeypatch: pytest
     thread.join()
 
 
+def test_a_place_takes_one_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test may have a hundred VMs, and a host a hundred places."""
+
+    def descriptors() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    before = descriptors()
+    with admitted(100, tmp_path), admission.another(100, tmp_path), admission.another(1, tmp_path):
+        assert descriptors() == before + 2
+    assert descriptors() == before
+
+
 def test_a_further_place_is_not_waited_for(tmp_path: Path) -> None:
     with admitted(2, tmp_path), admission.another(2, tmp_path) as second:
         assert second
