@@ -128,8 +128,10 @@ class ScenarioItem(pytest.Item):
                 )
         except PlanOverdue as error:
             overdue, trace = error, error.trace
+        begun = time.monotonic()
         verdict = judge(self._here, trace)
         seconds = {"queue": round(self._queued, 3), **running.seconds}
+        seconds["judge"] = round(time.monotonic() - begun, 3)
         facts = record.facts(
             bench.place, self.plan.link, running.hello, running.qemu, seconds, slowness(), running.notes
         )

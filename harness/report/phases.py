@@ -45,6 +45,7 @@ def phases(item: Item) -> Phases | None:
     if item.facts is None:
         return None
     found = dict(item.facts.seconds)
+    found.pop("judge", None)  # a part of the call
     for name, phase in ((CLIENTS, "call"), (END, "teardown")):
         if phase in item.case.seconds:
             found[name] = item.case.seconds[phase]

@@ -39,6 +39,8 @@ TARGETS = (
     Target(figure="memory of a further VM (PSS)", subject="clone", over="cold", most=0.3),
     Target(figure="throughput, host to guest", subject="ours", over="socat", least=0.9),
     Target(figure="throughput, guest to host", subject="ours", over="socat", least=0.9),
+    Target(figure="whole run", subject="restored", most=20),
+    Target(figure="make e2e", most=120),
     Target(figure="clients intact of 20 pods at once", least=160, worst=True),
     *(
         Target(figure=_GROWTH, subject=what, most=0, worst=True)

@@ -138,7 +138,9 @@ def test_the_command_says_what_it_knows() -> None:
 def test_a_run_taken_apart(tmp_path: Path) -> None:
     item = tmp_path / "item"
     item.mkdir()
-    (item / "facts.json").write_text('{"seconds": {"template": 0.25, "clone": 1, "plug": 0.5, "hello": 0.5}}')
+    (item / "facts.json").write_text(
+        '{"seconds": {"template": 0.25, "clone": 1, "identity": 0.5, "hello": 0.5, "judge": 0.25}}'
+    )
     times = [
         (100.0, What.STARTED),
         (101.0, What.CONNECTING),
@@ -162,7 +164,8 @@ def test_a_run_taken_apart(tmp_path: Path) -> None:
         "connect": 0.5,
         "work": 2.0,
         "clients start and wait for each other": 3.5,
-        "fork, judge, record": 1.0,
+        "fork, record": 0.75,
+        "judge": 0.25,
         "tear-down": 0.5,
         "worker, report, end": 6.5,
     }

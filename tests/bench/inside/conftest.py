@@ -35,15 +35,24 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["bench"] = {name: node.config.getoption(name) for name in _OPTIONS}
 
 
+def _asked(config: pytest.Config) -> dict[str, int]:
+    told: dict[str, int] | None = getattr(config, "workerinput", {}).get("bench")
+    return told or {name: config.getoption(name) for name in _OPTIONS}
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`round`, `ten`, `minute`: an item for each that the options ask for; their lines are the progress."""
-    asked = getattr(metafunc.config, "workerinput", {}).get("bench") or {
-        name: metafunc.config.getoption(name) for name in _OPTIONS
-    }
+    asked = _asked(metafunc.config)
     counts = {"round": asked["rounds"], "ten": -(-asked["lifecycles"] // 10), "minute": asked["soak_items"]}
     for name, count in counts.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, range(1, count + 1))
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often a test is to measure what it compares with nothing."""
+    return int(_asked(request.config)["rounds"])
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from .test_memory import pss_mib
 
 pytestmark = pytest.mark.vm
 
-ROUNDS = 3
 SIZES = {Link.ISA_SERIAL: 8 << 10, Link.VIRTCONSOLE: 32 << 10}
 """Bytes each way, of slow links."""
 
@@ -26,14 +25,15 @@ SIZES = {Link.ISA_SERIAL: 8 << 10, Link.VIRTCONSOLE: 32 << 10}
         *((Link.VSOCK, count, clients) for count, clients in [(1, 1), (1, 8), (4, 8)]),
         *((link, 1, 1) for link in Link if link.is_serial_port),
         (Link.SERIAL_PROXY, 1, 8),
+        *((Link.HYBRID_VSOCK, count, clients) for count, clients in [(1, 1), (1, 8), (4, 8)]),
     ],
 )
-def test_clients(pods: Pods, figures: Figures, link: Link, count: int, clients: int) -> None:
+def test_clients(pods: Pods, figures: Figures, rounds: int, link: Link, count: int, clients: int) -> None:
     running = [pods.clone(link) for _ in range(count)]
     size = SIZES.get(link, (4 << 20) // (count * clients))
     endpoints = tuple(pod.endpoint(link) for pod in running)
     under: dict[str, Condition] = {"link": link.value, "pods": count, "clients each": clients}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         outcome = storm.run(storm.Wish(endpoints, clients, pings=50, size=size))
         assert not outcome.errors
         assert outcome.intact == count * clients

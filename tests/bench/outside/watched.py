@@ -16,6 +16,9 @@ from harness.run.tracefile import read_trace
 
 ROOT = Path(__file__).resolve().parents[3]
 
+COMMAND = (sys.executable, "-c", "from harness.cli.main import entry; entry()")
+"""This checkout's vsock-harness."""
+
 _STAGE = re.compile(r"lab: (restoring|booting) .*: done in ([\d.]+) s")
 
 
@@ -40,7 +43,7 @@ def run(scenario: str, link: str, results: Path, *arguments: str) -> Watched:
 
     :raise Failed: it was not green.
     """
-    argv = [sys.executable, "-c", "from harness.cli.main import entry; entry()", "run", scenario]
+    argv = [*COMMAND, "run", scenario]
     argv += ["--link", link, "-n", "1", "--results", str(results), *arguments]
     begun = time.monotonic()
     lines: list[tuple[float, str]] = []
@@ -73,11 +76,12 @@ def taken_apart(whole: float, lines: list[tuple[float, str]], item: Path, report
         "start-up": ready - lab,
         "lab": lab,
         "template": pod.get("template", 0.0),
-        "clone": pod.get("clone", 0.0) + pod.get("plug", 0.0) + pod["hello"],
+        "clone": sum(pod.get(name, 0.0) for name in ("clone", "plug", "identity", "hello")),
         "connect": connect,
         "work": work,
         "clients start and wait for each other": clients - connect - work,
-        "fork, judge, record": call - clients,
+        "fork, record": call - clients - pod.get("judge", 0.0),
+        "judge": pod.get("judge", 0.0),
         "tear-down": teardown,
     }
     rest = whole - ready - sum(case["seconds"].values())
