@@ -28,6 +28,9 @@ from harness.run.pod import Pod
 
 pytestmark = pytest.mark.vm
 
+RESEEDED = b"crng reseeded due to virtual machine fork"
+"""What Linux logs then (add_vmfork_randomness in drivers/char/random.c)."""
+
 TOGETHER = [link for link in Link if link is not Link.HYBRID_VSOCK]
 """All that one pod can have: hybrid-vsock would be its second vsock device."""
 
@@ -77,6 +80,18 @@ def test_clones_share_no_cid_and_no_random_numbers(pods: Pods) -> None:
             drawn.append(agent.run(["dd", "if=/dev/urandom", "bs=32", "count=1"]).stdout)
     assert len(drawn[0]) == 32
     assert drawn[0] != drawn[1]
+
+
+def test_a_clones_kernel_reseeds_its_random_numbers(pods: Pods) -> None:
+    """By its new vmgenid: else two clones draw the same until the next seed."""
+    with client(pods.boot(Link.VSOCK), Link.VSOCK) as agent:
+        assert RESEEDED not in agent.run(["dmesg"]).stdout
+    with client(pods.clone(Link.VSOCK), Link.VSOCK) as agent:
+        until(
+            lambda: RESEEDED in agent.run(["dmesg"]).stdout,
+            Deadline(10 * slowness()),
+            "the kernel's new seed",
+        )
 
 
 def test_clones_have_a_boot_id_and_a_clock_of_their_own(pods: Pods) -> None:
