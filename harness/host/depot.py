@@ -86,8 +86,8 @@ class Depot:
     def making(self, key: str, *, wait: bool = True) -> Iterator[Path | None]:
         """An empty folder to fill, which is published as `key` if the `with` is left without an exception.
 
-        None if it is there by now: somebody else was at it, and this call waited for them. All of it is on
-        disk before it has its name: what a power cut left half written would be used for weeks.
+        None if it is there by now: somebody else was at it, and this call waited for them. What a power cut
+        may not leave half written is to be on disk by then (`sync`).
 
         :param wait: as of `using`.
         :raise BlockingIOError: without `wait`, when somebody else is at it.
@@ -99,7 +99,6 @@ class Depot:
                 return
             with self._scratch(key) as folder:
                 yield folder
-                _sync(folder)
                 folder.rename(self.root / key)
         self.prune()
 
@@ -233,7 +232,7 @@ def _how(lock: int, wait: bool) -> int:
     return lock if wait else lock | fcntl.LOCK_NB
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Have all in `folder`, and their names, on disk (fsync(2))."""
     for path in [*folder.rglob("*"), folder]:
         file = os.open(path, os.O_RDONLY)

@@ -130,6 +130,7 @@ async def held(place: Place, log_folder: Path, *, vsock: bool = False) -> AsyncI
         async with _unblocked(lambda: place.templates.making(identity, wait=False)) as scratch:
             if scratch is not None:
                 await _make(place, scratch, log_folder)
+                await asyncio.to_thread(depot.sync, scratch)
                 made = True
 
 

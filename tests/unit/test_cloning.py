@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,17 @@ def test_a_qemu_that_does_not_start_is_no_templates_fault(doing: Doing, tmp_path
         doing.clone(tmp_path / "logs")
     doing.clone(tmp_path / "again")
     assert doing.made == 1
+
+
+def test_it_is_on_disk_before_anybody_finds_it(
+    doing: Doing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(doing.saved.exists()))
+    doing.clone(tmp_path / "first")
+    assert synced == [False] * 3
+    doing.clone(tmp_path / "second")
+    assert len(synced) == 3, "cloning waits for no disk"
 
 
 @pytest.mark.parametrize("lost", ["ram", "state"])
