@@ -78,7 +78,6 @@ def load(path: Path) -> Scenario:
     for link in file.links:
         resolver = Resolver(root, link, problems)
         resolved = [resolver.group(source) for source in groups]
-        boot = resolver.boot(file.boot)
         programs = tuple(resolver.program(name, text) for name, text in written_programs(file).items())
         check_port(programs, resolved, link, root, problems)
         if link not in file.expect:
@@ -88,7 +87,7 @@ def load(path: Path) -> Scenario:
             title=file.title,
             claim=file.claim,
             link=link,
-            boot=boot,
+            boot=resolver.boot(file.boot),
             schedule=file.schedule,
             drain=file.drain,
             seqpacket=file.seqpacket,
@@ -98,8 +97,7 @@ def load(path: Path) -> Scenario:
             fault=_fault(file),
             programs=programs,
         )
-        if boot is Boot.COLD and (why := plans[link].only_cloned):
-            problems.add(root.at("boot").mark, f"boot cannot be 'cold' on link {link.value!r}: {why}")
+        _check_boot(plans[link], root, problems)
     problems.check(path)
     return Scenario(
         name=path.stem,
@@ -110,6 +108,12 @@ def load(path: Path) -> Scenario:
         long=long,
         plans=plans,
     )
+
+
+def _check_boot(plan: Plan, root: Node, problems: Problems) -> None:
+    if plan.boot is Boot.COLD and plan.only_cloned:
+        what = f"boot cannot be 'cold' on link {plan.link.value!r}: {plan.only_cloned}"
+        problems.add(root.at("boot").mark, what)
 
 
 def _fault(file: written.File) -> Fault | None:

@@ -45,13 +45,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"only these links, of: {', '.join(Link)}; may be given more than once, or with commas",
     )
     group.addoption(
-        "--boot",
-        choices=list(Boot),
-        dest="vsock_boot",
-        default=None,
-        help="boot every scenario's VM so, whatever its file says: cold, from nothing, or clone",
-    )
-    group.addoption(
         "--strict-host",
         action="store_true",
         dest="vsock_strict",
@@ -65,6 +58,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the run's folder of evidence is made (default: results)",
     )
     _add_lab(group)
+    _add_pod(group)
+    group.addoption(
+        "--proxy",
+        dest="vsock_proxy",
+        metavar="COMMAND",
+        default=None,
+        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
+        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
+    )
+
+
+def _add_pod(group: pytest.OptionGroup) -> None:
+    """What pods are like."""
     group.addoption(
         "--guest",
         dest="vsock_guest",
@@ -73,12 +79,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"the image that pods' guests are, of: {', '.join(recipe.guests())} (default: {USUAL})",
     )
     group.addoption(
-        "--proxy",
-        dest="vsock_proxy",
-        metavar="COMMAND",
+        "--boot",
+        choices=list(Boot),
+        dest="vsock_boot",
         default=None,
-        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
-        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
+        help="boot every scenario's VM so, whatever its file says: cold, from nothing, or clone",
     )
 
 

@@ -220,10 +220,8 @@ async def _restored(
         async with template as saved:
             phases.lap("template")
             deadline = Deadline(_BOOT_SECONDS * slowness())
-            ram = memory(saved)
+            ram = await _copied(stack, saved, place) if own_memory else memory(saved)
             if own_memory:
-                copy = await stack.enter_async_context(hybrid.copied(ram.path, place.folder))
-                ram = RamFile(path=copy, share=True)
                 phases.lap("copy")
             start = Machine.start(
                 msgspec.structs.replace(templates.spec(place), boots_again=wish.boots_again),
@@ -253,6 +251,12 @@ async def _restored(
         phases.lap("hello")
         await outer.enter_async_context(stack.pop_all())
         return Pod(machine, hello, phases.seconds, proxy, device, ram if own_memory else None, notes)
+
+
+async def _copied(stack: contextlib.AsyncExitStack, saved: Path, place: Place) -> RamFile:
+    """A copy of the template's memory, for one clone alone; `stack` removes it."""
+    copy = await stack.enter_async_context(hybrid.copied(memory(saved).path, place.folder))
+    return RamFile(path=copy, share=True)
 
 
 async def _first_answer(
