@@ -5,18 +5,34 @@ So it costs the guest image nothing, and both ends are of one version.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.guest.client import AgentClient, Container
 from harness.host.speed import slowness
-from harness.model.deadline import Deadline
+from harness.model.deadline import Deadline, until
 
 PORT = 7000
 THERE = "/tmp/socat"
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")
+
+
+class Port(NamedTuple):
+    """A serial port that nobody else has: the guest's device, the host's socket, whether it is a tty."""
+
+    device: str
+    path: Path
+    is_tty: bool
+
+    @property
+    def opened(self) -> str:
+        """The guest's end as a socat address."""
+        return f"OPEN:{self.device}{',rawer' if self.is_tty else ''}"
 
 
 class NoSocat(Exception):
@@ -62,6 +78,50 @@ def from_guest(agent: AgentClient, cid: int, total: int, block: int) -> float:
 
 def _dial(cid: int) -> str:
     return f"VSOCK-CONNECT:{cid}:{PORT},retry=600,interval=0.1"  # until the guest's end listens
+
+
+def to_port(agent: AgentClient, port: Port, total: int, block: int) -> float:
+    """Seconds for `total` zeros into the host's end of a serial port, up to the end of the guest's socat.
+
+    That has read them all by then; its end takes some milliseconds more.
+    """
+    # what a UART gets before it is open is lost
+    swallow = _guest(agent, "-u", "-b", str(block), f"{port.opened},readbytes={total}", "OPEN:/dev/null")
+    until(lambda: _has_open(agent, swallow.pid, port.device), _soon(), "the guest's socat has the port")
+    # not -u, and nothing shut down: QEMU drops what it has not passed on when its client leaves
+    source = f"OPEN:/dev/zero,readbytes={total}!!OPEN:/dev/null"
+    with _host("-t", "600", "-b", str(block), source, f"UNIX-CONNECT:{port.path},shut-none") as log:
+        begun = _time(next(line for line in log if "starting data transfer loop" in line))
+        assert swallow.wait(deadline=_soon()).code == 0
+        return (datetime.datetime.now() - begun).total_seconds()
+
+
+def from_port(agent: AgentClient, port: Port, total: int, block: int) -> float:
+    """Seconds for `total` zeros out of a serial port, from the first that come here to the last."""
+    sink = ["-u", "-b", str(block), f"UNIX-CONNECT:{port.path},readbytes={total}", "OPEN:/dev/null"]
+    with _host(*sink) as log:
+        next(line for line in log if "starting data transfer loop" in line)
+        pour = _guest(agent, "-u", "-b", str(block), f"OPEN:/dev/zero,readbytes={total}", port.opened)
+        moved = [_time(line) for line in log if " transferred " in line]
+    assert pour.wait(deadline=_soon()).code == 0
+    return (moved[-1] - moved[0]).total_seconds()
+
+
+def _has_open(agent: AgentClient, pid: int, device: str) -> bool:
+    look = f"ls -l /proc/{pid}/fd | grep -q '{device}$'"
+    return agent.run(["sh", "-c", look], deadline=_soon()).code == 0
+
+
+@contextlib.contextmanager
+def _host(*arguments: str) -> Iterator[Iterator[str]]:
+    """The host's end, killed afterwards; the lines of its log as they come."""
+    argv = ["socat", "-d", "-d", "-d", "-lu", *arguments]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield iter(process.stderr)
+        finally:
+            process.kill()
 
 
 def _timed(arguments: list[str], other: Container) -> float:
