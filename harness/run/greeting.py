@@ -111,4 +111,9 @@ def drain(endpoint: Endpoint) -> None:
         return True
 
     with AgentClient(connect(endpoint)) as agent:
-        until(lambda: answered(agent), Deadline(_DRAIN_SECONDS * slowness()), "a port drained", every=0)
+        until(
+            lambda: answered(agent),
+            Deadline(_DRAIN_SECONDS * slowness()),
+            "a port without stale replies",
+            every=0,
+        )

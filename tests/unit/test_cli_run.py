@@ -128,7 +128,7 @@ def test_pytest_really_takes_them(tmp_path: Path) -> None:
     done = subprocess.run([*argv, *words, *more], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ScenarioItem vsock" in done.stdout
-    assert "1/4 tests collected" in done.stdout
+    assert "1/6 tests collected" in done.stdout
 
 
 def test_typo_in_a_scenario_stops_before_any_vm(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Accel
+from harness.run import greeting
 from harness.run.nursery import Nursery
 from tests.unit import broken
 from tests.unit.agents import serial_like_agent
@@ -81,7 +82,7 @@ def test_a_port_is_drained_of_late_answers(serial: Path) -> None:
 
 
 def test_a_port_that_can_not_be_drained_turns_it_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SCENARIO, "slowness", lambda: 0.02)
+    monkeypatch.setattr(greeting, "slowness", lambda: 0.02)
     with serial_like_agent("port", broken.ALWAYS_HAS_A_STALE_ANSWER) as path:
         with pytest.raises(DeadlinePassed, match="a port without stale replies"):
             SCENARIO.drain(endpoint(path))
