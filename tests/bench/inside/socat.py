@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -85,24 +86,28 @@ def to_port(agent: AgentClient, port: Port, total: int, block: int) -> float:
 
     That has read them all by then; its end takes some milliseconds more.
     """
-    # what a UART gets before it is open is lost
-    swallow = _guest(agent, "-u", "-b", str(block), f"{port.opened},readbytes={total}", "OPEN:/dev/null")
-    until(lambda: _has_open(agent, swallow.pid, port.device), _soon(), "the guest's socat has the port")
     # not -u, and nothing shut down: QEMU drops what it has not passed on when its client leaves
-    source = f"OPEN:/dev/zero,readbytes={total}!!OPEN:/dev/null"
-    with _host("-t", "600", "-b", str(block), source, f"UNIX-CONNECT:{port.path},shut-none") as log:
-        begun = _time(next(line for line in log if "starting data transfer loop" in line))
+    host = ["-t", "600", "-b", str(block), "STDIN!!OPEN:/dev/null", f"UNIX-CONNECT:{port.path},shut-none"]
+    with _host(*host) as process:
+        # one that opens a virtio-serial port before the host's end is there reads the end of a file
+        swallow = _guest(agent, "-u", "-b", str(block), f"{port.opened},readbytes={total}", "OPEN:/dev/null")
+        # what a UART gets before it is open is lost
+        until(lambda: _has_open(agent, swallow.pid, port.device), _soon(), "the guest's socat has the port")
+        assert process.stdin is not None
+        begun = time.monotonic()
+        process.stdin.write("\0" * total)
+        process.stdin.flush()
         assert swallow.wait(deadline=_soon()).code == 0
-        return (datetime.datetime.now() - begun).total_seconds()
+        return time.monotonic() - begun
 
 
 def from_port(agent: AgentClient, port: Port, total: int, block: int) -> float:
     """Seconds for `total` zeros out of a serial port, from the first that come here to the last."""
     sink = ["-u", "-b", str(block), f"UNIX-CONNECT:{port.path},readbytes={total}", "OPEN:/dev/null"]
-    with _host(*sink) as log:
-        next(line for line in log if "starting data transfer loop" in line)
+    with _host(*sink) as process:
         pour = _guest(agent, "-u", "-b", str(block), f"OPEN:/dev/zero,readbytes={total}", port.opened)
-        moved = [_time(line) for line in log if " transferred " in line]
+        assert process.stderr is not None
+        moved = [_time(line) for line in process.stderr if " transferred " in line]
     assert pour.wait(deadline=_soon()).code == 0
     return (moved[-1] - moved[0]).total_seconds()
 
@@ -113,13 +118,14 @@ def _has_open(agent: AgentClient, pid: int, device: str) -> bool:
 
 
 @contextlib.contextmanager
-def _host(*arguments: str) -> Iterator[Iterator[str]]:
-    """The host's end, killed afterwards; the lines of its log as they come."""
+def _host(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The host's end once it is connected, with its log as stderr; killed afterwards."""
     argv = ["socat", "-d", "-d", "-d", "-lu", *arguments]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            yield iter(process.stderr)
+            next(line for line in process.stderr if "starting data transfer loop" in line)
+            yield process
         finally:
             process.kill()
 
