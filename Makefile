@@ -65,6 +65,7 @@ kernels: packages ## who dies, and what each end sees, on labs with Linux 5.10, 
 	cat results/kernels/differences.md; exit $$status
 
 test: packages ## all tests: lint and structure checks, unit tests, tests in real VMs
+	@$(BIN)/vsock-harness images build proxy # units of its own speak to it
 	@$(PYTEST) tests/unit -q $(SPREAD)
 	@$(PYTEST) tests/outer -v
 	@$(PYTEST) tests/vm -v --host '$(HOST)' $(if $(N),-n '$(N)') $(ARGS)

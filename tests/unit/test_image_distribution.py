@@ -139,7 +139,7 @@ def test_an_unknown_image_is_named() -> None:
 
 
 def wanted(*names: str) -> tuple[str, ...]:
-    config: Any = SimpleNamespace(option=SimpleNamespace(vsock_images=list(names) or None))
+    config: Any = SimpleNamespace(option=SimpleNamespace(vsock_images=list(names) or None, vsock_guest="pod"))
     return options.images(config)
 
 
