@@ -22,7 +22,8 @@ MOST_MIB = {"PSS of the worker": 8.0, "kernel slabs": 32.0}
 
 SETTLED = 6
 """Tens of pods after which memory is at first measured: until then a worker that was forked from an
-interpreter that has imported copies, in steps, 8 to 10 MiB that both shared."""
+interpreter that has imported copies, in steps, 8 to 10 MiB that both shared. So fewer than 70 pods say
+nothing of memory, and the table then has no row of it."""
 
 first: dict[str, float] = {}
 """What was held at first: of counts after ten pods, when all that is made once is there."""
