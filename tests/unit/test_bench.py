@@ -171,6 +171,27 @@ def test_a_run_taken_apart(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("times", "connect", "work", "rest"),
+    [
+        ([(0, What.STARTED), (1, What.CONNECTING), (2, What.ASKED), (5, What.CONNECTED)], 1, 6, 3),
+        ([(0, What.ASKED), (9, What.CONNECTING), (9.5, What.CONNECTED)], 0.5, 8, 1.5),
+        ([(0, What.CONNECTING), (1, What.ASKED), (9, What.CONNECTED)], 2, 7, 1),
+        ([(3, What.CONNECTING), (3, What.CONNECTED), (3, What.ASKED)], 0, 5, 2),
+    ],
+)
+def test_time_while_some_connect_and_others_work_counts_once(
+    times: list[tuple[float, What]], connect: float, work: float, rest: float
+) -> None:
+    events = sorted([*times, (8, What.ANSWERED), (10, What.LEFT)])
+    trace = tuple(Event(at=at, client="client/0", what=what) for at, what in events)
+    assert watched.clients(trace) == {
+        "connect": connect,
+        "work": work,
+        "clients start and wait for each other": rest,
+    }
+
+
 def test_what_is_held_counts_what_is_there(tmp_path: Path) -> None:
     before = held.held(tmp_path)
     (tmp_path / "file").touch()

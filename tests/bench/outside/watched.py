@@ -68,19 +68,15 @@ def taken_apart(whole: float, lines: list[tuple[float, str]], item: Path, report
     (case,) = json.loads(report.read_text())["cases"]
     pod = json.loads((item / "facts.json").read_text())["seconds"]
     trace = read_trace(item / "trace.jsonl")
-    work = _span(trace, What.ASKED, What.ANSWERED)
-    clients = trace[-1].at - trace[0].at
-    connect = _span(trace, What.CONNECTING, What.CONNECTED)
+    of_clients = clients(trace)
     call, teardown = case["seconds"]["call"], case["seconds"]["teardown"]
     phases = {
         "start-up": ready - lab,
         "lab": lab,
         "template": pod.get("template", 0.0),
         "clone": sum(pod.get(name, 0.0) for name in ("clone", "plug", "identity", "hello")),
-        "connect": connect,
-        "work": work,
-        "clients start and wait for each other": clients - connect - work,
-        "fork, record": call - clients - pod.get("judge", 0.0),
+        **of_clients,
+        "fork, record": call - sum(of_clients.values()) - pod.get("judge", 0.0),
         "judge": pod.get("judge", 0.0),
         "tear-down": teardown,
     }
@@ -89,8 +85,25 @@ def taken_apart(whole: float, lines: list[tuple[float, str]], item: Path, report
     return Watched(whole, lab, phases, any("saving one for all runs" in line for _, line in lines))
 
 
-def _span(trace: tuple[Event, ...], first: What, last: What) -> float:
-    """Seconds from the first event of one kind to the last of another."""
+def clients(trace: tuple[Event, ...]) -> dict[str, float]:
+    """The seconds of a trace, each in one phase only: while some connect, others are at work already.
+
+    Work is from the first request to the last answer; to connect counts as far as nobody is at work.
+    """
+    asked, answered = _between(trace, What.ASKED, What.ANSWERED)
+    connecting, connected = _between(trace, What.CONNECTING, What.CONNECTED)
+    work = answered - asked
+    connect = max(0.0, min(connected, asked) - connecting) + max(0.0, connected - max(connecting, answered))
+    whole = trace[-1].at - trace[0].at
+    return {
+        "connect": connect,
+        "work": work,
+        "clients start and wait for each other": whole - connect - work,
+    }
+
+
+def _between(trace: tuple[Event, ...], first: What, last: What) -> tuple[float, float]:
+    """The first event of one kind, the last of another."""
     begins = [event.at for event in trace if event.what is first]
     ends = [event.at for event in trace if event.what is last]
-    return max(ends) - min(begins)
+    return min(begins), max(ends)
