@@ -21,6 +21,7 @@ from harness.model.expect import (
     OnKernel,
     Slowdown,
     Word,
+    version_of,
 )
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
@@ -170,10 +171,8 @@ def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name
     for key, value in _by_group(node, groups, problems, name, writtenexpect.FactValues):
         given = msgspec.convert(value.plain(), dict[str, FactWanted | writtenexpect.ByKernel])
         by_kernel = {fact: one for fact, one in given.items() if isinstance(one, writtenexpect.ByKernel)}
-        newer += (
-            OnKernel(group=key, fact=fact, since=one.linux, wanted=one.since)
-            for fact, one in by_kernel.items()
-        )
+        for fact, one in by_kernel.items():
+            newer += _since(value.at(fact), key, fact, one, problems)
         found[key] = {
             fact: one.before if isinstance(one, writtenexpect.ByKernel) else one
             for fact, one in given.items()
@@ -184,6 +183,20 @@ def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name
                 what = f"no step of group {key!r} gives the fact {fact!r}; {giving.op!r} does"
                 problems.add(value.mark, what)
     return _Facts(found, tuple(newer))
+
+
+def _since(
+    node: Node, group: str, fact: str, one: writtenexpect.ByKernel, problems: Problems
+) -> Iterator[OnKernel]:
+    """What the fact is since each kernel that is named, the oldest first."""
+    if not isinstance(one.since, writtenexpect.Later):
+        yield OnKernel(group=group, fact=fact, since=one.linux, wanted=one.since)
+        return
+    later = one.since
+    if version_of(later.linux) <= version_of(one.linux):
+        problems.add(node.at("since", "linux").mark, f"linux {later.linux} is not later than {one.linux}")
+    yield OnKernel(group=group, fact=fact, since=one.linux, wanted=later.before)
+    yield OnKernel(group=group, fact=fact, since=later.linux, wanted=later.since)
 
 
 def _noticed(

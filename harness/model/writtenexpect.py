@@ -55,12 +55,20 @@ Version: TypeAlias = Annotated[
 OneOf: TypeAlias = str | Annotated[tuple[str, ...], Limits(least=1)]
 
 
-class ByKernel(Written, frozen=True, kw_only=True):
-    """Kernels differ: `before` and `since` a version of the host's."""
+class Later(Written, frozen=True, kw_only=True):
+    """Of `ByKernel`: later kernels differ once more."""
 
     linux: Version
     before: OneOf
     since: OneOf
+
+
+class ByKernel(Written, frozen=True, kw_only=True):
+    """Kernels differ: `before` and `since` a version of the host's; and `since` a later one perhaps again."""
+
+    linux: Version
+    before: OneOf
+    since: OneOf | Later
 
 
 FactValue: TypeAlias = Annotated[

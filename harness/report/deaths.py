@@ -175,7 +175,7 @@ def _told(death: Death) -> str:
     where = f"{DIED[death.kind]} ({death.item.subject.link})"
     saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
     if cut:
-        return f"{where}: {saw} within {seconds(max(one.seconds or 0 for one in cut))}"
+        return f"{where}: {saw} within {seconds(max(0.0, *(one.seconds or 0 for one in cut)))}"
     return f"{where}: new ones get {saw}" if fresh else where
 
 
@@ -255,9 +255,12 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
 
 
 def _in_time(saw: str, after: float | None) -> str:
-    """``ECONNRESET after 0.03 s``; of who saw nothing, for how long."""
+    """``ECONNRESET after 0.03 s``; ``0.40 s before`` the fault was done, which had begun; of who saw nothing,
+    for how long."""
     if after is None:
         return saw
+    if after < 0:
+        return f"{saw} {seconds(-after)} before"
     return f"{saw} {'in' if saw == _ALIVE else 'after'} {seconds(after)}"
 
 

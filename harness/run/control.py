@@ -90,11 +90,12 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
     """Coordinator → client: what you waited for is there: a group's event, or all who share a line.
 
     Of a fault, the first one says that all are there; the second that it was done, `at` that time
-    (CLOCK_MONOTONIC); the third that it is over as far as it ever is, with the `endpoint` where the agent is
-    now, if that is another, and whether there is one.
+    (CLOCK_MONOTONIC), and when it `began`: since then it may have been seen; the third that it is over as far
+    as it ever is, with the `endpoint` where the agent is now, if that is another, and whether there is one.
     """
 
     at: float = 0.0
+    began: float = 0.0
     endpoint: Endpoint | None = None
     agent: bool = True
 

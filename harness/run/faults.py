@@ -27,7 +27,7 @@ from harness.model.plan import Plan
 from harness.model.spec import MachineSpec, Qemu
 from harness.run import templates
 from harness.run.aftermath import ANSWERS, Aftermath, control_link
-from harness.run.meeting import After
+from harness.run.meeting import After, Done
 from harness.run.place import Place
 from harness.run.pod import Pod
 from harness.run.proxy import beside
@@ -143,19 +143,20 @@ class PodFault:
                 await asyncio.to_thread(fault._start, _ARMED + IN_GUEST[plan.fault.kind])
             yield fault
 
-    async def do(self, kill: Callable[[], None]) -> float:
-        """See `harness.run.meeting.Deed`. Of a restore it is the end of the VM, after it was saved."""
+    async def do(self, kill: Callable[[], None]) -> Done:
+        """See `harness.run.meeting.Deed`. A restore begins as the VM is stopped, and is done as it ends."""
         self.machine.allow_end(crash=self._kind is FaultKind.GUEST_PANIC)
         if self._proxy:
             self._proxy.allow_end()  # what its clients see is judged
+        began = at = time.monotonic()
         if self._kind is FaultKind.RESTORE and self._copying:
             await template.save(self.machine.monitor, self._copying.state, self._later())
-        at = time.monotonic()
+            at = time.monotonic()
         if self._kind is FaultKind.SHIM_KILL:
             kill()
         else:
             await self._doing[self._kind]()
-        return at
+        return Done(began=began, at=at)
 
     async def undo(self) -> After:
         """See `harness.run.meeting.Deed`."""

@@ -60,6 +60,7 @@ class Encounter:
         self._endpoint = begin.endpoint
         self._initiated = begin.initiated
         self._pipe = pipe
+        self._began = 0.0
         self._fault_at: float | None = None
         self._stack = contextlib.ExitStack()
         self._listener: Listener
@@ -143,7 +144,9 @@ class Encounter:
     def notice(self) -> tuple[str, float]:
         """Go on until the fault shows, or for `within` seconds after it: what was seen, and seconds after it.
 
-        :raise ConnectionLost: the connection ended before the fault.
+        They are negative for what was seen after the fault had begun and before it was done.
+
+        :raise ConnectionLost: the connection ended before the fault began.
         """
         match self._step.doing:
             case While.CONNECTING:
@@ -153,7 +156,7 @@ class Encounter:
             case _:
                 seen, at = self._ended()
         fault_at = self._wait()
-        if at < fault_at:
+        if at < self._began:
             raise _too_early(seen)
         return seen, at - fault_at
 
@@ -250,7 +253,7 @@ class Encounter:
                 told = self._told(self._between)
             if told:
                 fault_at = self._wait()
-                late = next(((why, at) for why, at in failed if at >= fault_at), None)
+                late = next(((why, at) for why, at in failed if at >= self._began), None)
                 if late or time.monotonic() >= fault_at + self._step.within:
                     return late or (NOTHING, fault_at + self._step.within)
 
@@ -303,7 +306,8 @@ class Encounter:
         """When the fault was done; waits for the coordinator's word if that has not come."""
         if self._fault_at is None:
             order, _ = control.receive_order(self._pipe)
-            self._fault_at = order.at if isinstance(order, control.Go) else 0.0
+            told = order if isinstance(order, control.Go) else control.Go()
+            self._began, self._fault_at = told.began, told.at
         return self._fault_at
 
 

@@ -28,6 +28,17 @@ class GuestEnd(msgspec.Struct, frozen=True):
     at: float
 
 
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """When a fault was done, `at`, and when it `began`: before that nobody can have seen it.
+
+    Times are CLOCK_MONOTONIC's, taken just before. Mostly they are one moment; a restore begins by saving the
+    VM, which stops it, and is done by its end.
+    """
+
+    began: float
+    at: float
+
+
 class After(msgspec.Struct, frozen=True, kw_only=True):
     """What is there after a fault: where the agent is now (None: where it was), how the connections of
     clients ended as the guest saw it, by client (None: there is no guest to ask), and how many containers
@@ -53,8 +64,8 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
 class Deed(Protocol):
     """The fault of one run."""
 
-    async def do(self, kill: Callable[[], None]) -> float:
-        """Do it; the time just before (CLOCK_MONOTONIC). `kill` kills the clients of its group."""
+    async def do(self, kill: Callable[[], None]) -> Done:
+        """Do it; when that was. `kill` kills the clients of its group."""
 
     async def undo(self) -> After:
         """Undo what can be undone, once the clients have seen what there is to see."""
@@ -131,8 +142,8 @@ class Meeting:
         self._task = None
         if self._stage is _Stage.DOING:
             self._stage = _Stage.WATCHING
-            self._fault_at = result
-            order = control.Go(at=result)
+            self._fault_at = result.at
+            order = control.Go(at=result.at, began=result.began)
         else:
             self._stage = _Stage.OVER
             order = control.Go(endpoint=result.endpoint, agent=result.agent)
@@ -140,7 +151,7 @@ class Meeting:
                 if not peer.group.elsewhere and (facts := result.learned(peer.name, self._fault_at)):
                     self._roster.learned(peer, **facts)
         for peer in self._there():
-            peer.go(control.Go(at=order.at) if peer.group.elsewhere else order)
+            peer.go(control.Go(at=order.at, began=order.began) if peer.group.elsewhere else order)
 
     def _meeting(self) -> list[Peer]:
         """All whose workload has the step."""

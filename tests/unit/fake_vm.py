@@ -73,7 +73,8 @@ def done(what: Plan, vm: FakeVm, proxy: Any = None, device: Any = None) -> After
         async with PodFault.prepared(what, pod, 1.0) as fault:
             assert fault is not None
             before = asyncio.get_running_loop().time()
-            assert await fault.do(lambda: vm.said.append("clients killed")) >= before
+            when = await fault.do(lambda: vm.said.append("clients killed"))
+            assert before <= when.began == when.at
             return await fault.undo()
 
     return asyncio.run(all_of_it())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
 from harness.model.trace import What
-from harness.run.meeting import After, GuestEnd
+from harness.run.meeting import After, Done, GuestEnd
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
 from tests.unit.agents import HARNESS
@@ -49,23 +50,30 @@ def timed(facts: Facts) -> dict[str, GuestEnd]:
 
 
 class Fake:
-    """A deed that does something of the test's."""
+    """A deed that does something of the test's. It is done `lasts` seconds later; `late`: begins but then."""
 
     def __init__(
         self,
         do: Callable[[], object] = lambda: None,
         undo: Callable[[], object] = lambda: None,
         after: Callable[[], After] = After,
+        *,
+        lasts: float = 0.0,
+        late: bool = False,
     ) -> None:
         self.did: list[str] = []
         self._do, self._undo, self._after = do, undo, after
+        self._lasts, self._late = lasts, late
 
-    async def do(self, kill: Callable[[], None]) -> float:
+    async def do(self, kill: Callable[[], None]) -> Done:
         self.did.append("do")
-        at = time.monotonic()
+        began = at = time.monotonic()
         kill()
         self._do()
-        return at
+        if self._lasts:
+            await asyncio.sleep(self._lasts)
+            at = time.monotonic()
+        return Done(began=at if self._late else began, at=at)
 
     async def undo(self) -> After:
         self.did.append("undo")

@@ -212,6 +212,17 @@ def test_of_who_saw_the_same_the_guests_latest_time_is_told(tmp_path: Path) -> N
     assert idle.cells[-1] == "ECONNRESET after 0.75 s"
 
 
+def test_what_is_seen_before_a_fault_is_done_is_said_so(tmp_path: Path) -> None:
+    """Of a restore: the VM is stopped to be saved before it ends."""
+    on_link = plan("reliability-restored", "vsock")
+    events = late("sending/1", "host", -0.4)(on_link)
+    results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)])
+    (death,) = deaths.deaths(results)
+    (early,) = [one for one in death.met if one.client == "sending/1"]
+    assert early.cells[1] == "ECONNRESET 0.40 s before"
+    assert early.fits
+
+
 def test_who_noticed_too_late_is_marked(tmp_path: Path) -> None:
     on_link = plan(KILLED, "vsock")
     events = late("sending/1", "host", 2.5)(on_link)

@@ -46,6 +46,22 @@ def test_an_agent_that_dies(agent: Agent, nursery: Nursery) -> None:
     assert facts(trace, "connecting/0") == {"sees": "ECONNREFUSED", "reconnect": "ECONNREFUSED"}
 
 
+def test_what_is_seen_between_a_faults_beginning_and_its_end_is_the_faults(
+    agent: Agent, nursery: Nursery
+) -> None:
+    """As of a restore: the VM is stopped, saved, and only then ends."""
+    trace = meet(meeting(*DOINGS), agent.path, nursery, Fake(agent.process.kill, lasts=0.5))
+    for doing in DOINGS:
+        seen = only(trace, f"{doing}/0", What.NOTICED).detail
+        assert seen["sees"] in ("eof", "EPIPE", "ECONNRESET", "ECONNREFUSED")
+        assert -0.6 < float(seen["seconds"] or 0) < 0
+
+
+def test_what_is_seen_before_a_fault_began_is_not(agent: Agent, nursery: Nursery) -> None:
+    trace = meet(meeting(While.IDLE), agent.path, nursery, Fake(agent.process.kill, lasts=0.5, late=True))
+    assert "before the fault" in str(only(trace, "idle/0", What.LOST).detail)
+
+
 def test_a_killed_client_disturbs_nobody_and_its_container_goes(agent: Agent, nursery: Nursery) -> None:
     groups = (
         group(

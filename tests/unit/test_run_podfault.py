@@ -7,6 +7,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -158,10 +159,12 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
 ) -> None:
     """It has a CID of its own if it has a vsock device; and a proxy of its own, where clients find it."""
     state, memory, claimed = tmp_path / "state", object(), object()
+    saved: list[float] = []
     state.touch()
 
     async def save(monitor: object, to: Path, deadline: object) -> None:
         vm.said.append(("save", to))
+        saved.append(time.monotonic())
 
     @contextlib.asynccontextmanager
     async def start(*_: object, **how: Any) -> AsyncIterator[FakeVm]:
@@ -188,7 +191,8 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
     async def all_of_it() -> After:
         async with PodFault.prepared(moved, pod, 1.0, copy) as fault:
             assert fault is not None
-            await fault.do(lambda: None)
+            when = await fault.do(lambda: None)
+            assert when.began <= saved[0] <= when.at  # the VM is stopped to be saved: that is seen already
             return await fault.undo()
 
     where = asyncio.run(all_of_it()).endpoint

@@ -44,6 +44,12 @@ MISTAKES = [
         "11:58: unknown key 'befor'; allowed: linux, before, since; did you mean 'before'?",
     ),
     ("since: [ECONNRESET, ENODEV]", "since: []", "11:80: since is empty"),
+    (
+        "[ECONNRESET, ENODEV]",
+        '{linux: "6.12", before: a, since: b}',
+        "11:88: linux 6.12 is not later than 6.12",
+    ),
+    ("[ECONNRESET, ENODEV]", '{linux: "7.2", since: b}', "11:80: since lacks the key 'before'"),
 ]
 
 
@@ -71,6 +77,16 @@ def test_a_fact_is_what_the_hosts_kernel_makes_it(tmp_path: Path, release: str, 
     here = load(written(tmp_path)).for_link(Link.VSOCK).on_kernel(release)
     assert here.expect.facts == {"one": {"sees": sees}}
     assert here.expect.newer == ()
+
+
+@pytest.mark.parametrize(
+    ("release", "sees"), [("6.1", "EPIPE"), ("6.12", "ENODEV"), ("7.1.9", "ENODEV"), ("7.2", ("a", "b"))]
+)
+def test_a_fact_may_be_another_on_a_third_kernel(tmp_path: Path, release: str, sees: object) -> None:
+    later = '{linux: "7.2", before: ENODEV, since: [a, b]}'
+    text = BY_KERNEL.replace("[ECONNRESET, ENODEV]", later)
+    here = load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel(release)
+    assert here.expect.facts == {"one": {"sees": sees}}
 
 
 def test_an_older_kernel_than_a_scenario_needs_is_the_hosts_fault(tmp_path: Path) -> None:
