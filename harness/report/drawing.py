@@ -1,40 +1,45 @@
 """A timeline as HTML: a row for each client, its life in SVG; the same as a table; and what the signs mean.
 
-Places on the time axis are percentages, so a drawing fits any width without being scaled: strokes, signs and
-letters keep their size. Heights, and what is the same in all rows, are the style's: a page has hundreds.
-What the page's script shows of a span or a moment it makes from its class, its place, the timeline's `data-s`
-(seconds) and `data-t`: for each of its marks in their order the number of a text, which `Texts` has once. A
-span without a class is one of being served.
+A page has hundreds of rows, so one picture has the bars of all rows of a timeline, a path for each state. It
+is stretched to the rows' width and height (`across` units wide, one high for each row); its strokes are not,
+so bars keep their height. Signs that are no stroke are in a picture beside it that isn't stretched, their
+places in percent. Heights, and what is the same in all rows, are the style's.
+What the page's script shows of a span or a moment it makes from its path's class, its place, the timeline's
+`data-s` (seconds) and `data-t`: for each row's spans, then its moments, in order of place, and at one place
+in that of `_SIGNS`, the number of a text, which `Texts` has once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from harness.model.expect import Word
 from harness.model.trace import What
 from harness.report.markup import Child, Markup, el, join
-from harness.report.timeline import AMISS, TICKS, Moment, Row, Span, State, Timeline
+from harness.report.timeline import AMISS, TICKS, Row, State, Timeline
 from harness.report.words import cut, seconds
 
-_MOMENT_SHAPES = {
+_SIGNS = {
     What.FACT: ("f", "told what it saw"),
+    What.LEFT: ("q", "left"),
+    What.ENDED: ("e", "ended by the run"),
     What.REFUSED: ("r", "refused"),
     What.WRONG: ("x", "read wrong data"),
     What.STALE: ("t", "read a stale reply"),
     What.LOST: ("l", "lost its connection"),
-    What.LEFT: ("q", "left"),
-    What.ENDED: ("e", "ended by the run"),
 }
-"""Ids and meaning; the script and the style have the ids, too."""
+"""Class or id, and meaning; the script and the style have these, too. The first three are strokes."""
+
+_STROKES = {What.FACT: ("f",), What.LEFT: ("q", "q i"), What.ENDED: ("e",)}
+"""Signs that a stroke can be: of length 0 with round ends, a ring as one upon another, a short high one."""
 
 _STATES = {
     State.CONNECTING: ("c", "connecting"),
     State.WAITING: ("w", "waiting: no answer yet"),
-    State.SERVED: (None, "being served"),
+    State.SERVED: ("s", "being served"),
     State.PAUSED: ("p", "waits for others, as planned"),
     State.MEETING: ("m", "meets the fault"),
     State.HOLDING: ("h", "done, holds its connection"),
@@ -43,37 +48,18 @@ _STATES = {
 
 
 def definitions() -> Markup:
-    """The signs and patterns that all drawings use; once a page."""
-    shapes = [
-        el("circle", r=3),
-        el("circle", r=4.5, fill="none", stroke="currentColor", stroke_width=1.6),
-        el("path", d="M-3.2-3.2 3.2 3.2", stroke="currentColor", stroke_width=1.6),
-        el("path", d="M0-5.2 5.2 4.2H-5.2z"),
-        el("path", d="M0-5.2 5.2 0 0 5.2-5.2 0z"),
-        el("path", d="M-4-4 4 4M-4 4 4-4", stroke="currentColor", stroke_width=2.2),
-        el("circle", r=3.4, fill="none", stroke="currentColor", stroke_width=2),
-        el("path", d="M0-6V6", stroke="currentColor", stroke_width=2.4),
-    ]
+    """The signs that are no stroke, which all drawings use; once a page."""
     made = {
-        What.FACT: shapes[:1],
-        What.REFUSED: shapes[1:3],
-        What.WRONG: shapes[3:4],
-        What.STALE: shapes[4:5],
-        What.LOST: shapes[5:6],
-        What.LEFT: shapes[6:7],
-        What.ENDED: shapes[7:],
+        What.REFUSED: [
+            el("circle", r=4.5, fill="none", stroke="currentColor", stroke_width=1.6),
+            el("path", d="M-3.2-3.2 3.2 3.2", stroke="currentColor", stroke_width=1.6),
+        ],
+        What.WRONG: [el("path", d="M0-5.2 5.2 4.2H-5.2z")],
+        What.STALE: [el("path", d="M0-5.2 5.2 0 0 5.2-5.2 0z")],
+        What.LOST: [el("path", d="M-4-4 4 4M-4 4 4-4", stroke="currentColor", stroke_width=2.2)],
     }
-    signs = [el("g", *which, id=_MOMENT_SHAPES[what][0]) for what, which in made.items()]
-    stripes = el(
-        "pattern",
-        el("path", d="M-1 1 1-1M-1 7 7-1M5 7 7 5", stroke="currentColor", stroke_width=1.5),
-        id="stripes",
-        width=6,
-        height=6,
-        patternUnits="userSpaceOnUse",
-        class_="stripes",
-    )
-    return el("svg", el("defs", *signs, stripes), class_="hidden", aria_hidden="true")
+    signs = [el("g", *which, id=_SIGNS[what][0]) for what, which in made.items()]
+    return el("svg", el("defs", *signs), class_="hidden", aria_hidden="true")
 
 
 class Texts:
@@ -111,16 +97,18 @@ def _coarse(row: Row) -> Row:
 def _lines(rows: Sequence[Row], drawn: Timeline, texts: Texts) -> Markup:
     count = len(rows)
     clients = f"{count} client{'s' if count > 1 else ''}"
-    told = (texts.number(text) for row in rows for text in _told(row))
+    lives = [_Life(row, drawn.length) for row in rows]
+    told = (texts.number(text) for life in lives for text in life.texts)
     return el(
         "div",
-        _axis(drawn.length),
-        *(_row(row, drawn.length) for row in rows),
-        class_="rows timeline",
+        _numbers_and_signs(lives, drawn.length),
+        _bars(lives, drawn.length),
+        *(_row(row) for row in rows),
+        class_="rows timeline bars",
         role="img",
         aria_label=f"{clients} over {seconds(drawn.length)}",
         data_s=f"{drawn.length:.4f}".rstrip("0"),
-        data_t=",".join("" if number is None else str(number) for number in told) or None,
+        data_t=",".join("" if number is None else str(number) for number in told).rstrip(",") or None,
     )
 
 
@@ -132,19 +120,68 @@ def _more(rows: Sequence[Row], drawn: Timeline, texts: Texts) -> Markup | None:
     return el("details", el("summary", f"{len(rows)} more: {words}"), _lines(rows, drawn, texts))
 
 
-def _told(row: Row) -> Iterator[str]:
-    """What its marks tell, in their order."""
-    yield from (span.text for span in row.spans)
-    yield from (moment.text for moment in row.moments)
+def across(length: float) -> int:
+    """How many units a timeline of so many seconds is wide: less than a pixel each, and 0.01 s of 100 s."""
+    return 1000 if length <= 10 else 10000
 
 
-def _row(row: Row, length: float) -> Markup:
-    spans = [_span(span, length) for span in row.spans]
-    moments = [_moment(moment, length) for moment in row.moments]
-    life = el("svg", *spans, _ticks(row.ticks), *moments)
+class _Life:
+    """A row's spans, moments and ticks, in whole units; none of them without a width, or twice in a place."""
+
+    def __init__(self, row: Row, length: float) -> None:
+        unit = length / across(length) or 1.0
+        spans = [(round(span.start / unit), round(span.end / unit), span) for span in row.spans]
+        seen = [one for one in spans if one[0] < one[1]]
+        order = list(_SIGNS)
+        moments = [(round(moment.at / unit), moment) for moment in row.moments]
+        moments.sort(key=lambda one: (one[0], order.index(one[1].what)))
+        self.spans = [(span.state, start, end - start) for start, end, span in seen]
+        self.moments = [(moment.what, at) for at, moment in moments]
+        self.texts = [span.text for *_, span in seen] + [moment.text for _, moment in moments]
+        place = across(length) // TICKS
+        edges = {edge for start, end, _ in seen for edge in (start, end)}
+        self.ticks = [at for at in (tick * place for tick in row.ticks) if not edges & _beside(at, place)]
+
+
+def _beside(at: int, place: int) -> frozenset[int]:
+    """Where the edge of a bar hides a tick."""
+    return frozenset(range(at - place // 2, at + place // 2 + 1))
+
+
+def _bars(lives: Sequence[_Life], length: float) -> Markup:
+    """All that is a stroke, what lies above other things last."""
+    paths: dict[str, list[str]] = {"g": [f"M{at},-.5v{len(lives)}" for at in _grid(length).values()]}
+    for state, (css, _) in _STATES.items():
+        paths[css] = [
+            f"M{at},{number}h{width}"
+            for number, life in enumerate(lives)
+            for known, at, width in life.spans
+            if known is state
+        ]
+    tick = across(length) // 1000
+    paths["k"] = [f"M{at},{number}h{tick}" for number, life in enumerate(lives) for at in life.ticks]
+    for what, layers in _STROKES.items():
+        places = [
+            f"M{at},{number}h{-3 * tick if what is What.ENDED else 0}"
+            for number, life in enumerate(lives)
+            for known, at in life.moments
+            if known is what
+        ]
+        paths |= dict.fromkeys(layers, places)
+    return el(
+        "svg",
+        *(el("path", class_=css, d="".join(places)) for css, places in paths.items() if places),
+        viewBox=f"0 -.5 {across(length)} {len(lives)}",
+        preserveAspectRatio="none",
+    )
+
+
+def _row(row: Row) -> Markup:
     client = row.end.client
     title = client if len(client) > _WHOLE else None
-    return el("p", el("b", client, title=title), life, el("span", *_end(row)))
+    end = [part for part in _end(row) if part is not None]
+    said = end[0] if len(end) == 1 and isinstance(end[0], str) else el("span", *end)
+    return el("p", el("b", client, title=title), said)
 
 
 _WHOLE = 14
@@ -159,35 +196,6 @@ def _end(row: Row) -> Iterator[Child]:
         yield None if row.end.intact else el("small", " not intact")
 
 
-def _span(span: Span, length: float) -> Markup:
-    """Height and fill tell the states apart; colour only helps. No gap comes of rounding."""
-    start, end = _rounded(span.start, length), _rounded(span.end, length)
-    return el(
-        "rect",
-        class_=_STATES[span.state][0],
-        x=f"{_number(start)}%",
-        width=f"{_number(end - start)}%",
-    )
-
-
-_FEW = 5
-"""Ticks of a row up to which one by one takes less than a picture."""
-
-
-def _ticks(places: tuple[int, ...]) -> Markup | None:
-    """Without a width, which tells them from spans. Many are one path, in a picture of its own that is
-    stretched; the strokes are not."""
-    if len(places) <= _FEW:
-        return join(el("rect", x=_percent(place, TICKS)) for place in places)
-    path = el("path", d="".join(f"M{place},5v12" for place in places))
-    return el("svg", path, viewBox=f"0 0 {TICKS} 22", preserveAspectRatio="none")
-
-
-def _moment(moment: Moment, length: float) -> Markup:
-    shape, _ = _MOMENT_SHAPES[moment.what]
-    return el("use", href=f"#{shape}", x=_percent(moment.at, length))
-
-
 def ticks(length: float, most: int = 7) -> list[float]:
     """Round numbers from 0 to `length`, at most `most`."""
     step = next(
@@ -199,18 +207,28 @@ def ticks(length: float, most: int = 7) -> list[float]:
     return [round(number * step, 6) for number in range(int(length / step + 1e-9) + 1)] if length else [0.0]
 
 
-def _axis(length: float) -> Markup:
-    """Behind all rows: the numbers above them, and a line down from each."""
+def _grid(length: float) -> dict[str, int]:
+    """Round seconds: what stands above each, and its place."""
     places = ticks(length, 5)
     digits = max(0, min(4, len(f"{places[1]:.4f}".rstrip("0").partition(".")[2]))) if len(places) > 1 else 0
     texts = ((f"{at:.{digits}f}" if at else "0") + (" s" if at == places[-1] else "") for at in places)
-    shares = (round(100 * at / length, 1) if length else 0.0 for at in places)
-    return axis({f"{_number(share)}%": text for share, text in zip(shares, texts, strict=True)})
+    return {
+        text: round(at / length * across(length)) if length else 0
+        for text, at in zip(texts, places, strict=True)
+    }
 
 
-def axis(labels: dict[str, str]) -> Markup:
-    """What a block of rows has behind them: by place in percent, a number and a line."""
-    return el("svg", *(join([el("rect", x=x), el("text", text, x=x)]) for x, text in labels.items()))
+def _numbers_and_signs(lives: Sequence[_Life], length: float) -> Markup:
+    """What is not stretched: the numbers above, and the signs that are no strokes."""
+    wide = across(length)
+    labels = [el("text", text, x=_percent(at, wide)) for text, at in _grid(length).items()]
+    signs = [
+        el("use", href=f"#{_SIGNS[what][0]}", x=_percent(at, wide), y=_percent(number + 0.5, len(lives)))
+        for number, life in enumerate(lives)
+        for what, at in life.moments
+        if what not in _STROKES
+    ]
+    return el("svg", *labels, *signs)
 
 
 def legend(drawings: Sequence[Timeline]) -> Markup | None:
@@ -219,20 +237,26 @@ def legend(drawings: Sequence[Timeline]) -> Markup | None:
     states = {span.state for row in rows for span in row.spans}
     whats = {moment.what for row in rows for moment in row.moments}
     entries = [
-        _key(el("rect", width=18, class_=css), text)
+        _key([el("path", class_=css, d="M0,7h18")], text)
         for state, (css, text) in _STATES.items()
         if state in states
     ]
     if any(row.ticks for row in rows):
-        entries.append(_key(el("path", d="M9,3v9"), "bytes moved, or a round trip"))
-    for what, (shape, text) in _MOMENT_SHAPES.items():
-        if what in whats:
-            entries.append(_key(el("use", href=f"#{shape}", x=9), text))
-    return el("ul", *entries, class_="legend", aria_hidden="true") if entries else None
+        entries.append(_key([el("path", d="M9,3v9")], "bytes moved, or a round trip"))
+    for what, (sign, text) in _SIGNS.items():
+        if what not in whats:
+            continue
+        if what in _STROKES:
+            wide = -3 if what is What.ENDED else 0
+            strokes = [el("path", class_=css, d=f"M9,7h{wide}") for css in _STROKES[what]]
+            entries.append(_key(strokes, text))
+        else:
+            entries.append(_key([el("use", href=f"#{sign}", x=9)], text))
+    return el("ul", *entries, class_="legend bars", aria_hidden="true") if entries else None
 
 
-def _key(sign: Markup, text: str) -> Markup:
-    return el("li", el("svg", sign), text)
+def _key(signs: Iterable[Markup], text: str) -> Markup:
+    return el("li", el("svg", *signs), text)
 
 
 _COLUMNS = {
@@ -270,14 +294,6 @@ def _time(at: float | None) -> Markup:
 
 
 def _percent(part: float, whole: float) -> str:
-    return f"{_number(_rounded(part, whole))}%"
-
-
-def _rounded(part: float, whole: float) -> float:
-    """Per cent, to less than a pixel and to 0.01 s of up to 100 s."""
-    return round(100 * part / whole, 1 if whole <= 10 else 2) if whole else 0.0
-
-
-def _number(value: float) -> str:
-    """Without the digits that say nothing: ``.3``, ``12``."""
-    return f"{value:.2f}".rstrip("0").rstrip(".").removeprefix("0") or "0"
+    """Without the digits that say nothing: ``.3%``, ``12%``."""
+    value = f"{100 * part / whole:.2f}".rstrip("0").rstrip(".")
+    return f"{value.removeprefix('0') or '0'}%"

@@ -11,7 +11,6 @@ from harness.judge.paces import Pace, paces
 from harness.model.link import Link
 from harness.model.trips import quantile
 from harness.model.verdict import Slowed
-from harness.report.drawing import axis
 from harness.report.markup import Markup, el, join
 from harness.report.results import Item, Results
 from harness.report.scenarios import anchor
@@ -109,12 +108,17 @@ def _drawing(rows: Sequence[Measured]) -> Markup | None:
     if not times:
         return None
     scale = _Scale(min(times), max(times))
-    lines: list[Markup] = [axis({scale.place(tick): _shown(tick) for tick in scale.ticks})]
+    lines: list[Markup] = [_axis({scale.place(tick): _shown(tick) for tick in scale.ticks})]
     for link in dict.fromkeys(row.link for row in rows):
         lines.append(el("h4", link))
         lines += [_line(row, scale) for row in rows if row.link is link and row.pace.trips]
     says = "Round trips by link and group; the table below says the same."
     return el("div", *lines, class_="rows trips", role="img", aria_label=says)
+
+
+def _axis(labels: dict[str, str]) -> Markup:
+    """What the rows have behind them: by place in percent, a number and a line."""
+    return el("svg", *(join([el("rect", x=x), el("text", text, x=x)]) for x, text in labels.items()))
 
 
 class _Scale:

@@ -40,8 +40,9 @@ def _about(results: Results) -> str:
     """What the rows and signs mean; of the signs those that occur."""
     signs = [f"{SIGNS[word]} {word}" for word in reversed(WORST_FIRST) if results.counts[word]]
     return (
-        "In bold: what the page “Kata Containers and VSOCKs” says. Below it the scenarios and tests that try "
-        "it: what was seen on each link, which leads to what was expected and to each client's life. "
+        "Below each claim's name stands what the page “Kata Containers and VSOCKs” says, then each scenario "
+        "and test that tries it: what was seen on each link, which leads to what was expected and to each "
+        "client's life. "
         f"{', '.join([*signs, '· not on this link'])}."
     )
 

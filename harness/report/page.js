@@ -1,20 +1,23 @@
 "use strict";
 (() => {
-  // one tip for all timelines; it floats, so that nothing moves when it comes and goes
+  // one tip and one mark for all timelines; they float, so that nothing moves when they come and go
   const tip = document.createElement("div");
   tip.className = "tip";
   tip.setAttribute("role", "status");
   document.body.append(tip);
+  const ring = document.createElement("i");
+  ring.className = "mark";
   let current = null;
 
   const hide = () => {
     tip.classList.remove("on");
-    if (current) current.classList.remove("on");
+    ring.classList.remove("on");
     current = null;
   };
 
-  const states = { c: "connecting", w: "waiting", p: "paused", h: "holding", m: "when the fault comes" };
-  const moments = { f: "fact", r: "refused", x: "wrong", t: "stale", l: "lost", q: "left", e: "ended" };
+  const states = { c: "connecting", w: "waiting", s: "served", p: "paused", h: "holding", m: "when the fault comes" };
+  const signs = { f: "fact", q: "left", e: "ended", r: "refused", x: "wrong", t: "stale", l: "lost" };
+  const order = Object.keys(signs);
 
   const seconds = (value) => {
     const whole = Math.round(value);
@@ -23,34 +26,74 @@
   };
 
   const texts = [...document.querySelectorAll("#texts li")].map((entry) => entry.textContent.slice(0, -1));
-  const marks = "rect[width], use";
 
-  // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent": places are in percent, what was told is a text's number
-  const told = (mark) => {
-    const timeline = mark.closest(".timeline");
-    const number = timeline.dataset.t.split(",")[[...timeline.querySelectorAll(marks)].indexOf(mark)];
-    const [, step, said] = /^([^;]*);?([^]*)$/.exec(texts[number] || "");
-    const at = (name) => mark.getAttribute(name).slice(0, -1) / 100 * timeline.dataset.s;
-    const [what, when] = mark.tagName === "rect"
-      ? [states[mark.classList[0]] || "served", seconds(at("x")) + " to " + seconds(at("x") + at("width"))]
-      : [moments[mark.getAttribute("href").slice(1)], "at " + seconds(at("x"))];
+  // each row's marks as the paths say: spans, then signs, in order of place; places are shares of the whole
+  const read = (timeline) => {
+    const [numbers, bars] = timeline.querySelectorAll(":scope > svg");
+    const wide = bars.viewBox.baseVal.width;
+    const rows = [...timeline.querySelectorAll("p")].map((line) => ({ line, spans: [], signs: [] }));
+    for (const path of bars.querySelectorAll("path")) {
+      const what = path.getAttribute("class");
+      for (const [, at, row, width] of path.getAttribute("d").matchAll(/M(\d+),(\d+)h([\d-]+)/g)) {
+        if (states[what]) rows[row].spans.push({ what, at: at / wide, width: width / wide });
+        else if (signs[what]) rows[row].signs.push({ what, at: at / wide, width: 0 });
+      }
+    }
+    for (const sign of numbers.querySelectorAll("use")) {
+      const [at, row] = ["x", "y"].map((name) => sign.getAttribute(name).slice(0, -1) / 100);
+      rows[Math.floor(row * rows.length)].signs.push({ what: sign.getAttribute("href").slice(1), at, width: 0 });
+    }
+    const told = timeline.dataset.t ? timeline.dataset.t.split(",") : [];
+    let number = 0;
+    for (const row of rows) {
+      row.spans.sort((one, other) => one.at - other.at);
+      row.signs.sort((one, other) => one.at - other.at || order.indexOf(one.what) - order.indexOf(other.what));
+      row.marks = [...row.spans, ...row.signs];
+      for (const mark of row.marks) Object.assign(mark, { row, text: texts[told[number++]] || "" });
+    }
+    return { timeline, bars, rows: rows.filter((row) => row.marks.length) };
+  };
+
+  // "waiting, step 2 echo: 0.04 s to 0.31 s; 64 KiB sent"
+  const told = (mark, whole) => {
+    const [, step, said] = /^([^;]*);?([^]*)$/.exec(mark.text);
+    const from = seconds(mark.at * whole);
+    const [what, when] = states[mark.what]
+      ? [states[mark.what], from + " to " + seconds((mark.at + mark.width) * whole)]
+      : [signs[mark.what], "at " + from];
     return what + (step && ", step " + step) + ": " + when + (said && "; " + said);
   };
 
-  const show = (mark) => {
-    if (mark === current) return;
-    if (current) current.classList.remove("on");
-    current = mark;
-    mark.classList.add("on");
-    const line = mark.closest(".rows > p");
-    tip.textContent = line.firstChild.textContent + " " + told(mark);
+  const reachOf = (mark) => (signs[mark.what] ? 5 : 0);
+
+  // where a mark is in the window: as high as a bar, in the middle of what its row has for the picture
+  const boxOf = (drawn, mark) => {
+    const life = drawn.bars.getBoundingClientRect();
+    const count = drawn.timeline.querySelectorAll("p").length;
+    const place = [...drawn.timeline.querySelectorAll("p")].indexOf(mark.row.line);
+    const middle = life.top + (place + 0.5) * life.height / count;
+    const reach = reachOf(mark);
+    const left = life.left + mark.at * life.width - reach;
+    return { left, width: mark.width * life.width + 2 * reach, top: middle - 6, height: 12 };
+  };
+
+  const show = (drawn, mark) => {
+    if (current && mark === current.mark) return;
+    current = { drawn, mark };
+    tip.textContent = mark.row.line.firstChild.textContent + " " + told(mark, drawn.timeline.dataset.s);
     tip.classList.add("on");
+    drawn.timeline.append(ring);
+    ring.classList.add("on");
     place();
   };
 
   const place = () => {
-    const box = current.getBoundingClientRect();
-    const row = current.closest(".rows > p").getBoundingClientRect();
+    const { drawn, mark } = current;
+    const box = boxOf(drawn, mark);
+    const whole = drawn.timeline.getBoundingClientRect();
+    const row = mark.row.line.getBoundingClientRect();
+    for (const [side, from] of [["left", whole.left], ["top", whole.top]]) ring.style[side] = box[side] - from + "px";
+    for (const side of ["width", "height"]) ring.style[side] = box[side] + "px";
     const middle = Math.min(Math.max(box.left + box.width / 2, 0), innerWidth);
     const left = Math.min(Math.max(middle - tip.offsetWidth / 2, 4), innerWidth - tip.offsetWidth - 4);
     const above = row.top - tip.offsetHeight - 4;
@@ -58,65 +101,67 @@
     tip.style.top = (above > 0 ? above : row.bottom + 4) + "px";
   };
 
-  const inOrder = (line) => [...line.querySelectorAll(marks)].sort((one, other) =>
-    one.getBoundingClientRect().left - other.getBoundingClientRect().left);
+  const inOrder = (row) => [...row.marks].sort((one, other) => one.at - other.at);
 
   // signs are small and lie on spans: the nearest sign within reach, else the span below, else the nearest
-  const nearest = (line, x) => {
+  const nearest = (drawn, row, x) => {
     let best = null;
     let least = Infinity;
-    for (const mark of line.querySelectorAll(marks)) {
-      const box = mark.getBoundingClientRect();
-      const sign = mark.tagName === "use";
-      const away = Math.max(box.left - x, x - box.right, 0);
-      const distance = sign ? (away < 5 ? away - 10 : away + 1) : away;
+    const life = drawn.bars.getBoundingClientRect();
+    for (const mark of row.marks) {
+      const reach = reachOf(mark);
+      const [left, right] = [mark.at, mark.at + mark.width].map((at) => life.left + at * life.width);
+      const away = Math.max(left - reach - x, x - right - reach, 0);
+      const distance = signs[mark.what] ? (away < 5 ? away - 10 : away + 1) : away;
       if (distance < least) [best, least] = [mark, distance];
     }
     return best;
   };
 
-  const under = (event) => {
-    const line = event.target.closest(".rows > p");
-    const life = line && line.querySelector("svg");
-    const mark = life && life.contains(event.target) && nearest(line, event.clientX);
-    if (mark) show(mark); else hide();
+  const under = (drawn, event) => {
+    const life = drawn.bars.getBoundingClientRect();
+    const within = event.clientX >= life.left - 6 && event.clientX <= life.right + 6;
+    const row = within && drawn.rows.find(({ line }) => line.contains(event.target));
+    if (row) show(drawn, nearest(drawn, row, event.clientX)); else hide();
   };
 
-  const step = (timeline, key) => {
-    const lines = [...timeline.querySelectorAll("p")].filter((line) => line.querySelector(marks));
-    if (!lines.length) return;
-    const line = current && timeline.contains(current) ? current.closest(".rows > p") : null;
-    if (!line) return show(inOrder(lines[0])[0]);
-    const own = inOrder(line);
-    const at = own.indexOf(current);
-    if (key === "ArrowRight") show(own[Math.min(at + 1, own.length - 1)]);
-    else if (key === "ArrowLeft") show(own[Math.max(at - 1, 0)]);
-    else if (key === "Home") show(own[0]);
-    else if (key === "End") show(own[own.length - 1]);
+  const step = (drawn, key) => {
+    const { rows } = drawn;
+    if (!rows.length) return;
+    const own = current && current.drawn === drawn ? current.mark : null;
+    if (!own) return show(drawn, inOrder(rows[0])[0]);
+    const marks = inOrder(own.row);
+    const at = marks.indexOf(own);
+    if (key === "ArrowRight") show(drawn, marks[Math.min(at + 1, marks.length - 1)]);
+    else if (key === "ArrowLeft") show(drawn, marks[Math.max(at - 1, 0)]);
+    else if (key === "Home") show(drawn, marks[0]);
+    else if (key === "End") show(drawn, marks[marks.length - 1]);
     else {
-      const to = lines[lines.indexOf(line) + (key === "ArrowDown" ? 1 : -1)];
-      const box = current.getBoundingClientRect();
-      if (to) show(nearest(to, box.left + box.width / 2));
+      const to = rows[rows.indexOf(own.row) + (key === "ArrowDown" ? 1 : -1)];
+      const box = boxOf(drawn, own);
+      if (to) show(drawn, nearest(drawn, to, box.left + box.width / 2));
     }
-    current.closest(".rows > p").scrollIntoView({ block: "nearest" });
+    current.mark.row.line.scrollIntoView({ block: "nearest" });
   };
 
   const keys = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];
   for (const timeline of document.querySelectorAll(".timeline")) {
+    let known = null;
+    const drawn = () => known || (known = read(timeline));
     timeline.tabIndex = 0;
     timeline.ariaLabel += "; arrow keys go from event to event";
-    timeline.addEventListener("pointermove", under);
-    timeline.addEventListener("pointerdown", under);
+    timeline.addEventListener("pointermove", (event) => under(drawn(), event));
+    timeline.addEventListener("pointerdown", (event) => under(drawn(), event));
     timeline.addEventListener("pointerleave", hide);
     timeline.addEventListener("blur", hide);
     timeline.addEventListener("keydown", (event) => {
       if (event.key === "Escape") return hide();
       if (!keys.includes(event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      step(timeline, event.key);
+      step(drawn(), event.key);
     });
   }
   addEventListener("scroll", () => {
-    if (current && current.closest(".timeline") === document.activeElement) place(); else hide();
+    if (current && current.drawn.timeline === document.activeElement) place(); else hide();
   }, { passive: true });
 })();

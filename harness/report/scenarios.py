@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from harness.model.expect import Word
@@ -13,7 +13,7 @@ from harness.report.phases import phases
 from harness.report.results import CaseOutcome, Item, Results, Subject
 from harness.report.section import Section, badge, unusual
 from harness.report.timeline import Timeline, timeline
-from harness.report.words import Part, cut, expected, plain, seen, workload
+from harness.report.words import Count, Part, cut, expected, plain, seen, workload
 
 _LONGEST = 4000
 """Characters of one failure's text that are shown."""
@@ -148,14 +148,26 @@ def _compared(item: Item) -> Markup | None:
     if item.verdict is None:
         return None
     wanted = {_INTACT.sub("", line): line for line in expected(item.plan, item.verdict)}
-    same: list[Markup] = []
-    other: list[Markup] = []
+    same: list[Part] = []
+    other: list[Part] = []
     for part in seen(item.plan, item.verdict):
         as_wanted = wanted.pop(_INTACT.sub("", plain([part])), None) is not None
-        (same if as_wanted else other).append(_part(part))
-    said = (("expected", wanted.values()), ("seen", other), ("as expected", same))
-    rows = ((el("dt", name), *(el("dd", line) for line in lines)) for name, lines in said if lines)
-    return el("dl", *rows)
+        (same if as_wanted else other).append(part)
+    said = (
+        ("expected", wanted.values()),
+        ("seen", map(_part, _alike(other))),
+        ("as expected", map(_part, _alike(same))),
+    )
+    rows = ((name, [el("dd", line) for line in lines]) for name, lines in said)
+    return el("dl", *((el("dt", name), *lines) for name, lines in rows if lines))
+
+
+def _alike(parts: Iterable[Part]) -> Iterator[Part]:
+    """Once for all groups of which the same is said."""
+    names: dict[tuple[Count, ...], list[str]] = {}
+    for part in parts:
+        names.setdefault(part.counts, []).append(part.name)
+    yield from (Part(", ".join(groups), counts) for counts, groups in names.items())
 
 
 def _part(part: Part) -> Markup:

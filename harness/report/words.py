@@ -94,11 +94,13 @@ def expected(plan: Plan | None, verdict: Verdict) -> list[str]:
     return [*verdict.expected.split("; "), *told, *_soon(verdict.noticed), *slow]
 
 
-def _soon(noticed: Iterable[Noticing]) -> Iterable[str]:
-    """``idle: the host's end notices within 0.2 s × 8.5``, once for each group and end."""
-    return dict.fromkeys(
-        f"{one.client.rpartition('/')[0]}: the {one.end}'s end notices {one.expected}" for one in noticed
-    )
+def _soon(noticed: Iterable[Noticing]) -> Iterator[str]:
+    """``idle, sending: the host's end notices within 0.2 s × 8.5``, once for each bound and end."""
+    groups: dict[str, dict[str, None]] = {}
+    for one in noticed:
+        said = f"the {one.end}'s end notices {one.expected}"
+        groups.setdefault(said, {})[one.client.rpartition("/")[0]] = None
+    yield from (f"{', '.join(names)}: {said}" for said, names in groups.items())
 
 
 def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]:
@@ -183,14 +185,18 @@ def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Part]:
 
 
 def _times(noticed: Sequence[Noticing]) -> Iterator[Part]:
-    """Of each group and end the latest, whoever did not notice first."""
-    by_end: dict[tuple[str, str], list[Noticing]] = {}
+    """Of each group, at each end, the latest, whoever did not notice first."""
+    groups: dict[str, dict[str, list[Noticing]]] = {}
     for one in noticed:
-        by_end.setdefault((one.client.rpartition("/")[0], one.end), []).append(one)
-    for (group, end), ones in by_end.items():
-        late = max(ones, key=lambda one: math.inf if one.seconds is None else one.seconds)
-        did = "did not notice" if late.seconds is None else f"noticed after {seconds(late.seconds)}"
-        yield Part(group, (Count(f"the {end}'s end {did}", late.fits, measured=True),))
+        groups.setdefault(one.client.rpartition("/")[0], {}).setdefault(one.end, []).append(one)
+    for group, ends in groups.items():
+        yield Part(group, tuple(_latest(end, ones) for end, ones in ends.items()))
+
+
+def _latest(end: str, ones: Sequence[Noticing]) -> Count:
+    late = max(ones, key=lambda one: math.inf if one.seconds is None else one.seconds)
+    did = "did not notice" if late.seconds is None else f"noticed after {seconds(late.seconds)}"
+    return Count(f"the {end}'s end {did}", late.fits, measured=True)
 
 
 def _of(group: str, groups: Collection[str]) -> str:

@@ -235,7 +235,9 @@ def test_who_noticed_too_late_is_marked(tmp_path: Path) -> None:
     assert (
         plain(seen(item.plan, item.verdict, brief=True)) == "sending: ≠ the host's end noticed after 2.50 s"
     )
-    assert "sending: the host's end notices within 0.2 s" in expected(item.plan, item.verdict)
+    assert "idle, sending, receiving: the host's end notices within 0.2 s" in expected(
+        item.plan, item.verdict
+    )
 
 
 def test_who_saw_the_same_is_one_row_whoever_had_connected(results: Results) -> None:

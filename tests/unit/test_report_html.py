@@ -77,7 +77,7 @@ def test_nothing_in_it_asks_for_anything(page: Page) -> None:
     assert not {name for name in names if name.startswith("on") or "src" in name or name == "style"}
     assert not names & {"action", "formaction", "background", "poster", "ping", "data", "manifest", "cite"}
     assert all(value.startswith(("#", "./")) for value in page.values("href"))
-    assert re.findall(r"url\([^)]*\)", page.raw["style"]) == ["url(#stripes)"]
+    assert "url(" not in page.raw["style"]
     assert not re.search(r"@import|@font-face|image-set|https?:", page.raw["style"])
     assert not re.search(r"https?:|fetch|XMLHttp|import|WebSocket|Beacon|innerHTML|eval", page.raw["script"])
     assert (page.tags["script"], page.tags["style"], page.tags["link"], page.tags["img"]) == (1, 1, 0, 0)
@@ -164,7 +164,7 @@ def test_what_is_as_expected_is_not_said_twice(tmp_path: Path) -> None:
     sending = "sending: sees nothing, next-send ok{}, then silent, reconnect silent"
     assert said[:4] == ["expected", sending.format(" or blocked"), "seen", sending.format("")]
     assert said[4:6] == ["as expected", "served 5, intact 5"]
-    assert said[6].startswith("idle: sees nothing")
+    assert said[6].startswith("idle, receiving: sees nothing")
 
 
 def test_each_claim_is_said_once_before_its_scenarios(page: Page) -> None:
@@ -287,14 +287,14 @@ def test_long_traces_of_many_clients_stay_small(tmp_path: Path) -> None:
 
 
 def test_the_whole_catalogue_stays_small(tmp_path: Path) -> None:
-    """Less than 4.8 KB an item, the page's own style and script included, each client's row among it."""
+    """Less than 4 KB an item, the page's own style and script included, each client's row among it."""
     results = runs.catalogue(tmp_path)
     assert len(results.items) > 60
     text = html.page(results)
-    assert len(text.encode()) < 4800 * len(results.items)
+    assert len(text.encode()) < 4000 * len(results.items)
     drawn, _, times = text[text.index("<section id=scenarios ") :].partition("<section id=times ")
     drawn = drawn.partition("<section id=latency ")[0]
-    assert drawn.count("class=legend") == drawn.count("id=texts") == 1
+    assert drawn.count('class="legend ') == drawn.count("id=texts") == 1
     lists = re.findall(r"data-t=([\d,]+)", drawn)
     numbers = [int(number) for each in lists for number in each.split(",") if number]
     listed = drawn.partition("id=texts")[2].count("<li>")

@@ -118,12 +118,40 @@ def test_a_large_trace_is_a_small_drawing() -> None:
     assert found.rows[0].spans[-1].text == ";300 round trips"
 
 
-def test_few_ticks_are_marks_of_their_own_and_many_one_picture() -> None:
-    few, many = (str(drawing._ticks(tuple(range(10, 10 + count)))) for count in (3, 9))
-    assert re.findall(r"<rect x=([\d.]+)% />", few) == ["5", "5.5", "6"]
-    assert "<rect" not in many
-    assert many.count("v12") == 9
-    assert str(drawing._ticks(())) == ""
+def strokes(made: str, css: str) -> list[tuple[int, int, int]]:
+    """What a drawing has of one class: row, place and width."""
+    paths = re.findall(rf'<path class="?{css}"? d=(\S+) />', made)
+    found = re.findall(r"M(\d+),(\d+)h(-?\d+)", "".join(paths))
+    return sorted((int(row), int(at), int(width)) for at, row, width in found)
+
+
+def test_ticks_are_where_no_bar_begins_or_ends() -> None:
+    on_link = plan("pod-diagram", "vsock")
+    (row, *_) = drawn(on_link, right(on_link)).rows
+    spans = tuple(
+        msgspec.structs.replace(span, start=start, end=end)
+        for span, (start, end) in zip(row.spans, ((0, 1), (1, 4)), strict=False)
+    )
+    row = msgspec.structs.replace(row, spans=spans, moments=(), ticks=(49, 50, 51, 52, 150, 199, 200))
+    made = str(drawing.drawing(Timeline((row,), 4.0), drawing.Texts()))
+    assert strokes(made, "k") == [(0, at, 1) for at in (245, 255, 260, 750, 995)]
+
+
+@pytest.mark.parametrize(("length", "unit"), [(4.0, 0.004), (40.0, 0.004), (4e-9, 4e-12)])
+def test_bars_follow_each_other_and_none_has_no_width(length: float, unit: float) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    (row, *_) = drawn(on_link, right(on_link)).rows
+    ends = [0.0, 0.1004, 0.10041, 0.7, 1.0]
+    spans = tuple(
+        msgspec.structs.replace(row.spans[0], state=state, start=length * start, end=length * end, text=state)
+        for state, start, end in zip(list(State)[:4], ends, ends[1:], strict=False)
+    )
+    texts = drawing.Texts()
+    made = str(drawing.drawing(Timeline((msgspec.structs.replace(row, spans=spans),), length), texts))
+    bars = sorted(bar for css in "cwsp" for bar in strokes(made, css))
+    assert len(bars) == 3, "what is too short to be seen is not drawn"
+    assert [at + width for _, at, width in bars] == [*(at for _, at, _ in bars[1:]), round(length / unit)]
+    assert "waiting" not in str(texts.listed())
 
 
 def test_texts_are_numbered_in_the_order_of_the_marks() -> None:
@@ -139,8 +167,10 @@ def test_texts_are_numbered_in_the_order_of_the_marks() -> None:
         for row in found.rows
         for text in [*(one.text for one in row.spans), *(one.text for one in row.moments)]
     ]
-    assert told == [html.escape(text) for text in marks]
-    assert len(re.findall(r"<rect[^>]* width=|<use ", made)) == len(marks)
+    assert told + [""] * (len(marks) - len(told)) == [html.escape(text) for text in marks]
+    spans = sum(len(strokes(made, css)) for css in "cwspmh")
+    signs = sum(len(strokes(made, css)) for css in "fqe") + made.count("<use ")
+    assert spans + signs == len(marks)
 
 
 def test_of_very_many_clients_all_are_drawn_and_each_kind_of_end_is_seen_at_first() -> None:

@@ -29,11 +29,8 @@ UNSCROLLED = """[...document.querySelectorAll(".wide, details")].filter((element
 ).map((element) => element.textContent.slice(0, 60))"""
 """Wide things without a scroll of their own."""
 
-GAPS = """[...document.querySelectorAll(".timeline > p > svg")].flatMap((life) => {
-  const bars = [...life.querySelectorAll(":scope > rect[width]")].map((bar) => bar.getBoundingClientRect());
-  return bars.slice(1).map((bar, place) => bar.left - bars[place].right);
-}).filter((gap) => Math.abs(gap) > 1.5)"""
-"""Pixels between a client's bars."""
+
+OPENED = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def test_nothing_sticks_out(page: chromium.Page, whole: Path, width: int) -> Non
     page.load(whole, width=width)
     assert page.run("document.documentElement.scrollWidth") == width
     assert page.run(OVERFLOWING) == []
-    page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.run(OPENED)
     page.settle()
     assert page.run("document.documentElement.scrollWidth") == width
     assert page.run(UNSCROLLED) == []
@@ -75,20 +72,52 @@ def test_text_has_contrast(page: chromium.Page, whole: Path, dark: bool) -> None
 def test_signs_are_seen_in_both_schemes(
     page: chromium.Page, whole: Path, dark: bool, text: str, failed: str
 ) -> None:
-    """A sign is a copy, and selectors for its original do not reach it."""
+    """Some are strokes. Others are copies, and selectors for their originals do not reach them."""
     page.load(whole, dark=dark)
-    for sign, colour in (("f", text), ("q", text), ("x", failed), ("l", failed)):
-        own = f"getComputedStyle(document.querySelector('.legend [href=\"#{sign}\"]'))"
+    for sign, painted, colour in (
+        (".f", "stroke", text),
+        (".q", "stroke", text),
+        ("[href$=x]", "fill", failed),
+        ("[href$=l]", "color", failed),
+    ):
         wanted = f"rgb({', '.join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))})"
-        assert page.run(f"[{own}.fill, {own}.color]") == [wanted, wanted]
+        assert page.run(f"getComputedStyle(document.querySelector('.legend {sign}')).{painted}") == wanted
 
 
-def test_ticks_are_as_high_as_bars_however_many(page: chromium.Page, whole: Path) -> None:
-    page.load(whole)
-    heights = """[...document.querySelectorAll(".timeline > p > svg :is(rect:not([width]), svg path)")].map(
-      (tick) => Math.round(tick.getBoundingClientRect().height))"""
-    assert set(page.run(heights)) == {12}
-    assert page.run('document.querySelector(".timeline > p > svg svg path") !== null')
+@pytest.mark.parametrize("width", [390, 1280])
+def test_bars_are_beside_their_clients_however_many(page: chromium.Page, whole: Path, width: int) -> None:
+    """All of a timeline are one picture, which is stretched: its strokes are not; each row has its share."""
+    page.load(whole, width=width)
+    page.run(OPENED)
+    page.settle()
+    off = """[...document.querySelectorAll(".timeline")].filter((timeline) => {
+      const life = timeline.querySelector("svg + svg").getBoundingClientRect();
+      const rows = [...timeline.querySelectorAll("p")].map((row) => row.getBoundingClientRect());
+      const pitch = life.height / rows.length;
+      return rows.some((row, place) => {
+        const middle = life.top + (place + .5) * pitch;
+        return Math.abs(row.height - pitch) > .5 || middle - 6 < row.top || middle + 6 > row.bottom;
+      });
+    }).length"""
+    assert page.run(off) == 0
+    strokes = """["s", "k", "w", "e"].map((kind) => document.querySelector(".timeline ." + kind))
+      .map(getComputedStyle).map((style) => style.strokeWidth + " " + style.vectorEffect)"""
+    assert set(page.run(strokes)) == {"12px non-scaling-stroke"}
+
+
+def test_names_and_ends_are_in_their_columns(page: chromium.Page, whole: Path) -> None:
+    for width in (390, 1280):
+        page.load(whole, width=width)
+        page.run(OPENED)
+        sides = """[...document.querySelectorAll(".timeline > p")].map((row) => {
+          const life = row.parentElement.querySelector("svg + svg").getBoundingClientRect();
+          const range = document.createRange();
+          range.selectNodeContents(row.children[1] || row.lastChild);
+          const [name, end] = [row.firstChild, range].map((part) => part.getBoundingClientRect());
+          if (innerWidth < 600) return name.right <= end.left;
+          return name.right <= life.left && life.right <= end.left;
+        })"""
+        assert set(page.run(sides)) == {True}
 
 
 def test_every_link_within_leads_somewhere(page: chromium.Page, whole: Path) -> None:
@@ -119,11 +148,6 @@ def test_each_section_is_in_the_list(page: chromium.Page, whole: Path) -> None:
     assert {"Claims and links", "What dies, and what each end sees", "Memory per pod"} <= set(listed)
 
 
-def test_bars_follow_each_other(page: chromium.Page, whole: Path) -> None:
-    page.load(whole)
-    assert page.run(GAPS) == []
-
-
 def test_without_its_script_the_drawings_are_there(page: chromium.Page, whole: Path) -> None:
     page.ask("Emulation.setScriptExecutionDisabled", value=True)
     try:
@@ -131,7 +155,6 @@ def test_without_its_script_the_drawings_are_there(page: chromium.Page, whole: P
     finally:
         page.ask("Emulation.setScriptExecutionDisabled", value=False)
     assert page.run("document.querySelector('.tip')") is None
-    bars = f"[...document.querySelectorAll('{EIGHT} .timeline rect.w')]"
-    widths = page.run(f"{bars}.map((bar) => bar.getBoundingClientRect().width)")
-    assert len(widths) == 8
-    assert min(widths) > 10
+    bars = f"document.querySelector('{EIGHT} .timeline path.w')"
+    assert page.run(f"{bars}.getAttribute('d').match(/M/g).length") == 8
+    assert page.run(f"{bars}.getBoundingClientRect().width") > 100
