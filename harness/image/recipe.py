@@ -59,7 +59,7 @@ def usual(folder: Path = RECIPES) -> list[str]:
 
 def guests(folder: Path = RECIPES) -> list[str]:
     """Those of which a pod's guest can be."""
-    return [name for name in names(folder) if load(name, folder).kind == "guest"]
+    return [name for name in names(folder) if load(name, folder).kind in ("guest", "distribution")]
 
 
 def load(name: str, folder: Path = RECIPES) -> Recipe:

@@ -75,6 +75,11 @@ class Image(msgspec.Struct, frozen=True):
         return self.manifest.id
 
     @property
+    def is_distribution(self) -> bool:
+        """Whether it is a distribution's own guest: with a root, and an sshd instead of an agent."""
+        return self.manifest.kind == "distribution"
+
+    @property
     def contents(self) -> str:
         """A hash of id and files: what is built again, of what Debian has by then, has other files."""
         words = [self.id, *(f"{name}\0{file.sha256}" for name, file in sorted(self.manifest.files.items()))]

@@ -70,7 +70,7 @@ class Lab(msgspec.Struct, frozen=True):
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What a lab shall be: made of `images`, opened by `pair`, with so much memory, itself under `accel`.
 
-    `state` is what `doctor` shall find there.
+    `state` is what `doctor` shall find there. `guest` is the image of which a saved one holds a template.
     """
 
     images: LabImages
@@ -78,6 +78,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int = MEMORY_MIB
     accel: Accel = Accel.TCG
     state: State = State.LOADED
+    guest: str = GUESTS[0]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -67,10 +68,17 @@ def held(wish: Wish, identity: str, folder: RunFolder, logs: Path, progress: Pro
             if found is not None:
                 yield found
                 return
-        with progress.stage("lab: saving one for all runs"), labs().making(identity) as scratch:
+        words = "" if wish.guest == lab.GUESTS[0] else f", with guest {wish.guest}"
+        with progress.stage(f"lab: saving one for all runs{words}"), labs().making(identity) as scratch:
             if scratch is not None:
                 _check_room(scratch)
-                lab.save(wish, folder, log_folder=logs, target=scratch, prepare=_prepare)
+                lab.save(
+                    wish,
+                    folder,
+                    log_folder=logs,
+                    target=scratch,
+                    prepare=functools.partial(_prepare, wish.guest),
+                )
 
 
 def _check_room(scratch: Path) -> None:
@@ -82,11 +90,12 @@ def _check_room(scratch: Path) -> None:
         )
 
 
-def _prepare(running: Lab) -> None:
-    """Our code, warm interpreters and a template into the lab, over a connection that is closed then."""
+def _prepare(guest: str, running: Lab) -> None:
+    """Our code, warm interpreters and a template of `guest` into the lab, over a connection that is closed
+    then."""
     layout = deploy.LAB
     with Ssh.connect(running.address) as ssh:
         deploy.send_code(ssh, layout.code)
         environment = {"PYTHONPATH": f"{layout.site}:{layout.code}", "PYTEST_PLUGINS": "harness.plugin"}
-        argv = ["python3", "-m", "harness.plugin.ready", str(layout.images), deploy.code_digest()]
+        argv = ["python3", "-m", "harness.plugin.ready", str(layout.images), deploy.code_digest(), guest]
         ssh.run(argv, env=environment, deadline=Deadline(_READY_SECONDS * slowness()))

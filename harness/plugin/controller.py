@@ -18,15 +18,19 @@ from harness.image.store import Store
 from harness.lab.openssh import resolved
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
 from harness.model.verdict import Verdict
-from harness.plugin import asked, evidence, hosts, known, options, reports, sending, trial, versions
+from harness.plugin import ahead, asked, evidence, hosts, known, options, reports, sending, trial, versions
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
 from harness.plugin.rerunreport import NOT_RUN
 from harness.report import console, folders
 from harness.report.progress import Lines
+from harness.run.place import USUAL
 
 FLEET = pytest.StashKey["hosts.Fleet | None"]()
+
+_TELLING = ("openssh-server", "systemd")
+"""Packages of a guest whose versions a run's header names."""
 
 _TELLS_WHY = pytest.StashKey[bool]()
 """Whether this process collects itself, no host is there, and it says why there is nothing to run."""
@@ -116,8 +120,10 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                 header += _no_more_than_carried(config)
                 for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
+                ahead.made(config, progress)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
-        _write_versions(store, results)
+        _write_versions(store, results, options.guest(config))
+        header += _guest_words(store, options.guest(config))
         config.stash[HEADER] = [*header, f"results: {from_here(results)}{folders.many(parent)}"]
         config.pluginmanager.register(
             evidence.Unpacking(results, config.stash[NOTES]), "vsock-harness-evidence"
@@ -137,17 +143,26 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                     config.stash[NOTES].append(note)
 
 
-def _write_versions(store: Store, results: Path) -> None:
+def _write_versions(store: Store, results: Path, guest: str) -> None:
     """The first file of the run.
 
     :raise UsageError: nothing can be written there.
     """
     try:
-        versions.write(store, results / "versions.json")
+        versions.write(store, results / "versions.json", guest)
     except OSError as error:
         raise UsageError(
             f"nothing can be written to {results}: {error.strerror}", hint="--results DIR"
         ) from error
+
+
+def _guest_words(store: Store, name: str) -> list[str]:
+    """A line for the header where the guest isn't the usual one: which it is, and what boots it."""
+    image = store.find(name)
+    if name == USUAL or image is None:
+        return []
+    inits = [f"{one.name} {one.version}" for one in image.manifest.packages if one.name in _TELLING]
+    return [f"guest image: {', '.join([f'{name} (Debian {image.manifest.suite})', *inits])}"]
 
 
 def _no_more_than_carried(config: pytest.Config) -> list[str]:
@@ -169,6 +184,7 @@ def _lab_wish(config: pytest.Config, wish: asked.Asked, images: tuple[str, ...])
         fresh=option.vsock_fresh_lab,
         images=images,
         kernel=options.lab_kernel(config),
+        guest=options.guest(config),
     )
 
 

@@ -75,7 +75,7 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
 
     How many workers and how much memory, if it says; how many items there are, if known; whether the labs
     shall be booted anew (`fresh`) though a saved one is there; the `images` they have beside the usual ones;
-    the Debian release that their `kernel` is of.
+    the Debian release that their `kernel` is of; and the image that pods' `guest` is.
     """
 
     workers: int | None
@@ -84,6 +84,7 @@ class LabWish(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
     images: tuple[str, ...] = ()
     kernel: str = OWN_KERNEL
+    guest: str = lab.GUESTS[0]
 
     @property
     def beyond_kept(self) -> list[str]:
@@ -196,7 +197,7 @@ def labs(
         memory = wish.memory_mib or lab.MEMORY_MIB
         accel = _lab_accel(store)
         pair = keys.ensure(cache_root() / "keys")
-        what = lab.Wish(images=images, pair=pair, memory_mib=memory, accel=accel)
+        what = lab.Wish(images=images, pair=pair, memory_mib=memory, accel=accel, guest=wish.guest)
         instead = remote.layout if remote else None
         ours = opened(what, folder, logs, progress, fresh=wish.fresh, notes=notes, instead_of=instead)
         own = stack.enter_context(ours)

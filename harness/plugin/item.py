@@ -119,7 +119,7 @@ class ScenarioItem(pytest.Item):
                 trace = await run_plan(
                     self.plan,
                     running.endpoint(self.plan.link),
-                    deadline=Deadline(_PLAN_SECONDS * slowness()),
+                    deadline=Deadline((_PLAN_SECONDS + self._boots_again(running)) * slowness()),
                     slowness=slowness(),
                     nursery=bench.nursery,
                     deed=fault,
@@ -145,6 +145,11 @@ class ScenarioItem(pytest.Item):
         if not verdict.passed:
             hint = f"evidence: {bench.shown}/{self._folder.name}/trace.jsonl"
             raise SystemFailure(verdict.difference, hint=hint)
+
+    def _boots_again(self, running: pod.Pod) -> float:
+        """Seconds of a plain machine that the guest may take for booting again within the plan."""
+        resets = self.plan.fault is not None and self.plan.fault.kind is FaultKind.GUEST_RESET
+        return running.arrival.seconds if resets else 0.0
 
     def teardown(self) -> None:
         """End the pod; what was wrong with it then is an ERROR of its own."""

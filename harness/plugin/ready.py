@@ -1,7 +1,8 @@
 """What is done in a lab before it is saved: a template is made, and interpreters are warmed up.
 
-Run there as ``python3 -m harness.plugin.ready IMAGES DIGEST``: IMAGES is the folder of guest images, DIGEST
-the hash of the code that runs (`harness.lab.deploy.code_digest`). What it logs goes to /tmp.
+Run there as ``python3 -m harness.plugin.ready IMAGES DIGEST GUEST``: IMAGES is the folder of guest images,
+DIGEST the hash of the code that runs (`harness.lab.deploy.code_digest`), GUEST the image of the template.
+What it logs goes to /tmp.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def main(argv: list[str]) -> int:
 
     :raise HarnessError: it can't be; says why.
     """
-    images, digest = argv
+    images, digest, guest = argv
     _serve(warm.PACKAGES, *OF_PACKAGES)
     _serve(digest, *OF_PACKAGES, *OURS)
-    asyncio.run(_template(Path(images)))
+    asyncio.run(_template(Path(images), guest))
     return 0
 
 
@@ -57,10 +58,10 @@ def _serve(name: str, *modules: str) -> None:
     subprocess.run([sys.executable, "-P", warm.__file__, "serve", warm.SOCKETS, name, *modules], check=True)
 
 
-async def _template(images: Path) -> None:
+async def _template(images: Path, guest: str) -> None:
     store = Store(cache_root(), extra=(images,))
     logs = Path(tempfile.mkdtemp(prefix="ready-"))
-    with place.opened(store, accel=Accel.KVM, templates=templates.folder()) as here:
+    with place.opened(store, accel=Accel.KVM, templates=templates.folder(), image=guest) as here:
         async with templates.held(here, logs):
             pass
 

@@ -13,9 +13,9 @@ from harness.image.store import Store
 from harness.report.results import Versions
 
 
-def write(store: Store, path: Path) -> None:
-    """Write what is known now, as JSON."""
-    names = ("qemu", "lab", "pod", "proxy", "programs", "vhost-device-vsock")
+def write(store: Store, path: Path, guest: str) -> None:
+    """Write what is known now, as JSON; `guest` is the image of the run's pods."""
+    names = ("qemu", "lab", guest, "proxy", "programs", "vhost-device-vsock")
     found = (store.find(name) for name in names)
     images = {image.name: f"{image.id} {image.manifest.kernel}".strip() for image in found if image}
     versions = Versions(

@@ -60,9 +60,6 @@ _COMES_BACK = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG, FaultKind.UNBI
 _MAYBE = frozenset({FaultKind.UNBIND})
 """After these it may not be, nor after any on hybrid-vsock, whose device may be deaf; then clients tell."""
 
-_BOOTS = 60.0
-"""Seconds of a plain machine for a guest that was reset to boot again."""
-
 
 class Copying(msgspec.Struct, frozen=True, kw_only=True):
     """What a restored copy of a VM is made from.
@@ -105,6 +102,7 @@ class PodFault:
         """The pod's VM; after a restore its copy."""
         self._plan = plan
         self._kind = fault.kind
+        self._arrival = pod.arrival
         self._proxy = pod.proxy
         self._device = pod.device
         self._copying = copying
@@ -179,6 +177,8 @@ class PodFault:
                 moved = True
             case kind if kind in _DEAD:
                 return After(agent=False)
+            case FaultKind.GUEST_RESET:
+                await self._arrival.again(self.machine, self._later())
         endpoint = self._endpoint() if moved else None
         if self._kind in _COMES_BACK:
             reached = self._reached()
@@ -260,4 +260,4 @@ class PodFault:
         return Deadline(ANSWERS * self._slowness)
 
     def _later(self) -> Deadline:
-        return Deadline(_BOOTS * self._slowness)
+        return Deadline(self._arrival.seconds * self._slowness)

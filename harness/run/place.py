@@ -16,11 +16,13 @@ from harness.host.finding import Finding, Verdict
 from harness.host.runfolder import RunFolder
 from harness.image.qemu import of_image
 from harness.image.store import Image, Store
+from harness.lab import keys
 from harness.model.errors import HostUnfit
 from harness.model.link import Link
-from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
+from harness.model.spec import Accel, Drive, MachineSpec, Qemu, Vsock
 from harness.run import hybrid
 from harness.run import proxy as proxies
+from harness.run.arrival import Arrival
 
 USUAL = "pod"
 """The image of guests, unless another one is asked for."""
@@ -29,16 +31,22 @@ TEMPLATES = Limits(bytes=4 << 30)
 """What is kept of saved pods; one takes 100 to 200 MB on disk, twice that where there is vsock."""
 
 
+_MEMORY_MIB = 512
+_APPEND = "systemd.getty_auto=no systemd.show_status=auto mitigations=off"
+"""Of a distribution's guest. Without gettys: one would take the link virtconsole for a terminal to log in at.
+systemd tells only of what goes wrong: each byte on the console costs an emulated CPU much."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """The images, QEMU and accelerator that this host's pods use, and the run's folder.
 
-    `templates` keeps the saved pods that clones go on from. `initrd` is the guest image's with the agent
-    behind it; `agent` the hash that the guest must answer.
+    `templates` keeps the saved pods that clones go on from. `initrd` is the guest image's with what pods are
+    given behind it: the agent, or the keys of its `arrival`; `agent` the hash that the guest must answer.
     `proxy` is the command line of a multiplexing proxy (`harness.model.proxy`), empty if there is none.
     `hybrid` is that of the process behind a vhost-user-vsock-pci, without its options; empty as well.
     `lacks` says of links that this host can't give what keeps it from that.
     `programs` is the image of other people's programs (`harness.run.programs`), None if this host has none.
-    `distribution` is the image of a distribution's own guest, None where it wasn't asked for.
+    `distribution` is the image of a distribution's own guest, None where it wasn't asked for (`with_guest`).
     `notes` are things a reader of the results should know about this host.
     """
 
@@ -49,6 +57,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     initrd: Path
     agent: str
     accel: Accel
+    arrival: Arrival = Arrival()
     proxy: tuple[str, ...] = ()
     hybrid: tuple[str, ...] = ()
     lacks: Mapping[Link, Finding] = {}
@@ -72,13 +81,21 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     def pod(self, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
         """A pod's VM on this host: the guest image with the agent, the devices of `links`."""
-        return pod_spec(self.guest.file("vmlinux"), self.initrd, self.accel, links, vsock)
+        spec = pod_spec(self.guest.file("vmlinux"), self.initrd, self.accel, links, vsock)
+        return distributed(spec, self.guest.file("root.erofs")) if self.guest.is_distribution else spec
 
 
 def pod_spec(kernel: Path, initrd: Path, accel: Accel, links: Iterable[Link], vsock: Vsock) -> MachineSpec:
     """A pod's VM, wherever its files are."""
     return MachineSpec(
         name="pod", kernel=kernel, initrd=initrd, links=frozenset(links), vsock=vsock, accel=accel
+    )
+
+
+def distributed(spec: MachineSpec, root: Path) -> MachineSpec:
+    """The same with a distribution's own guest, whose root is the file `root`; it has a network as well."""
+    return msgspec.structs.replace(
+        spec, append=_APPEND, memory_mib=_MEMORY_MIB, drives=(Drive(path=root),), ssh_forward=0
     )
 
 
@@ -113,14 +130,12 @@ def opened(
     fallback = settle_g2h_fallback()
     harmless = fallback.verdict in (Verdict.OK, Verdict.NOT_NEEDED)
     with RunFolder.create() as folder:
-        initrd = folder.path / "pod.initrd"
-        inject.write_initrd(guest.file("initrd"), initrd)
-        yield Place(
+        made = Place(
             folder=folder,
             templates=_depot(templates, folder),
             qemu=of_image(qemu) if qemu else Qemu(),
             guest=guest,
-            initrd=initrd,
+            initrd=guest.file("initrd"),
             agent=inject.expected_digest(),
             accel=accel,
             proxy=proxy or _reference_proxy(store),
@@ -130,6 +145,24 @@ def opened(
             distribution=store.find("debian"),
             notes=() if harmless else (f"net.vsock.g2h_fallback: {fallback.seen}",),
         )
+        yield with_guest(made, guest)
+
+
+def with_guest(place: Place, guest: Image) -> Place:
+    """The place with this guest; its initramfs is written into the run's folder.
+
+    The keys that open a distribution's sshd are beside the templates, which know them.
+
+    :raise HostUnfit: there are none yet, and ssh-keygen is not installed.
+    """
+    initrd, arrival = place.folder.path / f"{guest.name}.initrd", Arrival()
+    if guest.is_distribution:
+        pair = keys.ensure(place.templates.root.with_name("guest-keys"))
+        keys.write_initrd(guest.file("initrd"), pair, initrd)
+        arrival = Arrival(pair)
+    else:
+        inject.write_initrd(guest.file("initrd"), initrd)
+    return msgspec.structs.replace(place, guest=guest, initrd=initrd, arrival=arrival)
 
 
 def _depot(kept: Path, folder: RunFolder) -> Depot:

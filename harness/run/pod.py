@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 
-from harness.guest import inject
 from harness.guest.client import Hello
 from harness.host.cid import CidLease
 from harness.host.speed import slowness
@@ -18,6 +17,7 @@ from harness.model.errors import GuestCrashed, HarnessError, UsageError
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Vsock
 from harness.run import hybrid, templates
+from harness.run.arrival import Arrival
 from harness.run.beside import Beside
 from harness.run.greeting import first, greet
 from harness.run.hybrid import Device
@@ -27,14 +27,12 @@ from harness.vm.commandline import RamFile, VhostUser
 from harness.vm.machine import Machine
 from harness.vm.template import NotRestored, memory
 
-_BOOT_SECONDS = 60.0
-"""For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
-
 
 class Pod(msgspec.Struct, frozen=True):
     """A running pod, with its proxy and its vsock device's process if it has one.
 
     `seconds` tells how long its phases took. `memory` is the file of its VM's memory, if that is its alone.
+    `arrival` is how the agent got there, and gets there again once the guest was reset.
     `notes` are what a reader of the results should know of how it came to be.
     """
 
@@ -44,6 +42,7 @@ class Pod(msgspec.Struct, frozen=True):
     proxy: Proxy | None = None
     device: Device | None = None
     memory: RamFile | None = None
+    arrival: Arrival = Arrival()
     notes: tuple[str, ...] = ()
 
     @property
@@ -100,7 +99,7 @@ async def booted(
     :raise GuestCrashed: its kernel crashed, now or later.
     """
     links = frozenset(links)
-    deadline = Deadline(_BOOT_SECONDS * slowness())
+    deadline = Deadline(place.arrival.seconds * slowness())
     phases = _Phases()
     async with contextlib.AsyncExitStack() as stack:
         lease, device = await _vsock(stack, place, links, log_folder)
@@ -114,12 +113,12 @@ async def booted(
         if device:
             device.serves(machine)
         phases.lap("qemu")
-        await machine.console.wait_for(inject.READY, deadline)
+        await place.arrival.awaited(machine, deadline)
         phases.lap("boot")
         proxy = await _proxy(stack, place, machine, links, log_folder)
         hello = await greet(machine, first(links), place.agent, device or proxy)
         phases.lap("hello")
-        yield Pod(machine, hello, phases.seconds, proxy, device)
+        yield Pod(machine, hello, phases.seconds, proxy, device, arrival=place.arrival)
 
 
 class CloneWish(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,10 +218,8 @@ async def _restored(
         template = templates.held(place, log_folder.parent / "template", vsock=saved_with is not None)
         async with template as saved:
             phases.lap("template")
-            deadline = Deadline(_BOOT_SECONDS * slowness())
-            ram = await _copied(stack, saved, place) if own_memory else memory(saved)
-            if own_memory:
-                phases.lap("copy")
+            deadline = Deadline(place.arrival.seconds * slowness())
+            ram = await _copied(stack, saved, place, phases) if own_memory else memory(saved)
             start = Machine.start(
                 msgspec.structs.replace(templates.spec(place), boots_again=wish.boots_again),
                 place.qemu,
@@ -250,12 +247,14 @@ async def _restored(
             hello = await greet(machine, first(links), place.agent, through)
         phases.lap("hello")
         await outer.enter_async_context(stack.pop_all())
-        return Pod(machine, hello, phases.seconds, proxy, device, ram if own_memory else None, notes)
+        own = ram if own_memory else None
+        return Pod(machine, hello, phases.seconds, proxy, device, own, place.arrival, notes)
 
 
-async def _copied(stack: contextlib.AsyncExitStack, saved: Path, place: Place) -> RamFile:
+async def _copied(stack: contextlib.AsyncExitStack, saved: Path, place: Place, phases: _Phases) -> RamFile:
     """A copy of the template's memory, for one clone alone; `stack` removes it."""
     copy = await stack.enter_async_context(hybrid.copied(memory(saved).path, place.folder))
+    phases.lap("copy")
     return RamFile(path=copy, share=True)
 
 

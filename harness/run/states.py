@@ -12,5 +12,5 @@ from harness.run import templates
 def lab_identity(wish: Wish) -> str:
     """What a saved lab of `wish` with today's agent and pods in it is kept under
     (`harness.lab.saved.key`)."""
-    pod = next(image for image in wish.images.guests if image.name == "pod")
-    return saved.key(wish, templates.recipe(pod.contents, inject.expected_digest(), Accel.KVM))
+    guest = next(image for image in wish.images.guests if image.name == wish.guest)
+    return saved.key(wish, templates.recipe(guest, inject.expected_digest(), Accel.KVM))

@@ -11,18 +11,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from harness.guest import inject
 from harness.host import cid, depot
 from harness.host.kernel import cpu
 from harness.host.paths import cache_root
 from harness.host.speed import slowness
+from harness.image.store import Image
 from harness.model.deadline import Deadline, until_async
 from harness.model.errors import HostUnfit, InfrastructureError
 from harness.model.link import Link
 from harness.model.spec import Accel, MachineSpec, Qemu, Vsock
 from harness.run import hybrid
 from harness.run.greeting import greet
-from harness.run.place import Place, pod_spec
+from harness.run.place import Place, distributed, pod_spec
 from harness.run.proxy import ping
 from harness.vm import commandline, template
 from harness.vm.commandline import RamFile, Wiring
@@ -35,11 +35,9 @@ T = TypeVar("T")
 SERIAL = tuple(link for link in Link if link.is_serial_port)
 """The links that every template has."""
 
-_BOOT_SECONDS = 60.0
-"""For a boot that takes 2 s on a desktop core; multiplied by the host's slowness."""
-
 _REST_SECONDS = 10.0
-"""For the guest to have nothing more to do, as well multiplied: what it still does, each clone does."""
+"""For the guest to have nothing more to do, multiplied by the host's slowness: what it still does, each clone
+does."""
 
 _WITH_VSOCK = "vsock"
 """Folder of what was saved with a vsock device. Restored, it has the CID of its QEMU's command line: QEMU has
@@ -64,22 +62,26 @@ def spec(place: Place) -> MachineSpec:
     return place.pod(SERIAL, Vsock.HOTPLUG)
 
 
-def recipe(guest: str, agent: str, accel: Accel) -> str:
-    """A hash of what the harness itself puts into a template: `guest` (`Image.contents`), the agent, the
-    command line.
+def recipe(guest: Image, agent: str, accel: Accel) -> str:
+    """A hash of what the harness itself puts into a template: the guest, the agent, the command line.
 
     It is the same on every host; `key` adds what differs from host to host.
     """
     wish = pod_spec(Path("kernel"), Path("initrd"), accel, SERIAL, Vsock.HOTPLUG)
+    wish = distributed(wish, Path("root")) if guest.is_distribution else wish
     wiring = Wiring(qmp_fd=3, console=Path("console"), link_fds=dict.fromkeys(SERIAL, 3))
-    return _hash([str(_FORMAT), guest, agent, *commandline.build(wish, Qemu(argv=("qemu",)), wiring)])
+    return _hash(
+        [str(_FORMAT), guest.contents, agent, *commandline.build(wish, Qemu(argv=("qemu",)), wiring)]
+    )
 
 
 def key(place: Place) -> str:
-    """What a template of this place is kept under: its recipe, the QEMU build, under KVM the CPU, and whether
-    this host has vsock."""
+    """What a template of this place is kept under: its recipe, the QEMU build, under KVM the CPU, whether
+    this host has vsock, and the keys of the guest's sshd."""
     found = _program(place.qemu).stat()
-    words = [recipe(place.guest.contents, place.agent, place.accel), *place.qemu.argv]
+    words = [recipe(place.guest, place.agent, place.accel), *place.qemu.argv]
+    if pair := place.arrival.pair:
+        words += [pair.user_public, pair.host_public]
     words += [place.qemu.version, str(found.st_size), str(found.st_mtime_ns), str(cid.usable())]
     return _hash(words + ([cpu()] if place.accel is Accel.KVM else []))
 
@@ -132,6 +134,13 @@ async def held(place: Place, log_folder: Path, *, vsock: bool = False) -> AsyncI
                 await _make(place, scratch, log_folder)
                 await asyncio.to_thread(depot.sync, scratch)
                 made = True
+
+
+def is_there(place: Place) -> bool:
+    """Whether this place has its template, so that `held` will probably make none."""
+    with contextlib.suppress(BlockingIOError), place.templates.using(key(place), wait=False) as folder:
+        return folder is not None
+    return False
 
 
 def note(saved: Path) -> tuple[str, ...]:
@@ -203,14 +212,14 @@ async def _make(place: Place, folder: Path, log_folder: Path) -> None:
             f"no space for a saved pod in {place.templates.root}: {free} MiB of {needed} are free",
             hint="vsock-harness images prune",
         )
-    deadline = Deadline(_BOOT_SECONDS * slowness())
+    deadline = Deadline(place.arrival.seconds * slowness())
     running = folder / _WITH_VSOCK if vsock else folder
     running.mkdir(exist_ok=True)
     ram = RamFile(path=running / "ram", share=True)
     async with Machine.start(
         wish, place.qemu, place.folder, log_folder=log_folder, deadline=deadline, ram=ram
     ) as machine:
-        await machine.console.wait_for(inject.READY, deadline)
+        await place.arrival.awaited(machine, deadline)
         for link in SERIAL:  # each answered: the agent has all its ports open before it is saved
             if link.is_proxied:  # without the proxy: each clone has its own
                 await ping(machine, deadline)

@@ -14,9 +14,12 @@ from harness.model.fault import Fault, FaultKind, While
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
+from harness.run.arrival import Arrival
 from harness.run.faults import PodFault
 from harness.run.meeting import After
 from tests.unit.running import endpoint, group, plan
+
+USUAL = Arrival()
 
 
 class FakeVm:
@@ -65,9 +68,9 @@ def wish(kind: FaultKind) -> Plan:
     return msgspec.structs.replace(made, fault=Fault(kind=kind), link=link)
 
 
-def done(what: Plan, vm: FakeVm, proxy: Any = None, device: Any = None) -> After:
+def done(what: Plan, vm: FakeVm, proxy: Any = None, device: Any = None, arrival: Any = USUAL) -> After:
     """The fault is prepared, done and undone."""
-    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=device)
+    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=device, arrival=arrival)
 
     async def all_of_it() -> After:
         async with PodFault.prepared(what, pod, 1.0) as fault:

@@ -1,65 +1,113 @@
-"""The agent on its way into a distribution's guest: what is sent where, how it is started."""
+"""A place whose guest is a distribution's own: its machine, its keys, the names of template and lab."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from pathlib import Path
 
-from harness.agent import digest
-from harness.guest import inject
-from harness.lab.ssh import Ssh
-from harness.run import distribution
+import msgspec
+import pytest
 
+from harness.host import cid
+from harness.image import recipe
+from harness.image.store import Image, Package
+from harness.lab import keys, lab
+from harness.lab.lab import Wish
+from harness.model.link import Link
+from harness.model.spec import Drive, Vsock
+from harness.plugin import controller
+from harness.run import states, templates
+from harness.run.place import Place, with_guest
+from tests.unit.test_templates import here, image, whole
 
-class Guest:
-    """Takes files as a host reached by SSH does: what is there already isn't sent again."""
-
-    def __init__(self) -> None:
-        self.there: dict[PurePosixPath, bytes] = {}
-        self.ran: list[list[str]] = []
-
-    def push(self, folder: Path, target: PurePosixPath, files: list[Path]) -> int:
-        wanted = {target / name: (folder / name).read_bytes() for name in files}
-        sent = {name: data for name, data in wanted.items() if self.there.get(name) != data}
-        self.there |= sent
-        return len(sent)
-
-    def run(self, argv: list[str]) -> str:
-        self.ran.append(argv)
-        return ""
+__all__ = ["here"]
 
 
-def ssh(guest: Guest) -> Ssh:
-    return cast(Ssh, cast(Any, guest))
+def debian(folder: Path, identity: str = "debian1") -> Image:
+    made = image(folder, "debian", identity)
+    return Image(path=made.path, manifest=msgspec.structs.replace(made.manifest, kind="distribution"))
 
 
-def test_the_agents_folder_is_named_by_its_hash_and_sent_once(tmp_path: Path) -> None:
-    guest = Guest()
-    folder, sent = distribution.send(ssh(guest), PurePosixPath("/opt/x"))
-    assert folder == PurePosixPath("/opt/x", inject.expected_digest())
-    assert sent == len(list(inject.AGENT.glob("*.py")))
-    assert distribution.send(ssh(guest), PurePosixPath("/opt/x")) == (folder, 0)
-    for name, data in guest.there.items():
-        (tmp_path / name.name).write_bytes(data)
-    assert digest(str(tmp_path)) == folder.name
+@pytest.fixture
+def there(here: Place, tmp_path: Path) -> Place:
+    """The same place with Debian as guest."""
+    return with_guest(here, debian(tmp_path))
 
 
-def test_it_is_started_as_a_service_from_that_folder() -> None:
-    guest = Guest()
-    distribution.start(ssh(guest), PurePosixPath("/opt/x/abc"))
-    (argv,) = guest.ran
-    assert argv[0] == "systemd-run"
-    assert argv[-6:] == inject.command(PurePosixPath("/opt/x/abc"))
-    assert "sys.path.insert(0, '/opt/x/abc')" in argv[-1]
+def test_its_machine_has_a_root_a_network_and_more_memory(here: Place, there: Place) -> None:
+    usual, spec = (place.pod([Link.ISA_SERIAL], Vsock.HOTPLUG) for place in (here, there))
+    assert spec.drives == (Drive(path=there.guest.path / "root.erofs"),)
+    assert spec.drives[0].read_only  # several VMs have it at once
+    assert (usual.ssh_forward, spec.ssh_forward) == (None, 0)
+    assert spec.memory_mib > usual.memory_mib
+    assert "systemd.getty_auto=no" in spec.append
+    same = {"links": usual.links, "vsock": usual.vsock, "accel": usual.accel, "name": usual.name}
+    assert msgspec.structs.asdict(spec).items() >= same.items()
 
 
-def test_the_words_really_start_an_agent(tmp_path: Path) -> None:
-    words = inject.command(PurePosixPath(inject.AGENT.parent))
-    argv = [sys.executable, *words[1:], "--unix", str(tmp_path / "s")]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as agent:
-        assert agent.stdout is not None
-        said = agent.stdout.readline()
-        agent.kill()
-    assert said.strip() == inject.READY
+def test_its_initramfs_has_keys_and_no_agent(there: Place) -> None:
+    data = there.initrd.read_bytes()
+    pair = there.arrival.pair
+    assert pair is not None
+    assert pair.user_public.encode() in data
+    assert pair.host.read_bytes() in data
+    assert b"vsock-harness/agent" not in data
+    usual = with_guest(there, image(there.folder.path, "pod", "p"))
+    assert b"vsock-harness/agent" in usual.initrd.read_bytes()
+    assert usual.arrival.pair is None
+
+
+def test_its_keys_stay_and_are_in_the_templates_key(here: Place, there: Place, tmp_path: Path) -> None:
+    again = with_guest(here, debian(tmp_path))
+    assert again.arrival == there.arrival
+    kept = templates.key(there)
+    assert templates.key(again) == kept
+    assert there.arrival.pair is not None
+    for path in (there.arrival.pair.user, there.arrival.pair.host):
+        path.unlink()
+    keys.ensure(there.arrival.pair.user.parent)
+    assert templates.key(with_guest(here, debian(tmp_path))) != kept
+
+
+def test_the_recipe_knows_its_kind(tmp_path: Path, there: Place) -> None:
+    ours = image(tmp_path, "debian", "debian1")
+    assert there.guest.contents == ours.contents
+    recipes = {templates.recipe(guest, "agent", there.accel) for guest in (ours, there.guest)}
+    assert len(recipes) == 2
+
+
+def test_whether_its_template_is_there(there: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cid, "usable", lambda: False)
+    assert not templates.is_there(there)
+    whole(there.templates.root / templates.key(there), there)
+    assert templates.is_there(there)
+    with there.templates.making(templates.key(there)):
+        assert not templates.is_there(there), "somebody is at it"
+
+
+def test_a_saved_lab_is_known_by_the_guest_it_holds(tmp_path: Path) -> None:
+    guests = (image(tmp_path, "pod", "p"), debian(tmp_path))
+    images = lab.LabImages(qemu=image(tmp_path, "qemu", "q"), lab=image(tmp_path, "lab", "l"), guests=guests)
+    pair = keys.ensure(tmp_path / "keys")
+    wishes = [Wish(images=images, pair=pair, guest=name) for name in ("pod", "debian")]
+    assert len({states.lab_identity(wish) for wish in wishes}) == 2
+    assert Wish(images=images, pair=pair) == wishes[0]
+
+
+def test_it_is_among_the_guests_that_can_be_asked_for() -> None:
+    assert {"pod", "debian"} <= set(recipe.guests())
+    assert "lab" not in recipe.guests()
+
+
+def test_the_runs_header_names_another_guest(tmp_path: Path) -> None:
+    packages = (Package("openssh-server", "1:10"), Package("python3", "3.13"), Package("systemd", "257.8"))
+    made = debian(tmp_path)
+    found = Image(made.path, msgspec.structs.replace(made.manifest, packages=packages))
+
+    class Store:
+        def find(self, name: str) -> Image | None:
+            return {"debian": found}.get(name)
+
+    assert controller._guest_words(Store(), "pod") == []  # type: ignore[arg-type]
+    assert controller._guest_words(Store(), "debian") == [  # type: ignore[arg-type]
+        "guest image: debian (Debian trixie), openssh-server 1:10, systemd 257.8"
+    ]

@@ -16,11 +16,15 @@ import pytest
 
 from harness.agent import digest, facts
 from harness.guest.client import AgentClient, Hello
+from harness.link.connect import connect
 from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.run import greeting
 from harness.vm.machine import Machine
-from tests.unit.agents import HARNESS, unix_agent
+from tests.unit import broken
+from tests.unit.agents import HARNESS, serial_like_agent, unix_agent
+from tests.unit.running import endpoint
 
 
 class Puppet:
@@ -91,3 +95,22 @@ def test_a_machine_without_vsock_has_no_cid(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(os, "open", absent)
     assert facts._cid() is None
+
+
+def test_a_port_is_drained_of_late_answers(serial: Path) -> None:
+    where = endpoint(serial)
+    with AgentClient(connect(where)) as asker:
+        asker.ask_later(b"x" * 100, deadline=Deadline(20))
+        asker.hello(deadline=Deadline(20))
+    with AgentClient(connect(where)) as asker:
+        asker.ask_later(b"x" * 100, deadline=Deadline(20))
+    greeting.drain(where)
+    with AgentClient(connect(where)) as client:
+        client.hello(deadline=Deadline(20))
+
+
+def test_a_port_that_has_no_end_of_late_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greeting, "slowness", lambda: 0.02)
+    with serial_like_agent("port", broken.ALWAYS_HAS_A_STALE_ANSWER) as path:
+        with pytest.raises(DeadlinePassed, match="a port without stale replies"):
+            greeting.drain(endpoint(path))

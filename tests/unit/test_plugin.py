@@ -111,7 +111,7 @@ def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -
         (["--lab-kernel", "bookwrm"], "did you mean 'bookworm'?"),
         (["--lab-kernel", "forky", "--host", "local"], "--lab-kernel is about labs"),
         (["--guest", "pod-forki"], "did you mean 'pod-forky'?"),
-        (["--guest", "debian"], "--guest debian: unknown"),
+        (["--guest", "lab"], "--guest lab: unknown"),
         (["--link", "vsok"], "did you mean 'vsock'?"),
         (["--proxy", "kata-proxy {listen}"], "--proxy: no {mux} in: kata-proxy {listen}"),
     ],

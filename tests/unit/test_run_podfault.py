@@ -23,6 +23,7 @@ from harness.model.link import Endpoint, Link
 from harness.model.steps import MeetFault
 from harness.run import faults
 from harness.run.aftermath import Aftermath, control_link
+from harness.run.arrival import Arrival
 from harness.run.faults import PodFault
 from harness.run.meeting import After
 from harness.vm import commandline
@@ -53,6 +54,21 @@ def test_a_guest_that_boots_again_is_waited_for(vm: FakeVm, monkeypatch: pytest.
     assert done(wish(FaultKind.GUEST_RESET), vm) == After()
     assert asked == [endpoint(vm.path)]
     assert vm.said == ["may end", ("set-action", {"reboot": "reset"}), "system_reset"]
+
+
+def test_into_one_without_an_agent_of_its_own_it_is_put_again_before_it_is_asked(
+    vm: FakeVm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Aftermath, "answered", lambda self, endpoint, patience: vm.said.append("asked"))
+
+    async def again(machine: object, deadline: Deadline) -> None:
+        assert machine is vm
+        assert 100 < (deadline.remaining() or 0) <= 150
+        vm.said.append("put there")
+
+    arrival = SimpleNamespace(again=again, seconds=150.0)
+    done(wish(FaultKind.GUEST_RESET), vm, arrival=arrival)
+    assert vm.said[-3:] == ["system_reset", "put there", "asked"]
 
 
 def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +121,7 @@ def test_the_proxy_is_killed_and_nobody_blamed(vm: FakeVm) -> None:
 
 def in_guest(vm: FakeVm, kind: FaultKind, told: Path) -> Iterator[str]:
     """What the command in the guest has written before the fault, after it, and after it is undone."""
-    pod: Any = SimpleNamespace(machine=vm, proxy=None, device=None)
+    pod: Any = SimpleNamespace(machine=vm, proxy=None, device=None, arrival=Arrival())
 
     def text() -> str:
         return told.read_text() if told.exists() else ""
@@ -182,7 +198,7 @@ def test_a_restored_copy_goes_on_with_the_memory_that_was_left(
     monkeypatch.setattr(faults, "beside", beside)
     old = SimpleNamespace(allow_end=lambda: vm.said.append("proxy may end"))
     proxy = old if link.is_proxied else None
-    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=None, memory=memory)
+    pod: Any = SimpleNamespace(machine=vm, proxy=proxy, device=None, memory=memory, arrival=Arrival())
     folder: Any = SimpleNamespace(path=tmp_path)
     place: Any = SimpleNamespace(qemu=None, folder=folder, pod=lambda *_: None, proxy=("multiplex",))
     copy = msgspec.structs.replace(faults.copying(place, pod, tmp_path), state=state)

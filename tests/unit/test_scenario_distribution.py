@@ -12,20 +12,14 @@ import msgspec
 import pytest
 
 from harness.guest import inject
-from harness.guest.client import AgentClient
-from harness.link.connect import connect
-from harness.model.deadline import Deadline
-from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.model.spec import Accel
-from harness.run import greeting
 from harness.run.nursery import Nursery
 from tests.unit import broken
 from tests.unit.agents import serial_like_agent
 from tests.unit.modules import Pods, Told, module, pod
-from tests.unit.running import endpoint
 from tests.unit.runs import HELLO
-from tests.unit.test_distribution import Guest
+from tests.unit.test_arrival import Guest
 from tests.unit.traces import plan
 
 SCENARIO = module("test_distribution")
@@ -35,7 +29,7 @@ class Place(msgspec.Struct, frozen=True):
     """What of `harness.run.place.Place` is asked for."""
 
     distribution: Any = SimpleNamespace(name="debian", id="0123")
-    guest: Any = None
+    guest: Any = distribution
     qemu: Any = None
     accel: Accel = Accel.KVM
     notes: tuple[str, ...] = ()
@@ -59,7 +53,7 @@ def different(words: str, folder: Path, nursery: Nursery) -> str:
     on_link = plan("serial-stale-reply", Link.VIRTIO_SERIAL)
     with serial_like_agent("port", words) as path:
         pods = Pods(lambda: None, folder, Place())
-        return str(SCENARIO.passes(pods, at_port(path), on_link, nursery))
+        return str(SCENARIO.passes(pods, pods.place, at_port(path), on_link, nursery))
 
 
 def test_a_plan_on_it_is_judged(tmp_path: Path, nursery: Nursery) -> None:
@@ -67,25 +61,6 @@ def test_a_plan_on_it_is_judged(tmp_path: Path, nursery: Nursery) -> None:
     assert (tmp_path / "serial-stale-reply-virtio-serial/verdict.json").is_file()
     found = different(broken.NEVER_ANSWERS_LATE, tmp_path, nursery)
     assert found.startswith("serial-stale-reply: virtio-serial: group next: served 1 of 1, expected 0")
-
-
-def test_a_port_is_drained_of_late_answers(serial: Path) -> None:
-    where = endpoint(serial)
-    with AgentClient(connect(where)) as asker:
-        asker.ask_later(b"x" * 100, deadline=Deadline(20))
-        asker.hello(deadline=Deadline(20))
-    with AgentClient(connect(where)) as asker:
-        asker.ask_later(b"x" * 100, deadline=Deadline(20))
-    SCENARIO.drain(where)
-    with AgentClient(connect(where)) as client:
-        client.hello(deadline=Deadline(20))
-
-
-def test_a_port_that_can_not_be_drained_turns_it_red(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greeting, "slowness", lambda: 0.02)
-    with serial_like_agent("port", broken.ALWAYS_HAS_A_STALE_ANSWER) as path:
-        with pytest.raises(DeadlinePassed, match="a port without stale replies"):
-            SCENARIO.drain(endpoint(path))
 
 
 class Debian:
@@ -110,7 +85,7 @@ def whole(guest: Debian, folder: Path, monkeypatch: pytest.MonkeyPatch, *differe
     """What the scenario records whose plans have these differences."""
     left, told = list(differences), Told()
     monkeypatch.setattr(SCENARIO, "passes", lambda *_: left.pop(0) if left else "")
-    monkeypatch.setattr(SCENARIO.keys, "ensure", lambda path: None)
+    monkeypatch.setattr(SCENARIO, "with_guest", lambda place, image: place)
 
     async def greeted(guest: Debian) -> None:
         """It answers."""
@@ -118,7 +93,7 @@ def whole(guest: Debian, folder: Path, monkeypatch: pytest.MonkeyPatch, *differe
     monkeypatch.setattr(SCENARIO.distribution, "greeted", greeted)
     pods = Pods(lambda: guest, folder, Place())
     with contextlib.suppress(AssertionError):
-        SCENARIO.test_distribution_guest_by_ssh(pods, told, folder)
+        SCENARIO.test_distribution_guest_by_ssh(pods, told)
         told("passed", True)
     return told
 
@@ -126,17 +101,17 @@ def whole(guest: Debian, folder: Path, monkeypatch: pytest.MonkeyPatch, *differe
 def test_each_way_sends_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = whole(Debian(), tmp_path, monkeypatch)
     assert told["passed"]
-    assert str(told["seen"]).endswith("and 0; 6 of 6 plans; sshd up after 40.0 s")
+    assert str(told["seen"]).endswith("and 0; 2 of 2 plans; sshd up after 40.0 s")
 
 
 def test_what_is_sent_again_turns_it_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = whole(Debian(forgets=True), tmp_path, monkeypatch)
     assert "passed" not in told
     count = len(list(inject.AGENT.glob("*.py")))
-    assert str(told["seen"]).startswith(f"files sent [{count}, 0, {count}, 0] and {count}; 6 of 6 plans")
+    assert str(told["seen"]).startswith(f"files sent [{count}, 0, {count}, 0] and {count}; 2 of 2 plans")
 
 
 def test_a_plan_that_differs_turns_it_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = whole(Debian(), tmp_path, monkeypatch, "", "pod-diagram: vsock: served 1 of 2, expected 2")
+    told = whole(Debian(), tmp_path, monkeypatch, "", "serial-portable: virtio-serial: served 0, expected 1")
     assert "passed" not in told
-    assert "; 5 of 6 plans; " in str(told["seen"])
+    assert "; 1 of 2 plans; " in str(told["seen"])
