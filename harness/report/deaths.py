@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from harness.model.expect import is_wanted, version_of
-from harness.model.fault import FaultKind, While
+from harness.model.fault import FaultKind
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import Containers, MeetFault, Start
 from harness.model.trace import GUEST_NOTICED, What
@@ -30,20 +30,11 @@ DIED = {
 }
 """Each fault in words."""
 
-VM_DIES = frozenset(
-    {
-        FaultKind.QEMU_KILL,
-        FaultKind.QEMU_QUIT,
-        FaultKind.GUEST_PANIC,
-        FaultKind.GUEST_RESET,
-        FaultKind.RESTORE,
-    }
-)
-"""Faults after which the VM, as it was, is no more."""
-
 COLUMNS = ("host end was", "host end saw", "next send", "connection then", "a new one", "guest end saw")
 
-_ALIVE = "nothing"
+ALIVE = "nothing"
+"""What an end saw to which its connection looks alive."""
+
 _NONE = "–"
 
 
@@ -116,69 +107,6 @@ def kernels(found: Iterable[Death]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(death.kernel for death in found))
 
 
-def corrected(found: Iterable[Death]) -> Iterator[str]:
-    """The claim as it holds by what was seen: some sentences for each host kernel, named if not alone."""
-    found = tuple(found)
-    several = len(kernels(found)) > 1
-    for kernel in kernels(found):
-        where = f"Linux {kernel}: " if several else ""
-        of = [death for death in found if death.kernel == kernel]
-        here = [death for death in of if any(map(_has_one, death.hit))]
-        for sentence, fits in _SENTENCES.items():
-            if told := [_told(death) for death in here if fits(death)]:
-                yield f"{where}{sentence}: {'; '.join(told)}."
-        for death in of:
-            if death.kind is FaultKind.SHIM_KILL:
-                link = death.item.subject.link
-                yield f"{where}of a killed shim ({link}) others notice: {death.others}."
-
-
-def _connected(death: Death) -> list[Met]:
-    return [one for one in death.hit if _has_one(one)]
-
-
-def _cut(death: Death) -> bool:
-    return all(one.sees != _ALIVE for one in _connected(death))
-
-
-def _mute(death: Death) -> bool:
-    return all(one.sees == _ALIVE for one in _connected(death))
-
-
-def _kept(death: Death) -> bool:
-    return _mute(death) and all(one.undisturbed for one in _connected(death))
-
-
-_SENTENCES: dict[str, Callable[[Death], bool]] = {
-    "the VM's death is told to the host's ends": lambda death: death.kind in VM_DIES and _cut(death),
-    "the VM's death is not told, and connections look alive": lambda death: (
-        death.kind in VM_DIES and _mute(death)
-    ),
-    "lost as well, though VM and shim live": lambda death: death.kind not in VM_DIES and _cut(death),
-    "lost, though VM and shim live, and it is not told": lambda death: (
-        death.kind not in VM_DIES and _mute(death) and not _kept(death)
-    ),
-    "not lost, and nothing is told": lambda death: death.kind not in VM_DIES and _kept(death),
-}
-"""What can be said of a fault, and of which it is true."""
-
-
-def _has_one(one: Met) -> bool:
-    """Whether it has a connection that can look alive: one that only connects or listens has not."""
-    return While(one.cells[0]).has_connection
-
-
-def _told(death: Death) -> str:
-    """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
-    cut = [one for one in death.hit if _has_one(one) and one.sees != _ALIVE]
-    fresh = [one for one in death.hit if not _has_one(one) and one.sees != _ALIVE]
-    where = f"{DIED[death.kind]} ({death.item.subject.link})"
-    saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
-    if cut:
-        return f"{where}: {saw} within {seconds(max(0.0, *(one.seconds or 0 for one in cut)))}"
-    return f"{where}: new ones get {saw}" if fresh else where
-
-
 def who(one: Met) -> str:
     """What its host end was doing, and if it is no ordinary one."""
     doing = one.cells[0]
@@ -243,7 +171,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         sees=sees,
         seconds=after,
         guest=guest,
-        undisturbed=sees == _ALIVE and set(told) == {"served"},
+        undisturbed=sees == ALIVE and set(told) == {"served"},
         cells=(
             step.doing.value,
             _in_time(sees, after),
@@ -261,7 +189,7 @@ def _in_time(saw: str, after: float | None) -> str:
         return saw
     if after < 0:
         return f"{saw} {seconds(-after)} before"
-    return f"{saw} {'in' if saw == _ALIVE else 'after'} {seconds(after)}"
+    return f"{saw} {'in' if saw == ALIVE else 'after'} {seconds(after)}"
 
 
 def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.model.claims import Claim
-from harness.report.deaths import COLUMNS, DIED, Death, corrected, deaths, kernels, who
+from harness.report.corrected import corrected
+from harness.report.deaths import COLUMNS, DIED, Death, deaths, kernels, who
 from harness.report.markup import Markup, el
 from harness.report.results import Results
 from harness.report.scenarios import anchor

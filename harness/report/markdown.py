@@ -8,7 +8,8 @@ from pathlib import Path
 
 from harness.model.claims import Claim
 from harness.report import density, whole
-from harness.report.deaths import COLUMNS, DIED, Death, corrected, deaths, kernels, who
+from harness.report.corrected import corrected
+from harness.report.deaths import COLUMNS, DIED, Death, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, verdict, warnings

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harness.host.process import stop_async
@@ -14,12 +14,13 @@ from harness.host.runfolder import RunFolder
 from harness.host.speed import slowness
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, HarnessError, SystemFailure, UsageError
-from harness.model.link import AGENT_PORT, Endpoint, Link
+from harness.model.link import Endpoint, Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
 from harness.vm import commandline, ending, launch, template
 from harness.vm.commandline import RamFile, VhostUser
 from harness.vm.console import Console
 from harness.vm.ending import Cause, End, QemuDied
+from harness.vm.endpoints import Endpoints
 from harness.vm.launch import Lease, Logs
 from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed
 from harness.vm.started import driver_started
@@ -44,7 +45,7 @@ class Machine:
     """One running VM, from `Machine.start`; there is no half-made one."""
 
     def __init__(
-        self, spec: MachineSpec, process: Process, monitor: Monitor, logs: Logs, endpoints: _Endpoints
+        self, spec: MachineSpec, process: Process, monitor: Monitor, logs: Logs, endpoints: Endpoints
     ) -> None:
         self.pid = process.pid
         self.monitor = monitor
@@ -100,7 +101,7 @@ class Machine:
             monitor = await launch.session(stack, process, qmp, logs, deadline)
             if incoming is not None:
                 await template.restore(monitor, incoming, deadline)
-            endpoints = _Endpoints(paths, lease)
+            endpoints = Endpoints(paths, lease)
             machine = cls(spec, process, monitor, logs, endpoints)
             watch = asyncio.create_task(machine._watch())
             stack.callback(watch.cancel)
@@ -292,26 +293,3 @@ class Machine:
         except HarnessError as error:
             troubles.append(error)
         return troubles
-
-
-class _Endpoints:
-    """Where the links are reached: fixed sockets, and a vsock device that comes and goes."""
-
-    def __init__(self, paths: Mapping[Link, Path], lease: Lease | VhostUser | None) -> None:
-        self._paths = paths
-        self.plugged(lease)
-
-    def plugged(self, lease: Lease | VhostUser | None) -> None:
-        self.vsock: Endpoint | None = None
-        if isinstance(lease, VhostUser):
-            self.vsock = Endpoint(link=Link.HYBRID_VSOCK, path=str(lease.uds), port=AGENT_PORT)
-        elif lease is not None:
-            self.vsock = Endpoint(link=Link.VSOCK, cid=lease.cid, port=AGENT_PORT)
-
-    def of(self, link: Link, name: str) -> Endpoint:
-        if self.vsock is not None and self.vsock.link is link:
-            return self.vsock
-        if link in self._paths:
-            return Endpoint(link=link, path=str(self._paths[link]))
-        there = [*self._paths, *([self.vsock.link] if self.vsock else [])]
-        raise UsageError(f"machine {name} has no link {link}; it has: {', '.join(there) or 'none'}")

@@ -19,7 +19,8 @@ from harness.model.trace import Event, What
 from harness.report import results
 from harness.report.results import About, Case, CaseOutcome, Run, Subject, Versions
 from harness.run import record
-from tests.unit.traces import SCENARIOS, Telling, loaded, plan, right
+from tests.unit.telling import Telling
+from tests.unit.traces import SCENARIOS, loaded, plan, right
 
 HOSTILE = "<img src=x onerror=alert(1)></pre></script><script>alert(2)</script>\" x='1` | \x1b[31m\u202e"
 """What a guest might say."""

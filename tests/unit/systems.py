@@ -8,7 +8,8 @@ import msgspec
 
 from harness.model.plan import Initiated, Plan
 from harness.model.trace import Event, What
-from tests.unit.traces import Telling, everybody_served, met, one_at_a_time, right, without
+from tests.unit.telling import Telling
+from tests.unit.traces import everybody_served, met, one_at_a_time, right, without
 
 System = Callable[[Plan], list[Event]]
 

@@ -16,7 +16,8 @@ from harness.model.expect import ENDS, Word
 from harness.model.trace import Event, What
 from harness.model.verdict import Verdict
 from tests.unit.systems import mixed
-from tests.unit.traces import Telling, everybody_served, one_at_a_time, plan, right, without
+from tests.unit.telling import Telling
+from tests.unit.traces import everybody_served, one_at_a_time, plan, right, without
 
 
 def test_the_first_difference_names_the_first_client_in_time() -> None:

@@ -17,7 +17,8 @@ from harness.model.trips import MOST, kept, quantile
 from harness.model.verdict import Slowed, Verdict
 from tests.unit import running
 from tests.unit.running import group
-from tests.unit.traces import Telling, everybody_served, without
+from tests.unit.telling import Telling
+from tests.unit.traces import everybody_served, without
 
 PINGS = (
     group("alone", Ping(times=3), Leave(), count=2),

@@ -9,12 +9,14 @@ import pytest
 
 from harness.model.trace import Event, What
 from harness.report import deaths, deathtable, html, markdown
+from harness.report.corrected import corrected
 from harness.report.results import CaseOutcome, Results
 from harness.report.words import expected, plain, seen
 from tests.unit import runs
 from tests.unit.systems import late
+from tests.unit.telling import Telling
 from tests.unit.test_report_html import Page
-from tests.unit.traces import Telling, plan, right, without
+from tests.unit.traces import plan, right, without
 
 KILLED, SHIM, AGENT, PAUSED = (
     "reliability-qemu-killed",
@@ -114,7 +116,7 @@ def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -
 
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
-    killed, paused, shim, proxied = deaths.corrected(deaths.deaths(results))
+    killed, paused, shim, proxied = corrected(deaths.deaths(results))
     assert shim.startswith("of a killed shim (vsock) others notice: nothing (5 clients of ")
     assert "(serial-proxy)" in proxied
     assert killed == (
@@ -148,7 +150,7 @@ def test_what_is_said_of_each_kind_of_end(tmp_path: Path, scenario: str, then: s
         for event in right(on_link)
     ]
     results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)])
-    (sentence,) = deaths.corrected(deaths.deaths(results))
+    (sentence,) = corrected(deaths.deaths(results))
     assert says in sentence
 
 

@@ -15,7 +15,8 @@ from harness.model.trace import Event, What
 from harness.report import drawing, timeline
 from harness.report.timeline import AT_FIRST, TICKS, Row, State, Timeline
 from tests.unit import runs
-from tests.unit.traces import Telling, one_at_a_time, plan, right
+from tests.unit.telling import Telling
+from tests.unit.traces import one_at_a_time, plan, right
 
 
 def drawn(on_link: Plan, trace: list[Event]) -> Timeline:
