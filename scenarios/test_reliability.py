@@ -13,13 +13,13 @@ import pytest
 from harness.host.speed import slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
+from harness.model.factwords import NOTHING
 from harness.model.link import Link
 from harness.model.scenario import load
 from harness.model.trace import What
 from harness.plugin.fixtures import Pods
 from harness.run.coordinator import run_plan
 from harness.run.faults import PodFault, copying
-from harness.run.meet import NOTHING
 from harness.run.nursery import Nursery
 from harness.run.pod import Pod
 

@@ -1,7 +1,6 @@
 """Byte channels: a connection, a tty, a virtio port. Each is read by one thread and written by any."""
 
 import contextlib
-import errno
 import os
 import select
 import socket
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .bulk import LITTLE, LowMark, widen
+from .errnos import errno_name
 from .wire import Bulk, Frame, parts
 
 KEPT_MAX = 1 << 20
@@ -110,7 +110,7 @@ class Channel:
     def _failed(self, error: OSError) -> int:
         """Keep why; 0, as of a channel that is over."""
         if self.why == "eof":
-            self.why = errno.errorcode.get(error.errno or 0, "eof")
+            self.why = errno_name(error)
         return 0
 
 

@@ -1,13 +1,13 @@
 """What the agent does on a raw socket, without frames: DIAL and LISTEN name it by `DOES`."""
 
 import contextlib
-import errno
 import select
 import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .channel import Gone
+from .errnos import errno_name
 from .seeded import stream
 from .sink import Sink
 from .wire import Kind
@@ -40,13 +40,8 @@ def do(
         try:
             seen = DOES[wish["does"]](connection, wish, asker)
         except OSError as error:
-            seen = Seen(errno=name(error))
+            seen = Seen(errno=errno_name(error))
         tell(Kind.DONE, seen._asdict())
-
-
-def name(error: OSError) -> str:
-    """The errno's name."""
-    return errno.errorcode.get(error.errno or 0, f"errno {error.errno}")
 
 
 def _echo(connection: socket.socket, wish: dict[str, Any], asker: int) -> Seen:
@@ -70,7 +65,7 @@ def _half_close(connection: socket.socket, wish: dict[str, Any], asker: int) -> 
         for piece in stream(wish["seed"] + 1, wish["bytes"], CHUNK):
             connection.sendall(piece)
     except OSError as error:
-        return Seen(sink.came, messages, sink.wrong, name(error))
+        return Seen(sink.came, messages, sink.wrong, errno_name(error))
     return Seen(sink.came, messages, sink.wrong)
 
 
@@ -90,7 +85,7 @@ def _write(connection: socket.socket, wish: dict[str, Any], asker: int) -> Seen:
     try:
         connection.sendall(b"w")
     except OSError as error:
-        return Seen(came, 1, None, name(error))
+        return Seen(came, 1, None, errno_name(error))
     return Seen(came, 1)
 
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from . import facts, identity, raw, sockets
+from . import facts, identity, sockets
 from .bulk import BULK
 from .channel import Channel, Gone
 from .container import Container
 from .decoder import Decoder
+from .errnos import errno_name
 from .sink import Sink, pieces
 from .sockets import Sockets
 from .wire import MAX_PAYLOAD, BadFrame, Frame, Kind
@@ -137,10 +138,9 @@ class Session:
             raise Refused("not-in-guest", "this agent serves a developer's machine, which is no clone")
         try:
             identity.adopt(wish["boot_id"], wish["now"])
-        except ValueError as error:
-            raise Refused("bad-request", str(error)) from error
-        except OSError as error:
-            raise Refused(raw.name(error), f"boot identity: {error}") from error
+        except (ValueError, OSError) as error:
+            code = errno_name(error) if isinstance(error, OSError) else "bad-request"
+            raise Refused(code, f"boot identity: {error}") from error
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 
     def _echo(self, frame: Frame) -> None:
@@ -210,7 +210,7 @@ class Session:
         try:
             container = Container(wish["argv"], {**os.environ, **wish["env"]}, wish["cwd"])
         except OSError as error:
-            raise Refused(raw.name(error), f"{wish['argv'][0]}: {error.strerror}") from error
+            raise Refused(errno_name(error), f"{wish['argv'][0]}: {error.strerror}") from error
         except (ValueError, TypeError) as error:
             raise Refused("bad-request", str(error)) from error
         with self._lock:
@@ -291,7 +291,7 @@ def _try_open(device: str) -> str | None:
     try:
         os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
     except OSError as error:
-        return raw.name(error)
+        return errno_name(error)
     except ValueError:  # a NUL in the path
         return "EINVAL"
     return None

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import raw
 from .channel import Channel, ConnectionChannel
+from .errnos import errno_name
 from .wire import Kind
 
 HOST = 2
@@ -67,7 +68,7 @@ class Sockets:
         try:
             connection = self._dialled(wish)
         except OSError as error:
-            tell(Kind.REPLY, {"errno": raw.name(error)})
+            tell(Kind.REPLY, {"errno": errno_name(error)})
             return
         if wish["does"] == "session":
             self._start(ConnectionChannel("unix" if self._beside else "vsock", connection))
@@ -89,7 +90,7 @@ class Sockets:
         try:
             listener, port = self._bound(TYPES[wish["type"]])
         except OSError as error:
-            tell(Kind.REPLY, {"errno": raw.name(error), "port": 0})
+            tell(Kind.REPLY, {"errno": errno_name(error), "port": 0})
             return
         with _closed_on_error(listener):
             if wish["does"] != "nothing":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import random
 import select
 import socket
@@ -14,6 +13,7 @@ import msgspec
 
 from harness.agent.bulk import LITTLE, LowMark
 from harness.agent.decoder import Decoder
+from harness.agent.errnos import errno_name
 from harness.agent.wire import BadFrame, Bulk, Frame, Kind, parts
 from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, agent_error, kind_name
 from harness.model.deadline import Deadline
@@ -134,7 +134,7 @@ class Conversation:
         except BlockingIOError:
             return
         except OSError as error:
-            raise self._lost(_name(error), what) from error
+            raise self._lost(errno_name(error), what) from error
         if not count:
             raise self._lost("eof", what)
         self._inbox = self._decoder.filled(count)
@@ -148,7 +148,7 @@ class Conversation:
         except OSError as error:
             self._outbox = []
             self._read_last_words()
-            raise self._lost(_name(error), what) from error
+            raise self._lost(errno_name(error), what) from error
 
     def _written(self, count: int) -> None:
         while self._outbox and count >= len(self._outbox[0]):
@@ -224,7 +224,3 @@ def decoded(answer: bytes, kind: type[A]) -> A:
         return msgspec.json.decode(answer, type=kind)
     except msgspec.MsgspecError as error:
         raise Garbled("answer", f"want a {kind.__name__}, read {answer[:200]!r}: {error}") from error
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error))

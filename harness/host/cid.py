@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.agent.errnos import errno_name
 from harness.host.finding import Finding, Verdict
 from harness.host.mends import as_root
 from harness.model.errors import HostUnfit, InfrastructureError
@@ -138,7 +139,7 @@ def _open(device: Path) -> int:
             errno.EPERM: "this container or its security profile denies it",
         }.get(error.errno or 0, error.strerror)
         raise HostUnfit(
-            f"cannot open {device}: {why} ({errno.errorcode.get(error.errno or 0, '?')})",
+            f"cannot open {device}: {why} ({errno_name(error)})",
             ability="vhost-vsock",
             hint="see `vsock-harness doctor`",
         ) from error

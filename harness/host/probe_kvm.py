@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.agent.errnos import errno_name
 from harness.host import kernel, kvm_loop, mends
 from harness.host.finding import Finding, Verdict
 from harness.host.mends import Mend
@@ -174,7 +175,7 @@ class Kvm:
         return self._boot(f"opens and runs code ({turn:.1f} ns for two instructions)")
 
     def _cannot_open(self, error: OSError) -> Finding:
-        code = errno.errorcode.get(error.errno or 0, "?")
+        code = errno_name(error)
         seen = f"cannot open {self.device}: {error.strerror} ({code})"
         if error.errno in {errno.EACCES, errno.EPERM}:
             return self._finding(Verdict.DENIED, seen, mends.let_in(self.device, error.errno or 0, self.root))

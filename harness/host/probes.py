@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.agent.errnos import errno_name
 from harness.host import kernel, mends
 from harness.host.finding import Finding, Step, Verdict
 from harness.host.mends import Mend
@@ -73,7 +74,7 @@ class AfVsock:
             self.make()
         except OSError as error:
             verdict, why, mend = self._explain(error)
-            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            name = errno_name(error)
             seen = f"socket(AF_VSOCK) fails with {name}: {why}"
             return Finding(self.ability, verdict, seen, "local", mend.text, mend.steps)
         return Finding(self.ability, Verdict.OK, "socket(AF_VSOCK) works", "local")

@@ -13,13 +13,13 @@ Who reads another's reply on a shared connection is WRONG, not STALE: there it i
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import time
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+from harness.agent.errnos import errno_name
 from harness.guest.client import AgentClient, AgentError, ConnectionLost, Garbled, StaleReply, WrongData
 from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.model.deadline import Deadline, until
@@ -108,7 +108,7 @@ class Client:
             try:
                 sock = self._opened()
             except OSError as error:
-                self._tell(What.REFUSED, errno=_name(error), error=str(error.strerror))
+                self._tell(What.REFUSED, errno=errno_name(error), error=str(error.strerror))
                 raise _Gone from error
             if self._begin.role is Role.OPENER:
                 control.send(self._pipe, control.Connection(), sock.fileno())
@@ -275,7 +275,3 @@ class Client:
             detail=detail,
         )
         control.tell(self._pipe, event)  # or ends, as the thread does that watches the coordinator
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error))

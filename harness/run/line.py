@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 import time
 from collections.abc import Iterator
 
 from harness.agent.decoder import Decoder
+from harness.agent.errnos import errno_name
 from harness.agent.wire import BadFrame, Frame, Kind
 from harness.guest.errors import Garbled
 
@@ -54,7 +54,7 @@ class Line:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise Ended(name(error)) from error
+            raise Ended(errno_name(error)) from error
         self._left = self._left[count:]
         self.moved += count
         return True
@@ -70,7 +70,7 @@ class Line:
         except BlockingIOError:
             return
         except OSError as error:
-            raise Ended(name(error)) from error
+            raise Ended(errno_name(error)) from error
         if not count:
             raise Ended("eof")
         self.moved += count
@@ -95,8 +95,3 @@ class Line:
                         if (frame.request, frame.kind) == (request, kind):
                             return True
         return False
-
-
-def name(error: OSError) -> str:
-    """The errno's name."""
-    return errno.errorcode.get(error.errno or 0, str(error))

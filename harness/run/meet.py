@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from harness.agent.errnos import errno_name
 from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import ConnectionLost
 from harness.guest.sockets import AgentSockets
@@ -20,18 +21,15 @@ from harness.link.connect import connect
 from harness.link.listen import Listener, listening
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
+from harness.model.factwords import BLOCKED, CALLED, GONE, NOTHING, OK, SERVED, SILENT
 from harness.model.fault import While
 from harness.model.plan import Initiated
 from harness.model.steps import MeetFault
 from harness.model.trace import What
 from harness.run import control
 from harness.run.doing import ACTIVITIES, WORK, Idle
-from harness.run.line import FLAGS, Ended, Line, name
+from harness.run.line import FLAGS, Ended, Line
 from harness.run.patience import ROUNDS
-
-NOTHING, GONE, SERVED, SILENT, BLOCKED, OK = "nothing", "gone", "served", "silent", "blocked", "ok"
-CALLED = "called"
-"""What facts say beside errnos' names and ``eof``."""
 
 ANSWER_TAKES = (3.0, 0.7)
 """Seconds for a round trip, at least, and for each time that this machine is slower than a plain one; the
@@ -139,7 +137,9 @@ class Encounter:
         except Ended as end:
             raise _too_early(end.why) from end
         except OSError as error:
-            raise ConnectionLost(name(error), f"meet-fault: connect() before the fault: {error}") from error
+            raise ConnectionLost(
+                errno_name(error), f"meet-fault: connect() before the fault: {error}"
+            ) from error
 
     def notice(self) -> tuple[str, float]:
         """Go on until the fault shows, or for `within` seconds after it: what was seen, and seconds after it.
@@ -210,7 +210,7 @@ class Encounter:
             with connect(self._endpoint) as sock:
                 return self._round_trip(Line(sock), self._patience)
         except OSError as error:
-            return name(error)
+            return errno_name(error)
 
     def _round_trip(self, line: Line, seconds: float) -> str:
         line.write(_ping(_LAST))  # after what was begun before
@@ -249,7 +249,7 @@ class Encounter:
                 with connect(self._endpoint) as sock:
                     told = self._answered(sock)
             except OSError as error:
-                failed.append((name(error), time.monotonic()))
+                failed.append((errno_name(error), time.monotonic()))
                 told = self._told(self._between)
             if told:
                 fault_at = self._wait()
@@ -279,7 +279,7 @@ class Encounter:
         except ConnectionLost as lost:
             return lost.why
         except OSError as error:
-            return name(error)
+            return errno_name(error)
 
     def _answered(self, sock: socket.socket) -> bool:
         """Wait for an answer, so that connections do not gather in the backlog; whether the fault was done.

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from harness.model.factwords import GONE, NOTHING
 from harness.model.link import Endpoint
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
 from harness.model.trace import GUEST_NOTICED, Event, What
 from harness.run import control
-from harness.run.meet import GONE, NOTHING
 from harness.run.peer import Peer
 from harness.run.roster import Roster
 

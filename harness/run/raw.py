@@ -7,13 +7,13 @@ it too.
 from __future__ import annotations
 
 import contextlib
-import errno
 import random
 import socket
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from harness.agent.errnos import errno_name
 from harness.agent.raw import CHUNK, LONGEST
 from harness.agent.seeded import Seeded, stream
 from harness.guest.errors import compare
@@ -81,7 +81,7 @@ class Raw:
                     return self._messages(seed, step)
             return self._shutdown(seed, step)
         except OSError as error:
-            raise Wrong("a connection that lasts", _name(error)) from error
+            raise Wrong("a connection that lasts", errno_name(error)) from error
 
     # Where connections come from
 
@@ -115,7 +115,7 @@ class Raw:
                     connection = self._open(self._port(port), kind, self._patience)
                 stack.enter_context(connection)
             except OSError as error:
-                raise Wrong(f"a {kind} connection", _name(error)) from error
+                raise Wrong(f"a {kind} connection", errno_name(error)) from error
             yield connection, agent
 
     # connect
@@ -162,7 +162,7 @@ class Raw:
         try:
             self._open(where, kind, patience).close()
         except OSError as error:
-            return _name(error)
+            return errno_name(error)
         return ""
 
     # messages
@@ -233,7 +233,7 @@ def _written(connection: socket.socket) -> str:
     try:
         connection.sendall(b"x")
     except OSError as error:
-        return _name(error)
+        return errno_name(error)
     return "written"
 
 
@@ -250,7 +250,3 @@ def _agent_saw(came: Came, total: int, messages: int | None = None) -> None:
 def _expect(what: str, came: bytes) -> None:
     if came:
         raise Wrong(what, f"{len(came)} bytes")
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error))

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import IO
 
+from harness.agent.errnos import NAMES
 from harness.host.process import bound
 from harness.model.steps import Copy, Exchange, Leave, Step, WaitFor
 from harness.model.trace import Event, What
@@ -145,7 +146,7 @@ class ToolClient:
         ending, complaint = running.ending()
         named = next((code for code in REFUSALS if os.strerror(code) in complaint), None)
         if named is not None and not self._answered:
-            self._tell(What.REFUSED, errno=errno.errorcode[named], error=complaint)
+            self._tell(What.REFUSED, errno=NAMES[named], error=complaint)
         else:
             self._tell(What.LOST, errno="eof", error=f"{ending}: {complaint}")
         raise _Over
