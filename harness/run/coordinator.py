@@ -17,12 +17,15 @@ from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.meeting import Deed, Meeting
 from harness.run.nursery import Nursery
-from harness.run.patience import Patience
+from harness.run.patience import Attentive, Patience
 from harness.run.peer import NEEDS_CONNECTION, NEEDS_GROUP, Peer, Stage
 from harness.run.roster import Roster, Trace
 
 _LOOK = 0.05
 """Seconds of a plain machine between two looks at what only time changes."""
+
+_ATTENTIVE = 4 * _LOOK
+"""The same for a look that came too late: what is beyond it is no silence of the clients'."""
 
 
 class PlanOverdue(DeadlinePassed):
@@ -91,7 +94,8 @@ class _Coordinator:
         self._slowness = slowness
         self._nursery = nursery
         self._roster = roster
-        self._patience = Patience(slowness)
+        self._clock = Attentive(_ATTENTIVE * slowness)
+        self._patience = Patience(slowness, self._clock)
         self._connections: dict[str, int] = {}  # group → descriptor of the connection it shares
         self._draining = False
         self._wake = asyncio.Event()
@@ -133,6 +137,7 @@ class _Coordinator:
 
     def _turn(self) -> bool:
         """Take all news, then do all that is due. Whether the run is over."""
+        self._clock.look()
         for peer, report, fd in self._roster.news():
             self._take(peer, report, fd)
         self._start_due()

@@ -7,7 +7,7 @@ answers those again and again, and in all that time had nothing for the others, 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 ROUNDS = 5
 """Rounds of answered round trips without any news before somebody is waiting."""
@@ -31,12 +31,34 @@ HUNG = 20.0
 """Seconds without news after which a system is called hung, whatever else there is to see."""
 
 
-class Patience:
-    """Counts rounds and silence. All times are stretched by `slowness`."""
+class Attentive:
+    """A clock that goes on by `most` seconds at most from one look at it to the next.
 
-    def __init__(self, slowness: float) -> None:
+    Who looks many times in `most` seconds and then not for a long time did not run, as on a starved host, or
+    one that was asleep: nor did those that it waits for, and they are not to be called silent for that time.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._now = self._looked = time.monotonic()
+
+    def look(self) -> None:
+        """Take the time."""
+        before, self._looked = self._looked, time.monotonic()
+        self._now += min(self._looked - before, self._most)
+
+    def __call__(self) -> float:
+        """Seconds, as of the last look."""
+        return self._now
+
+
+class Patience:
+    """Counts rounds and silence. All times are stretched by `slowness`; `clock` gives seconds."""
+
+    def __init__(self, slowness: float, clock: Callable[[], float] | None = None) -> None:
         self._slowness = slowness
-        self._news_at = self._round_at = time.monotonic()
+        self._clock = clock or time.monotonic
+        self._news_at = self._round_at = self._clock()
         self._holders: frozenset[str] = frozenset()
         self._out: set[str] = set()
         self._answered: set[str] = set()  # all of it since the last news
@@ -48,7 +70,7 @@ class Patience:
     @property
     def silence(self) -> float:
         """Seconds since the last news, as seconds of a plain machine."""
-        return (time.monotonic() - self._news_at) / self._slowness
+        return (self._clock() - self._news_at) / self._slowness
 
     @property
     def unanswered(self) -> frozenset[str]:
@@ -57,7 +79,7 @@ class Patience:
 
     def news(self) -> None:
         """An unfinished client saw something, or something was done that may let it."""
-        self._news_at = time.monotonic()
+        self._news_at = self._clock()
         self._rounds = 0
         self._answered.clear()
         self._early = set(self._out)
@@ -72,7 +94,7 @@ class Patience:
 
     def ask(self) -> frozenset[str]:
         """Whom to ask for a round trip now: nobody while the last round, or the news, is too young."""
-        now = time.monotonic()
+        now = self._clock()
         due: frozenset[str] = frozenset()
         if self._out:
             if self.silence >= LATE:

@@ -32,6 +32,7 @@ from harness.host.paths import cache_root
 from harness.host.unixsocket import listening
 from harness.image.store import Store
 from harness.model.deadline import Deadline, until
+from tests.unit.hangs import HANGS
 
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
 _PATH = "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
@@ -90,7 +91,7 @@ def reference_proxy(mux: Path, *options: str) -> Iterator[tuple[Path, subprocess
             subprocess.Popen([*argv, *options], stdin=subprocess.DEVNULL, stderr=log) as process,
         ):
             try:
-                until(lambda: str(path) in listening(), Deadline(10), "the proxy's listening", every=0.01)
+                until(lambda: str(path) in listening(), Deadline(HANGS), "the proxy's listening", every=0.01)
                 yield path, process
             finally:
                 process.terminate()

@@ -18,6 +18,7 @@ from harness.model.link import Link
 from harness.model.spec import MachineSpec, Qemu, Vsock
 from harness.vm.machine import Machine
 from harness.vm.monitor import MonitorClosed
+from tests.unit.hangs import HANGS
 
 FAKE = Path(__file__).with_name("fake_qemu.py")
 SPEC = MachineSpec(kernel=Path("vmlinux"), initrd=Path("initrd"))
@@ -58,7 +59,7 @@ class Starter:
 
         async def run() -> Any:
             async with Machine.start(
-                spec, qemu, self.folder, log_folder=self.logs, deadline=Deadline(5), lease=lease
+                spec, qemu, self.folder, log_folder=self.logs, deadline=Deadline(HANGS), lease=lease
             ) as machine:
                 return await scenario(machine)
 

@@ -23,6 +23,7 @@ from harness.run.meeting import After, Done, GuestEnd
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
 from tests.unit.agents import HARNESS
+from tests.unit.hangs import HANGS
 from tests.unit.running import endpoint, group, plan, run
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.__main__ import main; main()"
@@ -40,7 +41,7 @@ class Agent:
 
     def facts(self) -> Facts:
         with AgentClient(connect(endpoint(self.path))) as client:
-            return client.facts(deadline=Deadline(20))
+            return client.facts(deadline=Deadline(HANGS))
 
 
 def timed(facts: Facts) -> dict[str, GuestEnd]:
@@ -88,7 +89,7 @@ def meeting(*doings: While, within: int = 10, kind: FaultKind = FaultKind.AGENT_
 
 
 def meet(what: Plan, path: Path, nursery: Nursery, deed: Fake) -> Trace:
-    return run(what, Endpoint(link=Link.SERIAL_PROXY, path=str(path)), nursery, deed=deed, seconds=60)
+    return run(what, Endpoint(link=Link.SERIAL_PROXY, path=str(path)), nursery, deed=deed)
 
 
 def facts(trace: Trace, client: str) -> dict[str, object]:

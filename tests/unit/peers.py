@@ -11,6 +11,7 @@ from typing import Any
 from harness.agent.decoder import Decoder
 from harness.agent.wire import BadFrame, Frame, Kind, encode
 from harness.model.deadline import Deadline, until
+from tests.unit.hangs import HANGS
 
 
 class Peer:
@@ -75,4 +76,4 @@ class Peer:
 
 
 def soon(fact: Callable[[], object], what: str) -> None:
-    until(lambda: fact() or None, Deadline(5), what, every=0.01)
+    until(lambda: fact() or None, Deadline(HANGS), what, every=0.01)

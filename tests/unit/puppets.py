@@ -12,6 +12,7 @@ from harness.agent.decoder import Decoder
 from harness.agent.wire import Frame, Kind, encode
 from harness.guest.client import AgentClient
 from harness.model.deadline import Deadline
+from tests.unit.hangs import HANGS
 
 
 def connect(path: Path) -> AgentClient:
@@ -21,7 +22,7 @@ def connect(path: Path) -> AgentClient:
 
 
 def soon() -> Deadline:
-    return Deadline(10)
+    return Deadline(HANGS)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.unit.hangs import HANGS
+
 ROOT = Path(__file__).resolve().parents[2]
 """Of this checkout, whichever is installed."""
 
@@ -202,7 +204,7 @@ class Project:
         )
 
     def end(self, process: subprocess.Popen[str]) -> Result:
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate(timeout=HANGS)[0]
         sys.stdout.write(said)
         cases = list(ET.parse(self.folder / "junit.xml").iter("testcase"))
         named = {case.get("name", "").removeprefix("test_"): case for case in cases}

@@ -21,6 +21,7 @@ from harness.run.coordinator import run_plan
 from harness.run.meeting import Deed
 from harness.run.nursery import Nursery
 from harness.run.roster import Trace
+from tests.unit.hangs import HANGS
 from tests.unit.processes import alive
 
 BRISK = 0.25
@@ -69,7 +70,7 @@ def run(
     nursery: Nursery | None = None,
     *,
     slowness: float = 1.0,
-    seconds: float = 20.0,
+    seconds: float = HANGS,
     on_event: Callable[[Event], None] | None = None,
     deed: Deed | None = None,
     elsewhere: Endpoint | None = None,

@@ -14,6 +14,7 @@ import pytest
 
 from harness.host import admission
 from harness.host.admission import admitted
+from tests.unit.hangs import HANGS
 
 HOLD = "import sys; from harness.host.admission import admitted; from pathlib import Path\n"
 HOLD += "with admitted(1, Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -33,7 +34,7 @@ def test_so_many_are_admitted_and_the_next_waits_for_one_to_leave(tmp_path: Path
         thread.start()
         assert not inside.acquire(timeout=0.2)
         first.close()
-        assert inside.acquire(timeout=60)
+        assert inside.acquire(timeout=HANGS)
     thread.join()
 
 

@@ -23,6 +23,7 @@ from harness.model.errors import DeadlinePassed, InfrastructureError
 from harness.run import sshd
 from harness.run.arrival import Arrival
 from harness.vm.machine import Machine
+from tests.unit.hangs import HANGS
 
 
 class Guest:
@@ -124,8 +125,8 @@ def pair(tmp_path: Path) -> Keys:
 def test_ours_brings_it_along(monkeypatch: pytest.MonkeyPatch) -> None:
     async def arrives() -> list[str]:
         booting = Booting(monkeypatch)
-        await Arrival().awaited(booting.machine, Deadline(10))
-        await Arrival().again(booting.machine, Deadline(10))
+        await Arrival().awaited(booting.machine, Deadline(HANGS))
+        await Arrival().again(booting.machine, Deadline(HANGS))
         return booting.said
 
     assert asyncio.run(arrives()) == [inject.READY]
@@ -136,7 +137,7 @@ def test_a_distributions_is_sent_it_once_its_sshd_answers(
 ) -> None:
     async def arrives() -> Booting:
         booting = Booting(monkeypatch)
-        await Arrival(pair).awaited(booting.machine, Deadline(10))
+        await Arrival(pair).awaited(booting.machine, Deadline(HANGS))
         return booting
 
     booting = asyncio.run(arrives())
@@ -152,7 +153,7 @@ def test_who_ended_is_not_waited_for(pair: Keys, monkeypatch: pytest.MonkeyPatch
         booting = Booting(monkeypatch)
         booting._answers.clear()
         asyncio.get_running_loop().call_later(0.1, booting.died.set_result, None)
-        await Arrival(pair).awaited(booting.machine, Deadline(60))
+        await Arrival(pair).awaited(booting.machine, Deadline(HANGS))
 
     with pytest.raises(InfrastructureError, match="it ended"):
         asyncio.run(arrives())

@@ -17,6 +17,7 @@ from harness.run.meeting import After
 from harness.run.nursery import Nursery
 from tests.unit import broken
 from tests.unit.agents import serial_like_agent, unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.meetings import Fake, timed
 from tests.unit.running import run
 from tests.unit.traces import plan
@@ -91,10 +92,10 @@ def differences(scenario: str, link: Link, path: Path, nursery: Nursery) -> tupl
 
     def asked() -> After:
         with AgentClient(connect(endpoint)) as client:
-            return After(ended=timed(client.facts(deadline=Deadline(20))))
+            return After(ended=timed(client.facts(deadline=Deadline(HANGS))))
 
     deed = Fake(after=asked) if on_link.fault else None
-    return judge(on_link, run(on_link, endpoint, nursery, deed=deed, seconds=60)).differences
+    return judge(on_link, run(on_link, endpoint, nursery, deed=deed)).differences
 
 
 @pytest.mark.parametrize(("scenario", "link", "started", "words", "says"), CASES)

@@ -22,6 +22,7 @@ from harness.guest.client import AgentClient, WrongData
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
 from tests.unit.agents import unix_agent
+from tests.unit.hangs import HANGS
 
 AFTER = Frame(Kind.ECHO, 3, b"after")
 
@@ -156,7 +157,7 @@ def client(agent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentClient
 
 
 def soon() -> Deadline:
-    return Deadline(60)
+    return Deadline(HANGS)
 
 
 def test_both_ways_between_client_and_agent(client: AgentClient) -> None:

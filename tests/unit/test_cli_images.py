@@ -18,6 +18,7 @@ from harness.image import build, recipe
 from harness.image.store import Image, Manifest, Package, Store, describe
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError
+from tests.unit.hangs import HANGS
 
 OLD = "0123456789abcdef"
 
@@ -166,7 +167,7 @@ def test_prune_leaves_alone_what_a_process_runs_from(cache: Path, capsys: pytest
     argv = ["sh", "-c", "read line", str(old.path / "vmlinux")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as user:
         # empty for a moment around execve(2)
-        until(Path(f"/proc/{user.pid}/cmdline").read_bytes, Deadline(10), "the process's command line")
+        until(Path(f"/proc/{user.pid}/cmdline").read_bytes, Deadline(HANGS), "the process's command line")
         assert main(["images", "prune"]) == 0
         assert f"kept pod {OLD}: process {user.pid} runs from it" in capsys.readouterr().out
         assert old.path.exists()

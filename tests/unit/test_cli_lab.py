@@ -21,6 +21,7 @@ from harness.lab.kept import Keep
 from harness.lab.lab import GUESTS
 from harness.lab.state import OWN_KERNEL
 from harness.model.deadline import Deadline, until
+from tests.unit.hangs import HANGS
 from tests.unit.images import image
 
 
@@ -157,7 +158,7 @@ def test_status_says_how_the_last_one_ended(
     kept = keep.find()
     assert kept is not None
     os.kill(kept.lab.pid if victim == "qemu" else kept.holder, signal.SIGKILL)
-    until(lambda: not kept.run_folder.exists(), Deadline(10), "the end")
+    until(lambda: not kept.run_folder.exists(), Deadline(HANGS), "the end")
     capsys.readouterr()
     assert main(["lab", "status"]) == cli.DOWN
     assert said in capsys.readouterr().out

@@ -10,6 +10,7 @@ import pytest
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed, GuestCrashed
 from harness.vm.console import QUOTED_LINES, Console
+from tests.unit.hangs import HANGS
 
 CRASHES = [
     "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000000",
@@ -105,7 +106,7 @@ def test_wait_for_returns_the_line(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
 
     async def scenario() -> str:
-        waiting = asyncio.create_task(Console(path).wait_for("agent: up", Deadline(5)))
+        waiting = asyncio.create_task(Console(path).wait_for("agent: up", Deadline(HANGS)))
         with path.open("w") as file:
             for part in ("[1.0] boot\nage", "nt: up a", "t 3.9\n"):
                 await asyncio.sleep(0)
@@ -119,7 +120,7 @@ def test_wait_for_returns_the_line(tmp_path: Path) -> None:
 def test_wait_for_ends_with_the_crash_not_with_the_deadline(tmp_path: Path) -> None:
     seen = console(tmp_path, "[1.0] Kernel panic - not syncing: VFS\n")
     with pytest.raises(GuestCrashed, match="VFS"):
-        asyncio.run(seen.wait_for("agent: up", Deadline(60)))
+        asyncio.run(seen.wait_for("agent: up", Deadline(HANGS)))
 
 
 def test_wait_for_says_what_was_there_instead(tmp_path: Path) -> None:

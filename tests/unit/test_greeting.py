@@ -24,6 +24,7 @@ from harness.run import greeting
 from harness.vm.machine import Machine
 from tests.unit import broken
 from tests.unit.agents import HARNESS, serial_like_agent, unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.running import endpoint
 
 
@@ -100,13 +101,13 @@ def test_a_machine_without_vsock_has_no_cid(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_port_is_drained_of_late_answers(serial: Path) -> None:
     where = endpoint(serial)
     with AgentClient(connect(where)) as asker:
-        asker.ask_later(b"x" * 100, deadline=Deadline(20))
-        asker.hello(deadline=Deadline(20))
+        asker.ask_later(b"x" * 100, deadline=Deadline(HANGS))
+        asker.hello(deadline=Deadline(HANGS))
     with AgentClient(connect(where)) as asker:
-        asker.ask_later(b"x" * 100, deadline=Deadline(20))
+        asker.ask_later(b"x" * 100, deadline=Deadline(HANGS))
     greeting.drain(where)
     with AgentClient(connect(where)) as client:
-        client.hello(deadline=Deadline(20))
+        client.hello(deadline=Deadline(HANGS))
 
 
 def test_a_port_that_has_no_end_of_late_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

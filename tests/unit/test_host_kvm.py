@@ -18,6 +18,7 @@ from harness.host.probe_qemu import DEVICES, QemuDevices
 from harness.host.runfolder import RunFolder
 from harness.model.deadline import Deadline
 from harness.model.spec import Qemu
+from tests.unit.hangs import HANGS
 
 UP = "echo Linux version; echo 'Kernel panic - not syncing: VFS: Unable to mount root fs'; exec sleep 1000"
 
@@ -55,7 +56,7 @@ def fast(device: Path) -> float:
 def test_boot_that_comes_up_leaves_no_process(tmp_path: Path) -> None:
     made = guest(tmp_path, f"echo $$ > {tmp_path}/pid; {UP}")
     with RunFolder.create(tmp_path) as folder:
-        assert probe_kvm.boot(made, folder, Deadline(20)).up
+        assert probe_kvm.boot(made, folder, Deadline(HANGS)).up
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), 0)
     call = (tmp_path / "qemu.calls").read_text()

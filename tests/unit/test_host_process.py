@@ -12,6 +12,7 @@ import pytest
 from harness.host.process import How, Way, spawn, spawn_async, stop, stop_async
 from harness.host.runfolder import RunFolder
 from harness.model.errors import HostUnfit, InfrastructureError
+from tests.unit.hangs import HANGS
 
 STUBBORN = ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; while :; do wait; done"]
 
@@ -35,7 +36,7 @@ def test_a_child_has_its_files_environment_and_fds(folder: RunFolder, tmp_path: 
         pass_fds=[write],
         env={"A": "b", "PATH": os.environ["PATH"]},
     )
-    process.wait(timeout=10)
+    process.wait(timeout=HANGS)
     os.close(write)
     with open(read) as pipe:
         assert pipe.read() == f"{folder.path} b\n"
@@ -49,7 +50,7 @@ def test_the_kernel_kills_the_child_of_a_dead_parent(folder: RunFolder) -> None:
     # prctl(2): the setting of another process is not to be read, so ask a child about its own.
     script = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
     asked = spawn(["python3", "-c", script], folder=folder, stdout=subprocess.PIPE)
-    assert int(asked.communicate(timeout=10)[0]) == signal.SIGKILL
+    assert int(asked.communicate(timeout=HANGS)[0]) == signal.SIGKILL
     assert stop(process, terminate_after=0, kill_after=5).way is Way.TERMINATED
 
 
@@ -102,7 +103,7 @@ def test_a_failed_request_is_noted_and_sigterm_follows_at_once(folder: RunFolder
 
 def test_stopping_what_has_ended(folder: RunFolder) -> None:
     process = spawn(["sh", "-c", "exit 3"], folder=folder)
-    process.wait(timeout=10)
+    process.wait(timeout=HANGS)
     assert stop(process, terminate_after=1, kill_after=1) == How(Way.ENDED, 3, 0.0)
 
 

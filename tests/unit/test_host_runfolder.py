@@ -19,6 +19,7 @@ from harness.host.process import spawn
 from harness.host.runfolder import RunFolder
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
+from tests.unit.hangs import HANGS
 
 # Owns a child, its grandchild in a session of its own, a child that is only owned (no mark), and a folder.
 OWNER = """
@@ -68,7 +69,7 @@ class Owner:
 
     def ends(self) -> str:
         """Wait for the owner's and the keeper's end (both hold stderr); what they wrote there."""
-        return self.process.communicate(timeout=30)[1].decode()
+        return self.process.communicate(timeout=HANGS)[1].decode()
 
     def left(self, wait: float = 5) -> list[int]:
         """Which of the processes have not ended within so many seconds."""
@@ -141,7 +142,7 @@ def test_the_keeper_outlives_signals_to_it(tmp_path: Path) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(folder._keeper.pid, number)
         child = spawn(["sleep", "1000"], folder=folder)
-    assert child.wait(timeout=10) == -signal.SIGKILL
+    assert child.wait(timeout=HANGS) == -signal.SIGKILL
     assert not folder.path.exists()
 
 
@@ -175,7 +176,7 @@ def test_a_killed_keeper_is_an_error_to_own_and_the_folder_still_goes(tmp_path: 
     with pytest.raises(InfrastructureError, match="left something behind") as caught:
         run.__exit__(None, None, None)
     assert "killed by signal 9" in caught.value.detail
-    assert child.wait(timeout=10) == -signal.SIGKILL
+    assert child.wait(timeout=HANGS) == -signal.SIGKILL
     assert not folder.path.exists()
 
 
@@ -224,7 +225,11 @@ with RunFolder.create(Path(sys.argv[1])) as folder:
 print(folder.path.exists())
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=HANGS,
     )
     assert done.stdout.split() == ["True", "False"]
 
@@ -261,7 +266,7 @@ def test_a_process_caught_in_the_midst_of_exec_is_found_by_its_mark(tmp_path: Pa
         process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", "sleep", "1000"], env=mark)
         try:
             assert keeper.clean(tmp_path / "run") == []
-            assert process.wait(timeout=5) == -signal.SIGKILL
+            assert process.wait(timeout=HANGS) == -signal.SIGKILL
         finally:
             process.kill()
             process.wait()

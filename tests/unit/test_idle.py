@@ -12,6 +12,7 @@ import pytest
 
 from harness.model.deadline import Deadline
 from harness.vm.idle import cpu_seconds, idle
+from tests.unit.hangs import HANGS
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_it_is_idle_once_it_stops_working(busy: subprocess.Popen[bytes]) -> None
         assert busy.stdin
         busy.stdin.write(b"x")
         busy.stdin.flush()
-        assert await idle(busy.pid, Deadline(60), every=0.2)
+        assert await idle(busy.pid, Deadline(HANGS), every=0.2)
 
     asyncio.run(wait())
     assert cpu_seconds(busy.pid) > 0
@@ -38,7 +39,7 @@ def test_it_is_idle_once_it_stops_working(busy: subprocess.Popen[bytes]) -> None
 def test_one_that_has_ended_is_not_waited_for(busy: subprocess.Popen[bytes]) -> None:
     busy.kill()
     busy.wait()
-    assert not asyncio.run(idle(busy.pid, Deadline(60)))
+    assert not asyncio.run(idle(busy.pid, Deadline(HANGS)))
 
 
 def test_one_that_gets_no_cpu_is_not_idle(busy: subprocess.Popen[bytes]) -> None:

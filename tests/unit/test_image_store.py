@@ -18,6 +18,7 @@ from harness.image.store import Image, Manifest, Store, describe
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError, UsageError
 from harness.model.progress import Progress
+from tests.unit.hangs import HANGS
 
 RECIPE = 'kind = "tree"\nsuite = "trixie"\npackages = ["hello"]\n'
 
@@ -160,7 +161,7 @@ def test_a_killed_build_leaves_no_image_and_the_next_one_sweeps(
     cache = tmp_path / "cache"
     argv = [sys.executable, "-c", KILLED, str(cache), str(recipes)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
-        until(lambda: list(cache.glob("scratch/*/out/half")), Deadline(20), "half an image")
+        until(lambda: list(cache.glob("scratch/*/out/half")), Deadline(HANGS), "half an image")
         os.kill(process.pid, signal.SIGKILL)
     assert store.find("toy") is None
     assert len(left(cache)) == 1

@@ -24,6 +24,7 @@ from harness.lab.lab import LabImages
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError
 from tests.unit.fake_holder import IMAGES
+from tests.unit.hangs import HANGS
 from tests.unit.images import image
 from tests.unit.processes import alive
 
@@ -68,7 +69,7 @@ def test_lab_outlives_its_starter_and_ends_when_told(keep: Keep) -> None:
         assert kept.memory_mib == 2048
         assert os.getsid(kept.holder) not in (os.getsid(0), kept.holder)
         assert Path(f"/proc/{kept.holder}/fd/0").readlink() == Path("/dev/null")
-        until(lambda: not keep.is_changing(), Deadline(10), "the holder's end of changing")
+        until(lambda: not keep.is_changing(), Deadline(HANGS), "the holder's end of changing")
         assert "HostName 127.0.0.1" in keep.ssh_config.read_text()
         assert keeping.end(keep, kept) == ""
         assert nothing_left(keep, 0)
@@ -89,7 +90,7 @@ def test_kill_9_of_the_holder_ends_the_lab(keep: Keep) -> None:
 def test_end_of_the_lab_ends_the_holder(keep: Keep) -> None:
     with up(keep) as kept:
         os.kill(kept.lab.pid, signal.SIGKILL)
-        until(lambda: not alive(kept.holder), Deadline(10), "the holder's end")
+        until(lambda: not alive(kept.holder), Deadline(HANGS), "the holder's end")
         assert nothing_left(keep)
         assert f"(process {kept.lab.pid}) has ended" in keep.log.read_text()
 
@@ -124,7 +125,7 @@ def test_holder_that_crashes_shows_its_log(keep: Keep) -> None:
 def test_interrupted_boot_leaves_nothing(keep: Keep) -> None:
     def interrupt() -> None:
         try:
-            until((keep.root / "fake").exists, Deadline(60), "the boot")
+            until((keep.root / "fake").exists, Deadline(HANGS), "the boot")
         finally:  # else the main thread would wait for ever
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -145,7 +146,7 @@ def test_kill_9_of_the_starter_ends_a_boot(keep: Keep) -> None:
     )
     argv = [sys.executable, "-c", code, str(keep.root), *program("slow")]
     with subprocess.Popen(argv, cwd=REPOSITORY) as starter:
-        until((keep.root / "fake").exists, Deadline(20), "the boot")
+        until((keep.root / "fake").exists, Deadline(HANGS), "the boot")
         assert keep.is_changing()
         starter.kill()
     assert nothing_left(keep)

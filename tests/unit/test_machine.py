@@ -22,6 +22,7 @@ from harness.model.spec import Qemu
 from harness.vm.ending import Cause, QemuDied, of_exit, of_status
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine, QemuKilled
+from tests.unit.hangs import HANGS
 from tests.unit.machines import FAKE, SPEC, STEP, Starter, dies_of, nothing
 from tests.unit.processes import reaped
 
@@ -69,7 +70,7 @@ def test_silent_qemu_has_not_started_and_is_gone(start: Starter, folder: RunFold
 def test_missing_program(folder: RunFolder, tmp_path: Path) -> None:
     async def run() -> None:
         qemu = Qemu(argv=("/no/such/qemu",))
-        async with Machine.start(SPEC, qemu, folder, log_folder=tmp_path, deadline=Deadline(5)):
+        async with Machine.start(SPEC, qemu, folder, log_folder=tmp_path, deadline=Deadline(HANGS)):
             pytest.fail("started")
 
     with pytest.raises(InfrastructureError, match="/no/such/qemu"):

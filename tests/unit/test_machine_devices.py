@@ -21,6 +21,7 @@ from harness.vm.commandline import PORTS, VhostUser, Wiring, build
 from harness.vm.machine import Machine
 from harness.vm.monitor import CommandFailed
 from harness.vm.ports import plug_port, wire_spare_port
+from tests.unit.hangs import HANGS
 from tests.unit.machines import FAKE, HOTPLUG, SPEC, FakeLease, Starter, is_dev_null, nothing
 
 
@@ -51,7 +52,7 @@ def test_two_machines_in_one_run_folder(start: Starter, tmp_path: Path) -> None:
 
     async def scenario(first: Machine) -> None:
         async with Machine.start(
-            spec, qemu, start.folder, log_folder=tmp_path / "second", deadline=Deadline(5)
+            spec, qemu, start.folder, log_folder=tmp_path / "second", deadline=Deadline(HANGS)
         ) as second:
             assert first.endpoint(Link.ISA_SERIAL) != second.endpoint(Link.ISA_SERIAL)
 
@@ -80,7 +81,7 @@ def test_plug_and_unplug(start: Starter, lease: FakeLease) -> None:
         assert is_dev_null(lease.fd)  # our copy is closed
         with pytest.raises(UsageError, match="no free port"):
             await machine.plug_vsock(lease)
-        await machine.unplug_vsock(Deadline(5))
+        await machine.unplug_vsock(Deadline(HANGS))
         with pytest.raises(UsageError, match="has no link vsock"):
             machine.endpoint(Link.VSOCK)
 
@@ -109,7 +110,7 @@ def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(
             assert machine.endpoint(Link.HYBRID_VSOCK) == wanted
             with pytest.raises(UsageError, match="has no link vsock"):
                 machine.endpoint(Link.VSOCK)
-            await machine.unplug_vsock(Deadline(5))
+            await machine.unplug_vsock(Deadline(HANGS))
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(process.socket))
@@ -122,7 +123,7 @@ def test_a_device_that_is_a_process_is_plugged_in_by_its_socket(
 
 def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path: Path) -> None:
     async def scenario(machine: Machine) -> None:
-        await plug_port(machine.monitor, "another.agent", tmp_path / "s", Deadline(5))
+        await plug_port(machine.monitor, "another.agent", tmp_path / "s", Deadline(HANGS))
 
     start(scenario)
     chardev, device = map(json.loads, start.log("console.log").splitlines()[-2:])
@@ -141,7 +142,7 @@ def test_a_further_port_is_plugged_in_behind_its_socket(start: Starter, tmp_path
 
 def test_a_spare_port_is_wired_to_its_socket(start: Starter, tmp_path: Path) -> None:
     async def scenario(machine: Machine) -> None:
-        await wire_spare_port(machine.monitor, tmp_path / "s", Deadline(5))
+        await wire_spare_port(machine.monitor, tmp_path / "s", Deadline(HANGS))
 
     start(scenario)
     change = json.loads(start.log("console.log").splitlines()[-1])
@@ -166,7 +167,7 @@ def test_guest_that_refuses_to_unplug(start: Starter, lease: FakeLease) -> None:
     async def scenario(machine: Machine) -> None:
         await machine.plug_vsock(lease)
         with pytest.raises(SystemFailure, match="refused to unplug"):
-            await machine.unplug_vsock(Deadline(5))
+            await machine.unplug_vsock(Deadline(HANGS))
 
     start(scenario, "refuses-unplug", spec=HOTPLUG)
 

@@ -19,6 +19,7 @@ from harness.model.errors import DeadlinePassed, InfrastructureError
 from harness.vm.monitor import CommandFailed, Monitor, MonitorClosed, MonitorError
 from harness.vm.network import ssh_port
 from tests.unit.fake_qemu import FakeQemu
+from tests.unit.hangs import HANGS
 
 SOON = 0.05
 
@@ -35,7 +36,7 @@ async def talking_to(transcript: Path, serve: Callable[[socket.socket], None]) -
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        async with Monitor.connect(ours, transcript, Deadline(5)) as monitor:
+        async with Monitor.connect(ours, transcript, Deadline(HANGS)) as monitor:
             yield monitor
     finally:
         thread.join(5)
@@ -137,14 +138,14 @@ def test_events_of_a_scope(tmp_path: Path) -> None:
         with monitor.events("STOP", "RESUME") as events, monitor.events() as everything:
             for name in ("STOP", "OTHER", "RESUME"):
                 await monitor.execute("x-event", {"name": name, "value": name.lower()})
-            seen = [await events.get(Deadline(5)) for _ in range(2)]
+            seen = [await events.get(Deadline(HANGS)) for _ in range(2)]
             assert [(e["event"], e["data"]["value"]) for e in seen] == [
                 ("STOP", "stop"),
                 ("RESUME", "resume"),
             ]
             with pytest.raises(DeadlinePassed, match="STOP or RESUME"):
                 await events.get(Deadline(SOON))
-            assert [(await everything.get(Deadline(5)))["event"] for _ in range(3)] == [
+            assert [(await everything.get(Deadline(HANGS)))["event"] for _ in range(3)] == [
                 "STOP",
                 "OTHER",
                 "RESUME",
@@ -156,12 +157,12 @@ def test_events_of_a_scope(tmp_path: Path) -> None:
 def test_waiting_for_an_event_ends_with_the_connection(tmp_path: Path) -> None:
     async def scenario(monitor: Monitor) -> None:
         with monitor.events() as events:
-            waiting = asyncio.create_task(events.get(Deadline(5)))
+            waiting = asyncio.create_task(events.get(Deadline(HANGS)))
             with pytest.raises(MonitorClosed):
                 await monitor.execute("x-close")
             assert (await waiting)["event"] == "LAST"  # what came before the end is not lost
             with pytest.raises(MonitorClosed, match="any event"):
-                await events.get(Deadline(5))
+                await events.get(Deadline(HANGS))
 
     with_fake(tmp_path, scenario)
 

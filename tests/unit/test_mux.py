@@ -21,6 +21,7 @@ from harness.agent.wire import Frame, Kind, encode
 from harness.agent.yamux import ACK, FIN, RST, SYN, WINDOW, Type
 from harness.model.deadline import Deadline, until
 from tests.unit.agents import serial_like_agent, yamux_agent
+from tests.unit.hangs import HANGS
 
 HEADER = struct.Struct(">BBHII")
 Told = tuple[int, int, int, int]  # type, flags, stream, length
@@ -140,7 +141,7 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
 
 
 def soon(fact: Callable[[], object], what: str) -> None:
-    until(lambda: fact() or None, Deadline(10), what, every=0.01)
+    until(lambda: fact() or None, Deadline(HANGS), what, every=0.01)
 
 
 def test_streams_are_connections_that_do_not_touch(proxy: Proxy) -> None:

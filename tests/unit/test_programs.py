@@ -20,6 +20,7 @@ from harness.model.link import Endpoint, Link
 from harness.run import programs
 from tests.unit import images
 from tests.unit.agents import unix_agent
+from tests.unit.hangs import HANGS
 
 BUSYBOX = """#!/bin/sh
 # chroot ROOT /PATH... runs ROOT/PATH
@@ -111,7 +112,7 @@ def test_it_runs_while_the_with_lasts(root: Path, image: Image, endpoint: Endpoi
     log = tmp_path / "log"
     with programs.running(endpoint, ["/usr/bin/stays", "a word"], log) as container:
         alive = Path(f"/proc/{container.pid}/cmdline")
-        until(lambda: b"sleep" in alive.read_bytes(), Deadline(60), "the program")
+        until(lambda: b"sleep" in alive.read_bytes(), Deadline(HANGS), "the program")
     assert not alive.exists()
     assert log.read_text() == "a word\n"
 
@@ -122,7 +123,7 @@ def test_one_that_ends_by_itself_is_told_with_its_words(
     put(endpoint, image, "ends")
     with pytest.raises(SystemFailure, match="/usr/bin/ends ended by itself in the guest: code 3") as told:
         with programs.running(endpoint, ["/usr/bin/ends"], tmp_path / "log") as container:
-            container.wait(deadline=Deadline(60))
+            container.wait(deadline=Deadline(HANGS))
     assert told.value.detail == "oh no\n"
 
 

@@ -19,6 +19,7 @@ from harness.model.deadline import Deadline, until
 from harness.model.link import Endpoint, Link
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, serial_like_agent, yamux_agent
+from tests.unit.hangs import HANGS
 from tests.unit.running import run
 from tests.unit.traces import SCENARIOS, loaded, plan
 
@@ -45,7 +46,7 @@ def connect(path: Path) -> AgentClient:
 
 
 def soon() -> Deadline:
-    return Deadline(20)
+    return Deadline(HANGS)
 
 
 def test_a_client_is_served_through_it(shared: Path) -> None:
@@ -169,7 +170,7 @@ def test_wrong_options_are_said(mux: Path, options: list[str], code: int, says: 
             str(path.with_name("t")),
             *options,
         ]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=HANGS)
     assert done.returncode == code
     assert says in done.stderr
 

@@ -6,22 +6,26 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.agent.decoder import Decoder
 from harness.agent.wire import Frame, Kind, encode
-from harness.model.deadline import Deadline, until
+from harness.model.deadline import Deadline, until, until_async
 from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Connection
 from harness.model.steps import Echo, Ping, Receive
 from harness.model.trace import Event, What
+from harness.run import patience
 from harness.run.coordinator import PlanOverdue, run_plan
 from harness.run.nursery import Nursery
 from tests.unit.agents import unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.processes import alive
 from tests.unit.running import (
     check,
@@ -165,11 +169,40 @@ def test_a_shared_connection_without_an_answer_is_wrong(nursery: Nursery, tmp_pa
         assert of(trace, client)[-1].what is What.ENDED
 
 
+def at_work(seen: Sequence[Event], count: int) -> bool:
+    """Whether so many clients have asked for something."""
+    return len({event.client for event in seen if event.what is What.ASKED}) == count
+
+
+class WhenAtWork(Deadline):
+    """Passes once all clients are at work."""
+
+    def __init__(self, seen: Sequence[Event], count: int) -> None:
+        super().__init__(0.5)
+        self._seen, self._count = seen, count
+
+    def remaining(self) -> float | None:
+        return None
+
+    @property
+    def expired(self) -> bool:
+        return at_work(self._seen, self._count)
+
+
 def test_the_deadline_ends_all_and_brings_the_trace(nursery: Nursery, tmp_path: Path) -> None:
     late = plan(group("client", Ping(), count=2), group("after", Ping(), after="client"))
-    with server(tmp_path, lambda sock: None) as path:
+    seen: list[Event] = []
+    ending = run_plan(
+        late,
+        endpoint(tmp_path / "s"),
+        deadline=WhenAtWork(seen, 2),
+        slowness=1.0,
+        on_event=seen.append,
+        nursery=nursery,
+    )
+    with server(tmp_path, lambda sock: None):
         with pytest.raises(PlanOverdue, match=r"unit: clients not done within 0\.5 s") as caught:
-            run(late, path, nursery, seconds=0.5)
+            asyncio.run(ending)
     trace = caught.value.trace
     assert isinstance(caught.value, DeadlinePassed)
     check(trace)
@@ -182,7 +215,7 @@ def test_cancelled_it_leaves_nobody(nursery: Nursery, tmp_path: Path) -> None:
     seen: list[Event] = []
 
     async def impatient(path: Path) -> None:
-        await asyncio.wait_for(
+        running = asyncio.ensure_future(
             run_plan(
                 plan(group("client", Ping(), count=3)),
                 endpoint(path),
@@ -190,14 +223,39 @@ def test_cancelled_it_leaves_nobody(nursery: Nursery, tmp_path: Path) -> None:
                 slowness=1.0,
                 on_event=seen.append,
                 nursery=nursery,
-            ),
-            0.5,
+            )
         )
+        await until_async(lambda: at_work(seen, 3), Deadline(HANGS), "all at work", every=0.01)
+        running.cancel()
+        await running
 
-    with server(tmp_path, lambda sock: None) as path, pytest.raises(TimeoutError):
+    with server(tmp_path, lambda sock: None) as path, pytest.raises(asyncio.CancelledError):
         asyncio.run(impatient(path))
     assert len(pids(tuple(seen))) == 3
     assert not [pid for pid in pids(tuple(seen)) if alive(pid)]
+
+
+def test_a_host_that_was_asleep_makes_nobody_mute(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour passes from one look of the coordinator to the next; then the answer comes."""
+    slept = [0.0]
+    awake = threading.Event()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(slept))
+    monkeypatch.setattr(patience, "time", clock)
+
+    def sleep(event: Event) -> None:
+        if event.what is What.ASKED:
+            slept.append(3600.0)
+            awake.set()
+
+    def serve(sock: socket.socket) -> None:
+        awake.wait(HANGS)
+        echoes(sock, 1)
+
+    with server(tmp_path, serve) as path:
+        trace = run(plan(group("client", Ping())), path, nursery, on_event=sleep)
+    assert ends(trace) == {"served": 1}
 
 
 def test_what_a_listener_raises_comes_through(nursery: Nursery, tmp_path: Path) -> None:
@@ -220,7 +278,7 @@ def test_a_mistake_in_the_clients_own_code_is_told(capfd: pytest.CaptureFixture[
         said += capfd.readouterr().err
         return "Traceback" in said
 
-    until(traced, Deadline(10), "the traceback on stderr")
+    until(traced, Deadline(HANGS), "the traceback on stderr")
 
 
 def descriptors() -> list[str]:

@@ -23,6 +23,7 @@ from harness.model.trace import What
 from harness.run.meeting import After, GuestEnd
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, yamux_agent
+from tests.unit.hangs import HANGS
 from tests.unit.meetings import Agent, Fake, facts, meet, meeting, timed
 from tests.unit.running import endpoint, group, only, plan, run
 from tests.unit.traces import plan as our_plan
@@ -133,7 +134,7 @@ def test_the_agent_remembers_how_labelled_connections_ended(agent: Agent) -> Non
         assert isinstance(frame, Frame)
         assert frame.kind == Kind.REPLY
         assert agent.facts().ended == {}
-    until(lambda: bool(agent.facts().ended), Deadline(20), "the end")
+    until(lambda: bool(agent.facts().ended), Deadline(HANGS), "the end")
     early = agent.facts().ended["x/0"]
     assert early.how == "eof"
     time.sleep(0.05)
@@ -158,19 +159,21 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
             """How it is told by another proxy, as the first may be dead."""
             with reference_proxy(mux) as (other, _), AgentClient(connect(endpoint(other))) as client:
                 until(
-                    lambda: len(client.facts(deadline=Deadline(20)).ended) == 4, Deadline(20), "all of them"
+                    lambda: len(client.facts(deadline=Deadline(HANGS)).ended) == 4,
+                    Deadline(HANGS),
+                    "all of them",
                 )
-                facts = client.facts(deadline=Deadline(20))
+                facts = client.facts(deadline=Deadline(HANGS))
                 return After(ended=timed(facts), containers=facts.containers)
 
         def asked() -> After:
             with AgentClient(connect(endpoint(path))) as client:
-                return After(ended=timed(client.facts(deadline=Deadline(20))))
+                return After(ended=timed(client.facts(deadline=Deadline(HANGS))))
 
         deed = Fake(do, after=asked if scenario == "reliability-shim-killed" else ended)
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
         elsewhere = Endpoint(link=Link.SERIAL_PROXY, path=str(beside))
-        trace = run(on_link, there, nursery, deed=deed, elsewhere=elsewhere, seconds=60)
+        trace = run(on_link, there, nursery, deed=deed, elsewhere=elsewhere)
     assert judge(on_link, trace).differences == ()
 
 

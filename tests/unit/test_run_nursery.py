@@ -19,6 +19,7 @@ from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.nursery import Nursery
 from tests.unit.agents import serial_like_agent, unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.processes import alive
 from tests.unit.running import endpoint, ends, group, kill, pids, plan, run
 
@@ -82,8 +83,8 @@ def test_sigkill_leaves_nobody(tmp_path: Path, victim: str) -> None:
         with harness.process as process:
             assert all(alive(pid) for pid in harness.pids)
             kill(process.pid if victim == "harness" else harness.pids[0])
-            until(harness.all_gone, Deadline(5), "all gone", every=0.01)
-            process.communicate(timeout=10)
+            until(harness.all_gone, Deadline(HANGS), "all gone", every=0.01)
+            process.communicate(timeout=HANGS)
     assert harness.notes.read_text() == "imported\n", "no child runs the caller's __main__"
 
 
@@ -107,7 +108,7 @@ def test_a_client_ends_with_its_pipe_in_the_middle_of_anything(tmp_path: Path) -
             seen = [control.receive_report(pipe)[0] for _ in range(4)]
             assert isinstance(seen[-1], control.Saw)
             assert seen[-1].event.what is What.ASKED
-        until(lambda: not alive(pid), Deadline(5), "client gone", every=0.01)
+        until(lambda: not alive(pid), Deadline(HANGS), "client gone", every=0.01)
         assert alive(nursery.pid)
 
 
@@ -117,7 +118,7 @@ def test_ctrl_c_leaves_nobody_and_only_one_traceback(tmp_path: Path, as_file: bo
         harness = Harness(path, tmp_path, as_file=as_file)
         with harness.process as process:
             os.killpg(process.pid, signal.SIGINT)
-            _, told = process.communicate(timeout=10)
+            _, told = process.communicate(timeout=HANGS)
             assert harness.all_gone()
     assert told.count(b"Traceback") <= told.count(b"KeyboardInterrupt"), told.decode()
     assert b"harness/run/client" not in told
@@ -170,7 +171,10 @@ def test_a_client_process_has_only_its_own_descriptors() -> None:
         try:
             born = [_born(pipe) for pipe in pipes]
             until(
-                lambda: [_sockets(pid) for pid, _ in born] == [1, 1, 1], Deadline(5), "only pipes", every=0.01
+                lambda: [_sockets(pid) for pid, _ in born] == [1, 1, 1],
+                Deadline(HANGS),
+                "only pipes",
+                every=0.01,
             )
         finally:
             for pipe in pipes:
@@ -212,7 +216,7 @@ def test_closing_ends_clients_in_the_middle_of_anything() -> None:
 def test_without_its_forker_it_says_so() -> None:
     with Nursery() as nursery:
         kill(nursery.pid)
-        until(lambda: not alive(nursery.pid), Deadline(5), "forker gone", every=0.01)
+        until(lambda: not alive(nursery.pid), Deadline(HANGS), "forker gone", every=0.01)
         with pytest.raises(InfrastructureError, match="the forker"):
             run(plan(group("client", Ping())), "/nowhere", nursery)
 

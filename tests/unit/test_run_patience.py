@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.run import patience as module
-from harness.run.patience import BLIND, FEW, HUNG, LATE, ROUND, ROUNDS, SILENCE, Patience
+from harness.run.patience import BLIND, FEW, HUNG, LATE, ROUND, ROUNDS, SILENCE, Attentive, Patience
 
 
 class Clock:
@@ -173,3 +173,19 @@ def test_blind_and_hung(clock: Clock) -> None:
     assert lost(patience, rounds=False, blind=True)
     clock.now += (HUNG - BLIND) * 2.0
     assert lost(patience, rounds=False)
+
+
+def test_time_in_which_nobody_looks_is_no_silence(clock: Clock) -> None:
+    watch = Attentive(0.2)
+    patience = Patience(1.0, watch)
+    clock.now += 1000
+    watch.look()
+    assert patience.silence == pytest.approx(0.2)
+    for _ in range(10):
+        clock.now += 0.05
+        watch.look()
+    assert patience.silence == pytest.approx(0.7)
+    for _ in range(int(HUNG / 0.2)):
+        clock.now += 0.2
+        watch.look()
+    assert lost(patience), "but a mute system is found out"

@@ -28,6 +28,7 @@ from harness.run.faults import PodFault
 from harness.run.meeting import After
 from harness.vm import commandline
 from tests.unit.fake_vm import FakeVm, done, wish
+from tests.unit.hangs import HANGS
 from tests.unit.running import endpoint, group, plan
 
 pytestmark = pytest.mark.usefixtures("nobody_ends")
@@ -132,10 +133,10 @@ def in_guest(vm: FakeVm, kind: FaultKind, told: Path) -> Iterator[str]:
             assert fault is not None
             found.append(text())
             await fault.do(lambda: None)
-            until(lambda: text().count("\n") == 1, Deadline(20), "the first line")
+            until(lambda: text().count("\n") == 1, Deadline(HANGS), "the first line")
             await fault.undo()
             if kind is FaultKind.UNBIND:
-                until(lambda: text().count("\n") == 2, Deadline(20), "the second line")
+                until(lambda: text().count("\n") == 2, Deadline(HANGS), "the second line")
             return [*found, *text().split()]
 
     yield from asyncio.run(all_of_it())

@@ -27,6 +27,7 @@ from harness.run.pod import Pod
 from harness.run.proxy import Proxy
 from harness.vm.machine import Machine
 from tests.unit.agents import HARNESS, serial_like_agent, yamux_agent
+from tests.unit.hangs import HANGS
 from tests.unit.images import image
 from tests.unit.processes import reaped
 
@@ -123,7 +124,7 @@ def test_it_lives_as_long_as_the_block_and_what_it_says_is_kept(folder: RunFolde
         assert not reaped(running.pid)
         assert running.endpoint.link is Link.SERIAL_PROXY
         assert Path(str(running.endpoint.path)).parent == folder.path
-        await until_async(lambda: len(log.read_text().splitlines()) == 2, Deadline(10), "its words")
+        await until_async(lambda: len(log.read_text().splitlines()) == 2, Deadline(HANGS), "its words")
         await running.check()
 
     pids: list[int] = []
@@ -196,7 +197,7 @@ def test_a_pod_is_greeted_through_its_proxy(folder: RunFolder, tmp_path: Path) -
         assert pod.endpoint(Link.SERIAL_PROXY) == running.endpoint
         await pod.check()
         with connect(pod.endpoint(Link.SERIAL_PROXY)) as sock:
-            assert AgentClient(sock).hello(deadline=Deadline(10)).agent == agent
+            assert AgentClient(sock).hello(deadline=Deadline(HANGS)).agent == agent
 
     with yamux_agent() as mux:
         run(f"python3 -I {SINGLE} {{mux}} {{listen}}", folder, tmp_path, scenario, mux)
@@ -220,7 +221,7 @@ def test_a_proxy_that_ends_before_it_listens_is_not_waited_for(folder: RunFolder
 def test_the_agent_answers_a_ping_where_no_proxy_is_yet(kind: str) -> None:
     async def body(mux: Path) -> None:
         for _ in range(2):
-            await proxy.ping(cast(Machine, Puppet(mux)), Deadline(10))
+            await proxy.ping(cast(Machine, Puppet(mux)), Deadline(HANGS))
 
     with yamux_agent() if kind == "connection" else serial_like_agent("mux") as mux:
         asyncio.run(body(mux))

@@ -30,6 +30,7 @@ from harness.run import programs, serving
 from harness.run.control import Tool as Words
 from tests.unit import traces
 from tests.unit.agents import unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.test_programs import image, root
 
 __all__ = ["image", "root"]
@@ -119,7 +120,7 @@ def test_programs_run_before_the_clients_and_end_after_them(
 def wait_for(program: ProgramPlan, agent: Endpoint, log: Path) -> None:
     """Run a program until it has ended by itself, and wait for it to be up."""
     with programs.running(agent, program.run, log) as container:
-        container.wait(deadline=Deadline(60))
+        container.wait(deadline=Deadline(HANGS))
         serving._up(program, agent, agent, container.pid, "")
 
 
@@ -171,5 +172,5 @@ def test_a_program_is_up_when_it_listens_and_has_its_port_open(
         waiting.join(60)
         assert not waiting.is_alive()
         client = stack.enter_context(AgentClient(connect(agent)))
-        assert serving._runs(client, process.pid, str(own), Deadline(60))
-        assert not serving._runs(client, process.pid, str(own)[:-1], Deadline(60))
+        assert serving._runs(client, process.pid, str(own), Deadline(HANGS))
+        assert not serving._runs(client, process.pid, str(own)[:-1], Deadline(HANGS))

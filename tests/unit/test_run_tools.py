@@ -23,6 +23,7 @@ from harness.run.control import Tool
 from harness.run.nursery import Nursery
 from harness.run.toolclient import pattern
 from tests.unit import traces
+from tests.unit.hangs import HANGS
 from tests.unit.processes import alive
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
 
@@ -104,9 +105,7 @@ def agent(path: Path, *, many: bool) -> Iterator[Tool]:
 
 def seen(nursery: Nursery, tool: Tool, *steps: Step) -> str:
     """How a client ends that is `tool`."""
-    trace = run(
-        plan(group("a", *steps)), "/nowhere", nursery, slowness=PATIENT, tools={"a": tool}, seconds=60
-    )
+    trace = run(plan(group("a", *steps)), "/nowhere", nursery, slowness=PATIENT, tools={"a": tool})
     return next(iter(ends(trace)))
 
 
@@ -124,7 +123,7 @@ def seen(nursery: Nursery, tool: Tool, *steps: Step) -> str:
 def test_each_end_that_a_tool_can_have(nursery: Nursery, tool: Tool, end: str, slowness: float) -> None:
     beside = group("beside", SAY)  # holds, so that the other is waiting when it was answered often enough
     what = plan(beside, group("a", SAY, SAY, after="beside"))
-    trace = run(what, "/nowhere", nursery, slowness=slowness, tools={"beside": ECHO, "a": tool}, seconds=60)
+    trace = run(what, "/nowhere", nursery, slowness=slowness, tools={"beside": ECHO, "a": tool})
     assert ends(trace, "a/") == {end: 1}
     assert ends(trace, "beside/") == {"served": 1}
 
@@ -148,7 +147,7 @@ def test_a_tool_ends_with_its_client_in_whatever_way_that_ends(nursery: Nursery,
     assert [event.what for event in of(trace, "holds/0")][-1] is What.ENDED
     for name in ("leaves", "holds"):
         pid = int((tmp_path / name).read_text())
-        until(lambda pid=pid: not alive(pid), Deadline(60), "the tool's end")  # type: ignore[misc]
+        until(lambda pid=pid: not alive(pid), Deadline(HANGS), "the tool's end")  # type: ignore[misc]
 
 
 def test_a_copy_goes_no_further_than_it_is_asked_for(nursery: Nursery) -> None:
@@ -173,9 +172,7 @@ def test_the_pattern_is_nbdkits() -> None:
 def differences(what: Plan, tool: Tool, nursery: Nursery, *, slowness: float = PATIENT) -> tuple[str, ...]:
     """What the judge says of a plan of ours whose tools are all `tool`."""
     tools = {one.name: tool for one in what.groups}
-    return judge(
-        what, run(what, "/nowhere", nursery, slowness=slowness, seconds=100, tools=tools)
-    ).differences
+    return judge(what, run(what, "/nowhere", nursery, slowness=slowness, tools=tools)).differences
 
 
 QEMU_GA = traces.plan("multiple-clients-qemu-ga", "virtio-serial")

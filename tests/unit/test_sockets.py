@@ -27,6 +27,7 @@ from harness.model.steps import Echo, SocketType
 from harness.model.trace import What
 from harness.run.dialled import dialled
 from tests.unit.agents import reference_proxy, serial_like_agent, unix_agent
+from tests.unit.hangs import HANGS
 from tests.unit.peers import Peer
 from tests.unit.running import endpoint, ends, group, only, plan, run
 
@@ -40,7 +41,7 @@ def agent() -> Iterator[Path]:
 
 
 def soon() -> Deadline:
-    return Deadline(30)
+    return Deadline(HANGS)
 
 
 def asked(path: Path) -> AgentSockets:

@@ -18,6 +18,7 @@ from harness.lab.deploy import REPOSITORY
 from harness.lab.ssh import Ssh
 from harness.model.deadline import Deadline
 from harness.model.errors import InfrastructureError
+from tests.unit.hangs import HANGS
 
 SERVER = [sys.executable, "-m", "tests.unit.ssh_server"]
 
@@ -79,7 +80,7 @@ def test_a_folder_whose_host_hangs_is_left(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_command_may_have_more_time_or_less(host: Host) -> None:
-    assert host.ssh.run(["sh", "-c", "sleep 0.6; echo done"], deadline=Deadline(30)) == "done\n"
+    assert host.ssh.run(["sh", "-c", "sleep 0.6; echo done"], deadline=Deadline(HANGS)) == "done\n"
     with pytest.raises(InfrastructureError, match="while it ran sleep"):
         host.ssh.run(["sleep", "5"], deadline=Deadline(0.1))
 
@@ -94,4 +95,4 @@ def test_a_connection_that_broke_is_our_infrastructures_fault(host: Host, asked:
 
 def test_a_command_whose_connection_breaks_did_not_just_end(host: Host) -> None:
     with pytest.raises(InfrastructureError, match="connection lost while it ran sh"):
-        host.ssh.run_unchecked(["sh", "-c", f"kill -9 {host.process.pid}; sleep 1"], deadline=Deadline(20))
+        host.ssh.run_unchecked(["sh", "-c", f"kill -9 {host.process.pid}; sleep 1"], deadline=Deadline(HANGS))

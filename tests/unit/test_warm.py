@@ -15,6 +15,7 @@ import pytest
 
 from harness.lab import warm
 from harness.model.deadline import Deadline, until
+from tests.unit.hangs import HANGS
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def start(folder: Path, name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-P", warm.__file__, "serve", str(folder), name, "colorsys"], timeout=60, check=True
+        [sys.executable, "-P", warm.__file__, "serve", str(folder), name, "colorsys"],
+        timeout=HANGS,
+        check=True,
     )
     assert done.returncode == 0
 
@@ -55,7 +58,7 @@ def run(
         "-c",
         code,
     ]
-    return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=HANGS, check=False)
 
 
 SHOW = "import sys; print('warm' if 'colorsys' in sys.modules else 'cold', __name__, sys.argv, input())"
@@ -95,7 +98,7 @@ def test_a_client_that_is_killed_takes_its_fork_along_by_the_end_of_its_input(fo
         assert client.stdout is not None
         pid = int(client.stdout.readline())
         client.kill()
-    until(lambda: not Path(f"/proc/{pid}").exists(), Deadline(20), "the fork's end")
+    until(lambda: not Path(f"/proc/{pid}").exists(), Deadline(HANGS), "the fork's end")
 
 
 def test_execnet_gets_a_worker_out_of_it(folder: Path) -> None:
