@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue backends hybrid kernels test unit lint requirements bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue backends hybrid kernels distribution test unit lint requirements bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -63,6 +63,9 @@ kernels: packages ## who dies, and what each end sees, on labs with Linux 5.10, 
 	done; \
 	$(BIN)/vsock-harness report $(KERNELS:%=results/kernels/%/latest) >results/kernels/differences.md || status=1; \
 	cat results/kernels/differences.md; exit $$status
+
+distribution: packages ## the same as e2e in a whole Debian with systemd, where the agent comes by SSH
+	@$(RUN) --guest debian -m 'not long' $(ARGS)
 
 test: packages ## all tests: lint and structure checks, unit tests, tests in real VMs
 	@$(BIN)/vsock-harness images build proxy # units of its own speak to it

@@ -34,6 +34,7 @@ examples:
   vsock-harness run -k 'serial and not stale'           by name, as pytest's -k
   vsock-harness run --host ssh://me@kvm-box             on another machine
   vsock-harness run --lab-kernel bookworm               in labs whose kernel is Debian 12's
+  vsock-harness run --guest debian                      in a whole Debian instead of a guest of ours
   vsock-harness run -- --durations=5 --junitxml=out.xml whatever else pytest knows, behind --
 
 Evidence (traces, consoles, QMP transcripts, JUnit XML) goes to results/TIME/; results/latest is the newest.
@@ -80,17 +81,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
     )
     _lab(made)
-    made.add_argument(
-        "--guest",
-        metavar="NAME",
-        help="the image that pods' guests are: pod (default), pod-forky (its kernel is Linux 7.2)",
-    )
-    made.add_argument(
-        "--proxy",
-        metavar="COMMAND",
-        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
-        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
-    )
+    _pod(made)
     made.add_argument("-x", action="store_true", dest="first", help="stop at the first failure")
     loud = made.add_mutually_exclusive_group()
     loud.add_argument("-q", "--quiet", action="store_true", help="a character a test instead of a line")
@@ -134,6 +125,22 @@ def _lab(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument(
         "--with-image", action="append", metavar="NAME", help="also an image built on demand: debian"
+    )
+
+
+def _pod(made: argparse.ArgumentParser) -> None:
+    """What pods are like."""
+    made.add_argument(
+        "--guest",
+        metavar="NAME",
+        help="the image that pods' guests are: pod (default), pod-forky (its kernel is Linux 7.2), debian "
+        "(Debian with its own systemd and sshd; the agent comes by SSH)",
+    )
+    made.add_argument(
+        "--proxy",
+        metavar="COMMAND",
+        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
+        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
     )
 
 

@@ -29,9 +29,9 @@ LIMITS = Limits(bytes=6 << 30)
 NEEDED_MIB = 2560
 """Disk that must be free before one is made: QEMU dies of SIGBUS where its memory's file can't grow."""
 
-_READY_SECONDS = 300.0
-"""For what is done in a lab before it is saved, which takes an emulated one 30 s on a desktop core;
-multiplied by this machine's slowness. Other runs wait meanwhile."""
+_READY_SECONDS = 600.0
+"""For what is done in a lab before it is saved, which takes an emulated one 30 s on a desktop core, and two
+minutes where its guest is a distribution's own; multiplied by this machine's slowness. Other runs wait."""
 
 _FORMAT = 4
 """Counts up when what is done in a lab before it is saved changes."""

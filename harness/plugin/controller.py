@@ -14,9 +14,10 @@ import pytest
 from harness.host import admission
 from harness.host.paths import cache_root, from_here
 from harness.host.runfolder import RunFolder
-from harness.image.store import Store
+from harness.image.store import Image, Store
 from harness.lab.openssh import resolved
 from harness.model.errors import HarnessError, InfrastructureError, UsageError
+from harness.model.progress import Progress
 from harness.model.verdict import Verdict
 from harness.plugin import ahead, asked, evidence, hosts, known, options, reports, sending, trial, versions
 from harness.plugin.bench import RESULTS, Setting
@@ -130,8 +131,7 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
         )
         if fleet:
             fleet.fetch = functools.partial(hosts.bring_home, results=results)
-            config.stash[FLEET] = fleet
-            sending.distribute(config, fleet, extra)
+            _use(config, fleet, extra, progress)
         try:
             yield
         finally:
@@ -141,6 +141,13 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                 except InfrastructureError as error:
                     note = f"{remote.alias}: its evidence is lost: {error.summary}"
                     config.stash[NOTES].append(note)
+
+
+def _use(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image], progress: Progress) -> None:
+    """Have the run's items run there; `images` are sent besides."""
+    config.stash[FLEET] = fleet
+    sending.distribute(config, fleet, images)
+    ahead.made_there(config, fleet, progress)
 
 
 def _write_versions(store: Store, results: Path, guest: str) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from harness.lab import deploy
+from harness.model.deadline import Deadline
 from harness.model.errors import HostUnfit
+from harness.model.spec import Accel
 from harness.plugin import ahead
 from harness.plugin.bench import RESULTS, Bench
 from harness.run import templates
@@ -70,6 +73,39 @@ def test_ours_boots_when_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path:
     here = Here(monkeypatch, tmp_path, "pod-forky")
     here.run()
     assert here.made == here.told.stages == []
+
+
+class Remote:
+    """A host reached by SSH, where what is run is run here."""
+
+    layout = deploy.LAB
+    accel = Accel.KVM
+
+    def __init__(self, *, warm: bool) -> None:
+        self.warm = warm
+        self.ran: list[list[str]] = []
+        self.ssh = self
+
+    def run(self, argv: list[str], *, env: dict[str, str], deadline: Deadline) -> None:
+        self.ran.append(argv)
+        assert env == {"PYTHONPATH": f"{deploy.LAB.site}:{deploy.LAB.code}"}
+        assert argv[:4] == ["python3", "-P", "-m", "harness.plugin.ahead"]
+        ahead.main(argv[4:])
+
+
+def test_other_hosts_are_asked_unless_they_were_saved_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = Here(monkeypatch, tmp_path, "debian")
+    remotes = {"lab0": Remote(warm=True), "lab1": Remote(warm=False)}
+    fleet: Any = SimpleNamespace(remotes=remotes)
+    ahead.made_there(here.config, fleet, here.told)
+    assert here.told.stages == ["guest debian: booting it once on lab1, the agent comes by SSH"]
+    assert remotes["lab0"].ran == []
+    assert here.made == ["debian in template"]
+    here.config.option.vsock_guest = "pod"
+    ahead.made_there(here.config, fleet, here.told)
+    assert len(here.told.stages) == len(here.made) == 1
 
 
 def test_what_the_machine_lacks_the_items_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,12 +15,13 @@ import pytest
 from harness.host import cid
 from harness.image import recipe
 from harness.image.store import Image, Package
-from harness.lab import keys, lab
+from harness.lab import deploy, keys, lab, saved
 from harness.lab.lab import Wish
+from harness.lab.ssh import Ssh
 from harness.model.link import Link
 from harness.model.spec import Drive, Vsock
-from harness.plugin import controller
-from harness.run import states, templates
+from harness.plugin import controller, ready
+from harness.run import place, states, templates
 from harness.run.place import Place, with_guest
 from tests.unit.test_templates import here, image, whole
 
@@ -34,7 +40,7 @@ def there(here: Place, tmp_path: Path) -> Place:
 
 
 def test_its_machine_has_a_root_a_network_and_more_memory(here: Place, there: Place) -> None:
-    usual, spec = (place.pod([Link.ISA_SERIAL], Vsock.HOTPLUG) for place in (here, there))
+    usual, spec = (one.pod([Link.ISA_SERIAL], Vsock.HOTPLUG) for one in (here, there))
     assert spec.drives == (Drive(path=there.guest.path / "root.erofs"),)
     assert spec.drives[0].read_only  # several VMs have it at once
     assert (usual.ssh_forward, spec.ssh_forward) == (None, 0)
@@ -91,6 +97,37 @@ def test_a_saved_lab_is_known_by_the_guest_it_holds(tmp_path: Path) -> None:
     wishes = [Wish(images=images, pair=pair, guest=name) for name in ("pod", "debian")]
     assert len({states.lab_identity(wish) for wish in wishes}) == 2
     assert Wish(images=images, pair=pair) == wishes[0]
+
+
+def test_a_lab_is_told_whose_template_to_make_before_it_is_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[list[str]] = []
+
+    class Lab:
+        def run(self, argv: list[str], **_: object) -> None:
+            ran.append(argv)
+
+    @contextlib.contextmanager
+    def opened(store: object, **wanted: Any) -> Iterator[str]:
+        yield f"a place of {wanted['image']}"
+
+    @contextlib.asynccontextmanager
+    async def held(place: str, logs: Path) -> AsyncIterator[None]:
+        ran.append([place])
+        yield
+
+    monkeypatch.setattr(Ssh, "connect", lambda address: contextlib.nullcontext(Lab()))
+    monkeypatch.setattr(deploy, "send_code", lambda ssh, code: None)
+    saved._prepare("debian", cast(Any, SimpleNamespace(address=None)))
+    monkeypatch.setattr(ready, "_serve", lambda *_: None)
+    monkeypatch.setattr(place, "opened", opened)
+    monkeypatch.setattr(templates, "held", held)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    ((*_, module, images, digest, guest),) = ran
+    assert module == "harness.plugin.ready"
+    ready.main([images, digest, guest])
+    assert ran[1:] == [["a place of debian"]]
 
 
 def test_it_is_among_the_guests_that_can_be_asked_for() -> None:

@@ -35,6 +35,7 @@ def test_make_e2e_passes_its_variables_on_and_ignores_the_environment() -> None:
     assert make("catalogue").splitlines()[-1].split()[1:-1] == run
     assert "hybrid" not in make("catalogue").splitlines()[-1]
     assert make("catalogue", "LINK=vsock").splitlines()[-1].split()[1:] == [*run, "'vsock'"]
+    assert "--guest debian -m 'not long'" in make("distribution").splitlines()[-1]
     assert make("backends").splitlines()[-1].split()[1:] == [*run, "'vsock,hybrid-vsock'"]
 
 

@@ -21,6 +21,7 @@ from harness.model.deadline import Deadline, until
 from harness.model.fault import FaultKind, While
 from harness.model.link import Endpoint, Link
 from harness.model.steps import MeetFault
+from harness.plugin.item import ScenarioItem
 from harness.run import faults
 from harness.run.aftermath import Aftermath, control_link
 from harness.run.arrival import Arrival
@@ -70,6 +71,13 @@ def test_into_one_without_an_agent_of_its_own_it_is_put_again_before_it_is_asked
     arrival = SimpleNamespace(again=again, seconds=150.0)
     done(wish(FaultKind.GUEST_RESET), vm, arrival=arrival)
     assert vm.said[-3:] == ["system_reset", "put there", "asked"]
+
+
+@pytest.mark.parametrize(("kind", "more"), [(FaultKind.GUEST_RESET, 150.0), (FaultKind.PAUSE, 0.0)])
+def test_a_plan_may_take_as_much_longer_as_its_guest_boots(kind: FaultKind, more: float) -> None:
+    item: Any = SimpleNamespace(plan=wish(kind))
+    pod: Any = SimpleNamespace(arrival=SimpleNamespace(seconds=150.0))
+    assert ScenarioItem._boots_again(item, pod) == more
 
 
 def test_another_device_is_plugged_in(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:
