@@ -58,6 +58,27 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield words
 
 
+WIDEST = 120
+"""Characters of a line of prose; one that is a single word, as an address, may have more."""
+
+
+def too_wide(text: str) -> list[str]:
+    """Lines of a page's prose that are too long; a table's rows and code are as long as they must be."""
+    lines = (line for line in prose(text).splitlines() if not line.lstrip().startswith("|"))
+    return [line for line in lines if len(line) > WIDEST and len(line.split()) > 1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_wrapped(page: Path) -> None:
+    assert too_wide(page.read_text()) == []
+
+
+def test_what_is_too_wide_is_found() -> None:
+    long = "word " * 24 + "x"
+    said = f"{long}\n\n* {long}\n\n| {long} |\n\n```sh\n{long}\n```\n{'x' * 200}\n{long[:-1]}"
+    assert too_wide(said) == [long, f"* {long}"]
+
+
 def mistake(words: list[str]) -> str:
     """What is wrong with a command: no such command, option, target or scenario."""
     program = words[0].split("/")[-1]
