@@ -7,6 +7,8 @@ import errno
 import os
 import socket
 
+from .errnos import errno_name
+
 AGENT_PORT_NAME = "vsock-harness.agent"
 """How the name= of every virtio port that leads to the agent begins; QEMU wants names to be unique."""
 
@@ -111,3 +113,14 @@ def _read(*path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def try_open(device: str) -> str | None:
+    """Open and close a device; the errno's name if it cannot be opened."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError as error:
+        return errno_name(error)
+    except ValueError:  # a NUL in the path
+        return "EINVAL"
+    return None

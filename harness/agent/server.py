@@ -36,9 +36,9 @@ class Agent:
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
-        self._ended: dict[
-            str, tuple[str, float]
-        ] = {}  # label → how and when its connection ended, oldest first
+        # label → how and when its connection ended, when its last container was reaped; oldest first
+        self._ended: dict[str, tuple[str, float]] = {}
+        self._removed: dict[str, float] = {}
 
     def listen(self, listener: socket.socket, name: str) -> None:
         """Accept connections on a listening socket for ever, each served by a thread of its own.
@@ -92,7 +92,9 @@ class Agent:
 
     def serve(self, channel: Channel) -> None:
         """Serve `channel` until it is over, then close it and end its containers."""
-        session = Session(channel, self.digest, self.facts, self._sockets, in_guest=self.in_guest)
+        session = Session(
+            channel, self.digest, self.facts, self._sockets, in_guest=self.in_guest, removed=self._reaped
+        )
         with self._lock:
             self._sessions.add(session)
         try:
@@ -103,19 +105,25 @@ class Agent:
             with self._lock:
                 self._sessions.discard(session)
                 if session.label:
-                    self._ended[session.label] = (channel.why, at)
-                if len(self._ended) > _REMEMBERED:
-                    del self._ended[next(iter(self._ended))]
+                    _remember(self._ended, session.label, (channel.why, at))
             channel.close()
 
+    def _reaped(self, label: str) -> None:
+        with self._lock:
+            _remember(self._removed, label, time.monotonic())
+
     def facts(self) -> dict[str, Any]:
-        """FACTS's answer: `facts.facts`, sessions, all running containers, how labelled sessions ended."""
+        """FACTS's answer: `facts.facts`, sessions, all running containers, and of labelled sessions how they
+        ended, and how long `ago` the last container of a client that went was reaped."""
         with self._lock:
             sessions = list(self._sessions)
             now = time.monotonic()
             ended = {label: {"how": how, "ago": now - at} for label, (how, at) in self._ended.items()}
-        running = sum(session.running for session in sessions)
-        return {**facts.facts(), "sessions": len(sessions), "containers": running, "ended": ended}
+        told = {"sessions": len(sessions), "containers": sum(session.running for session in sessions)}
+        with self._lock:  # after they were counted: those that are not there any more were removed before
+            now = time.monotonic()
+            removed = {label: now - at for label, at in self._removed.items()}
+        return {**facts.facts(), **told, "ended": ended, "removed": removed}
 
     def end_containers(self) -> None:
         """Kill all containers of all sessions."""
@@ -123,3 +131,11 @@ class Agent:
             sessions = list(self._sessions)
         for session in sessions:
             session.end_containers()
+
+
+def _remember(table: dict[str, Any], label: str, value: Any) -> None:
+    """Put it last, and forget the oldest of too many."""
+    table.pop(label, None)
+    table[label] = value
+    if len(table) > _REMEMBERED:
+        del table[next(iter(table))]

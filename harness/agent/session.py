@@ -12,6 +12,7 @@ from .channel import Channel, Gone
 from .container import Container
 from .decoder import Decoder
 from .errnos import errno_name
+from .ports import try_open
 from .sink import Sink, pieces
 from .sockets import Sockets
 from .wire import MAX_PAYLOAD, BadFrame, Frame, Kind
@@ -38,8 +39,11 @@ class Session:
         sockets_here: Sockets,
         *,
         in_guest: bool = False,
+        removed: Callable[[str], None] = lambda label: None,
     ) -> None:
+        """`removed` is told its label when the last container of a client that went was reaped."""
         self._channel = channel
+        self._removed = removed
         self._in_guest = in_guest
         self._digest = digest
         self._agent_facts = agent_facts
@@ -93,18 +97,22 @@ class Session:
     def end_containers(self) -> None:
         """Kill all containers of this channel; none of them sends anything more."""
         with self._lock:
-            ended, self._containers = self._containers, {}
-            for container in ended.values():
-                container.end()
+            self._remove()
+
+    def _remove(self) -> None:
+        """End all containers, the lock being held: who counts none finds their removal told."""
+        ended, self._containers = self._containers, {}
+        for container in ended.values():
+            container.end()
+        if ended and self.label:
+            self._removed(self.label)
 
     def _client_left(self, certain: bool) -> None:
         with self._lock:
             if not certain and not self._channel.hung_up():
                 return
             self._clients_left += 1
-            ended, self._containers = self._containers, {}
-            for container in ended.values():
-                container.end()
+            self._remove()
 
     def _handle(self, frame: Frame) -> None:
         handler = self._handlers.get(frame.kind)
@@ -265,7 +273,7 @@ class Session:
     def _open_device(self, frame: Frame) -> None:
         wish = _fields(frame, device="self")["device"]
         device = self._channel.device if wish == "self" else wish
-        failed = "ENODEV" if device is None else _try_open(device)
+        failed = "ENODEV" if device is None else try_open(device)
         self._reply(frame, {"opened": failed is None, "errno": failed, "device": device})
 
     def _make(self, frame: Frame, make: Callable[..., None], fields: dict[str, Any]) -> None:
@@ -284,17 +292,6 @@ class Session:
 
     def _facts(self, frame: Frame) -> None:
         self._reply(frame, self._agent_facts())
-
-
-def _try_open(device: str) -> str | None:
-    """Open and close a device; the errno's name if it cannot be opened."""
-    try:
-        os.close(os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
-    except OSError as error:
-        return errno_name(error)
-    except ValueError:  # a NUL in the path
-        return "EINVAL"
-    return None
 
 
 def _json(value: object) -> bytes:

@@ -30,7 +30,8 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended."""
+    """What the agent's process holds now, for all clients. `ended`: how labelled ones' connections ended;
+    `removed`: how many seconds ago the last container of a labelled one that went was reaped."""
 
     fds: int
     sockets: int
@@ -40,6 +41,7 @@ class Facts(msgspec.Struct, frozen=True):
     sessions: int
     containers: int
     ended: dict[str, Ended] = {}
+    removed: dict[str, float] = {}
 
 
 class Device(msgspec.Struct, frozen=True):

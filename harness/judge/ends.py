@@ -24,7 +24,7 @@ from harness.model.steps import (
     Step,
     WaitFor,
 )
-from harness.model.trace import GUEST_NOTICED, Event, What
+from harness.model.trace import TIMES, Event, What
 from harness.model.verdict import ClientEnd
 
 _BAD = {
@@ -77,7 +77,7 @@ def _look(client: str, steps: tuple[Step, ...], events: list[Event]) -> _Seen:
                 for event in events
                 if event.what is What.FACT
                 for name, value in event.detail.items()
-                if name != GUEST_NOTICED
+                if name not in TIMES
             },
         ),
         came=_time_of(What.CONNECTING, events),

@@ -1,11 +1,11 @@
-"""How soon each end noticed the fault, from the trace alone."""
+"""How soon each end noticed the fault, and containers were gone, from the trace alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from harness.model.plan import Plan
-from harness.model.trace import GUEST_NOTICED, Event, What
+from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, Event, What
 from harness.model.verdict import Noticing
 
 
@@ -16,8 +16,7 @@ def noticed(plan: Plan, trace: Sequence[Event]) -> tuple[Noticing, ...]:
         Noticing(client=client, end=end, seconds=told.get((client, end)), most=most, slowness=wanted.slowness)
         for group in plan.groups
         if (wanted := plan.expect.noticed.get(group.name))
-        for end, most in (("host", wanted.host), ("guest", wanted.guest))
-        if most is not None
+        for end, most in wanted.bounds.items()
         for client in group.clients
     )
 
@@ -27,5 +26,7 @@ def _told(trace: Sequence[Event]) -> Iterator[tuple[tuple[str, str], float]]:
     for event in trace:
         if event.what is What.NOTICED and event.detail.get("sees") != "nothing":
             yield (event.client, "host"), float(event.detail.get("seconds") or 0)
-        elif event.what is What.FACT and GUEST_NOTICED in event.detail:
-            yield (event.client, "guest"), float(event.detail[GUEST_NOTICED] or 0)
+        elif event.what is What.FACT:
+            for end, name in (("guest", GUEST_NOTICED), ("containers", CONTAINERS_GONE)):
+                if name in event.detail:
+                    yield (event.client, end), float(event.detail[name] or 0)

@@ -88,12 +88,20 @@ class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Noticed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From the fault to when the `host`'s and the `guest`'s end of a client's connection noticed it: seconds
-    of a plain machine, at most; None is not asked. `slowness`: by how much they are stretched here."""
+    """From the fault to when the `host`'s and the `guest`'s end of a client's connection noticed it, and to
+    when the agent had reaped the last of the client's `containers`: seconds of a plain machine, at most; None
+    is not asked. `slowness`: by how much they are stretched here."""
 
     host: float | None = None
     guest: float | None = None
+    containers: float | None = None
     slowness: float = 1.0
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Those that are asked, by name."""
+        asked = {"host": self.host, "guest": self.guest, "containers": self.containers}
+        return {name: most for name, most in asked.items() if most is not None}
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

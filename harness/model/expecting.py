@@ -25,7 +25,7 @@ from harness.model.expect import (
 )
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
-from harness.model.steps import BULK, MeetFault, OpenDevice, Ping
+from harness.model.steps import BULK, MeetFault, OpenDevice, Ping, Start
 
 _BESIDE = ("facts", "noticed", "slowdown")
 """Keys that count no clients."""
@@ -205,13 +205,16 @@ def _noticed(
     found: dict[str, Noticed] = {}
     for key, value in _by_group(node, groups, problems, name, writtenexpect.Noticed):
         given = msgspec.convert(value.plain(), writtenexpect.Noticed)
-        host = None if given.host is UNSET else given.host
-        guest = None if given.guest is UNSET else given.guest
-        if host is None and guest is None:
-            problems.add(value.mark, "noticed needs 'host', 'guest' or both")
-        if not any(isinstance(step, MeetFault) for step in groups[key].workload):
+        asked = {name: most for name, most in msgspec.structs.asdict(given).items() if most is not UNSET}
+        found[key] = Noticed(**asked)
+        workload = groups[key].workload
+        if not asked:
+            problems.add(value.mark, "noticed needs 'host', 'guest' or 'containers'")
+        if not any(isinstance(step, MeetFault) for step in workload):
             problems.add(value.mark, f"no step of group {key!r} notices a fault; {MeetFault.op!r} does")
-        found[key] = Noticed(host=host, guest=guest)
+        if given.containers is not UNSET and not any(isinstance(step, Start) for step in workload):
+            what = f"no step of group {key!r} leaves a container running; {Start.op!r} does"
+            problems.add(value.at("containers").mark, what)
     return found
 
 

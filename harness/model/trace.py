@@ -30,7 +30,13 @@ class What(StrEnum):
 
 
 GUEST_NOTICED = "guest-noticed"
-"""In a FACT's detail: seconds from the fault to the end that the guest saw: a time, no fact to expect."""
+"""In a FACT's detail: seconds from the fault to the end that the guest saw."""
+
+CONTAINERS_GONE = "containers-gone"
+"""In a FACT's detail: seconds from the fault to when the agent had reaped the client's last container."""
+
+TIMES = (GUEST_NOTICED, CONTAINERS_GONE)
+"""Of a FACT's details those that are times of the agent's clock: another in each run, no facts to expect."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):

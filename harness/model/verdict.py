@@ -67,9 +67,17 @@ class Slowed(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.group} {seen} {self.against}"
 
 
+CONTAINERS = "containers"
+"""As a `Noticing.end`: no end of a connection, but the client's containers."""
+
+NEVER_GONE = "were not told to be gone"
+"""Said of containers of whose removal the agent told nothing."""
+
+
 class Noticing(msgspec.Struct, frozen=True, kw_only=True):
-    """When the `end` (host or guest) of `client`'s connection noticed the fault: `seconds` after it, None if
-    it did not. `most`: seconds of a plain machine, which are `slowness` times as many here."""
+    """When the `end` (host or guest) of `client`'s connection noticed the fault, or its ``containers`` were
+    gone: `seconds` after it, None if that is not known to have been. `most`: seconds of a plain machine,
+    which are `slowness` times as many here."""
 
     client: str
     end: str
@@ -89,8 +97,10 @@ class Noticing(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Such as ``the host's end of idle/0 noticed after 0.03 s``."""
-        seen = "did not notice" if self.seconds is None else f"noticed after {self.seconds:.3g} s"
-        return f"the {self.end}'s end of {self.client} {seen}"
+        after = "" if self.seconds is None else f" after {self.seconds:.3g} s"
+        if self.end == CONTAINERS:
+            return f"the containers of {self.client} {f'were gone{after}' if after else NEVER_GONE}"
+        return f"the {self.end}'s end of {self.client} {f'noticed{after}' if after else 'did not notice'}"
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,10 +43,13 @@ class Slowdown(Written, frozen=True, kw_only=True):
 
 
 class Noticed(Written, frozen=True, kw_only=True):
-    """Seconds of a plain machine from the fault to when an end noticed it, at most."""
+    """Seconds of a plain machine, at most, from the fault until an end noticed or containers were gone."""
 
     host: Annotated[float, Limits(low=0, help="the client's own end")] | UnsetType = UNSET
     guest: Annotated[float, Limits(low=0, help="the agent's end of the connection")] | UnsetType = UNSET
+    containers: (
+        Annotated[float, Limits(low=0, help="the agent has reaped the client's last container")] | UnsetType
+    ) = UNSET
 
 
 Version: TypeAlias = Annotated[

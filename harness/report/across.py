@@ -15,16 +15,13 @@ from harness.model.errors import UsageError
 from harness.model.expect import FactWanted, is_wanted, version_of
 from harness.model.fault import FaultKind
 from harness.model.steps import Connect
-from harness.model.trace import What
+from harness.model.trace import TIMES, What
 from harness.report.deaths import DIED
 from harness.report.results import CaseOutcome, Item, Results, counted
 from harness.report.words import stated
 
 OUTCOME = "outcome"
 """In the place of a group's name, for what is said of the whole scenario."""
-
-_TIMES = ("guest-noticed",)
-"""Facts that are times: they differ from run to run."""
 
 _JUDGED = (CaseOutcome.PASSED, CaseOutcome.FAILED)
 
@@ -265,7 +262,7 @@ def _told(item: Item) -> Iterator[tuple[str, str, Told]]:
         group = end.client.rpartition("/")[0]
         wanted = item.plan.expect.facts.get(group, {})
         for name, value in end.facts.items():
-            if name in _TIMES:
+            if name in TIMES:
                 continue
             yield group, name, Told(frozenset({value}), wanted.get(name))
     steps = {group.name: group.workload for group in item.plan.groups}

@@ -10,8 +10,8 @@ import msgspec
 from harness.model.expect import is_wanted, version_of
 from harness.model.fault import FaultKind
 from harness.model.plan import GroupPlan, Initiated
-from harness.model.steps import Containers, MeetFault, Start
-from harness.model.trace import GUEST_NOTICED, What
+from harness.model.steps import MeetFault, Start
+from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, What
 from harness.report.results import CaseOutcome, Item, Results
 from harness.report.words import seconds
 
@@ -35,6 +35,7 @@ COLUMNS = ("host end was", "host end saw", "next send", "connection then", "a ne
 ALIVE = "nothing"
 """What an end saw to which its connection looks alive."""
 
+_GONE = "gone"
 _NONE = "–"
 
 
@@ -200,42 +201,30 @@ def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:
     said = [] if beside else ["nobody looked"]
     if beside:
         said = hurt or [f"nothing ({len(beside)} client{'s' if len(beside) > 1 else ''} of {where})"]
-    if (gone := _containers(item)) is not None:
-        said.append(f"the dead shim's container is gone within {seconds(gone)}")
-    elif left := _left(item):
+    if left := _left(item, kind):
         said.append(left)
     return "; ".join(said)
 
 
-def _left(item: Item) -> str:
-    """What the agent said afterwards of the containers that clients had started; empty if they started none,
-    or if nobody asked."""
-    assert item.plan is not None
-    if not any(isinstance(step, Start) for group in item.plan.groups for step in group.workload):
-        return ""
-    told = next((e for e in item.trace if e.what is What.FACT and "containers" in e.detail), None)
-    noticed = next((e for e in item.trace if e.what is What.NOTICED), None)
-    if told is None or noticed is None:
-        return ""
-    count = str(told.detail["containers"])
-    if count != "gone":
-        return f"containers: {count}"
-    after = told.at - (noticed.at - float(noticed.detail.get("seconds") or 0))
-    return f"the containers are gone within {seconds(after)}"
-
-
-def _containers(item: Item) -> float | None:
-    """Seconds from the fault to when another client saw the victim's containers gone; None if none looked."""
+def _left(item: Item, kind: FaultKind) -> str:
+    """What the agent said of the containers that the fault should end: how long after it the last one was
+    reaped, by its own clock; else how many are left. Empty if clients had started none, or nobody asked."""
     assert item.plan is not None
     assert item.plan.fault is not None
-    if item.plan.fault.kind is not FaultKind.SHIM_KILL:
-        return None
-    noticed = [event for event in item.trace if event.what is What.NOTICED]
-    counts = [
-        event
-        for event in item.trace
-        if event.what is What.ANSWERED and event.op == Containers.op and noticed and event.at > noticed[0].at
-    ]
-    if not counts:
-        return None
-    return counts[0].at - (noticed[0].at - float(noticed[0].detail.get("seconds") or 0))
+    shim = kind is FaultKind.SHIM_KILL
+    ending = {
+        client
+        for group in item.plan.groups
+        if any(isinstance(step, Start) for step in group.workload)
+        and (item.plan.fault.kills(group.name) or not shim)
+        for client in group.clients
+    }
+    told = [event for event in item.trace if event.what is What.FACT and event.client in ending]
+    gone = {e.client: float(e.detail[CONTAINERS_GONE] or 0) for e in told if CONTAINERS_GONE in e.detail}
+    whose = "the dead shim's container is" if shim else "the containers are"
+    count = next((str(event.detail["containers"]) for event in told if "containers" in event.detail), "")
+    if ending and gone.keys() == ending and (shim or count == _GONE):
+        return f"{whose} gone after {seconds(max(gone.values()))}"
+    if count == _GONE:
+        return f"{whose} gone"
+    return f"containers: {count}" if count else ""

@@ -11,7 +11,7 @@ from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
 from harness.model.fault import While
 from harness.model.plan import GroupPlan, Plan, Schedule
 from harness.model.steps import MeetFault, Step
-from harness.model.verdict import Noticing, Tally, Verdict
+from harness.model.verdict import CONTAINERS, NEVER_GONE, Noticing, Tally, Verdict
 from harness.report.results import CaseOutcome
 
 SIGNS = {
@@ -98,7 +98,8 @@ def _soon(noticed: Iterable[Noticing]) -> Iterator[str]:
     """``idle, sending: the host's end notices within 0.2 s × 8.5``, once for each bound and end."""
     groups: dict[str, dict[str, None]] = {}
     for one in noticed:
-        said = f"the {one.end}'s end notices {one.expected}"
+        what = "its containers are gone" if one.end == CONTAINERS else f"the {one.end}'s end notices"
+        said = f"{what} {one.expected}"
         groups.setdefault(said, {})[one.client.rpartition("/")[0]] = None
     yield from (f"{', '.join(names)}: {said}" for said, names in groups.items())
 
@@ -195,8 +196,12 @@ def _times(noticed: Sequence[Noticing]) -> Iterator[Part]:
 
 def _latest(end: str, ones: Sequence[Noticing]) -> Count:
     late = max(ones, key=lambda one: math.inf if one.seconds is None else one.seconds)
-    did = "did not notice" if late.seconds is None else f"noticed after {seconds(late.seconds)}"
-    return Count(f"the {end}'s end {did}", late.fits, measured=True)
+    after = "" if late.seconds is None else f" after {seconds(late.seconds)}"
+    if end == CONTAINERS:
+        said = f"its containers {f'were gone{after}' if after else NEVER_GONE}"
+    else:
+        said = f"the {end}'s end {f'noticed{after}' if after else 'did not notice'}"
+    return Count(said, late.fits, measured=True)
 
 
 def _of(group: str, groups: Collection[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 
 from harness.guest.client import AgentClient
 from harness.link.connect import connect
@@ -14,7 +13,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
-from harness.run.meeting import GuestEnd
+from harness.run.meeting import After, GuestEnd
 
 _ENDS_IN_GUEST = frozenset(
     {
@@ -94,15 +93,16 @@ class Aftermath:
 
         until(ask, patience, f"the agent's answer after {self._kind}", every=0.1 * self._slowness)
 
-    def told(self, endpoint: Endpoint, *, cut: bool = False) -> tuple[Mapping[str, GuestEnd], int | None]:
-        """How connections ended, and how many containers are left, as the agent says: once it knows of what
-        the fault ends there, or after a while. None if it says nothing.
+    def told(self, endpoint: Endpoint, *, cut: bool = False) -> After:
+        """How connections ended, when containers were removed and how many are left, as the agent says: once
+        it knows of what the fault ends there, or after a while; that bounds nothing, its times do.
 
         :param cut: all of its clients' connections have ended, whatever the fault was.
         """
         ending = self._hit if cut else self._ending
         empties = self._empties or cut
         seen: dict[str, GuestEnd] = {}
+        removed: dict[str, float] = {}
         left: int | None = None
 
         def ask() -> bool:
@@ -113,13 +113,14 @@ class Aftermath:
                     now = time.monotonic()  # the agent's answer is older by its way here
                     for label, end in facts.ended.items():
                         seen.setdefault(label, GuestEnd(how=end.how, at=now - end.ago))
+                    removed.update((label, now - ago) for label, ago in facts.removed.items())
                     left = facts.containers
                     return seen.keys() >= ending and not (empties and left)
             return False
 
         with contextlib.suppress(DeadlinePassed):
             until(ask, Deadline(3 * ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
-        return seen, left
+        return After(ended=seen, containers=left, removed=removed)
 
     def _soon(self) -> Deadline:
         return Deadline(ANSWERS * self._slowness)

@@ -191,8 +191,8 @@ class PodFault:
         self._arms.close()  # on a serial port it has the only place, and who asks now would wait behind it
         asked = self.machine.endpoint(control_link(self._plan.link))
         cut = self._proxy is not None and self._proxy.over
-        ended, containers = await asyncio.to_thread(self._aftermath.told, asked, cut=cut)
-        return After(endpoint=endpoint, ended=ended, containers=containers)
+        after = await asyncio.to_thread(self._aftermath.told, asked, cut=cut)
+        return msgspec.structs.replace(after, endpoint=endpoint)
 
     async def _unplug(self) -> None:
         if self._plan.link.is_serial_port:

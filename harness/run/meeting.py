@@ -15,7 +15,7 @@ from harness.model.factwords import GONE, NOTHING
 from harness.model.link import Endpoint
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
-from harness.model.trace import GUEST_NOTICED, Event, What
+from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, Event, What
 from harness.run import control
 from harness.run.peer import Peer
 from harness.run.roster import Roster
@@ -42,12 +42,15 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 class After(msgspec.Struct, frozen=True, kw_only=True):
     """What is there after a fault: where the agent is now (None: where it was), how the connections of
     clients ended as the guest saw it, by client (None: there is no guest to ask), and how many containers
-    run in the guest, all clients' together (None: as before). `agent`: whether there is one."""
+    run in the guest, all clients' together (None: as before). `removed`: when at the latest the agent had
+    reaped the last container of a client that went (CLOCK_MONOTONIC of the host). `agent`: whether there is
+    one."""
 
     endpoint: Endpoint | None = None
     agent: bool = True
     ended: Mapping[str, GuestEnd] | None = None
     containers: int | None = None
+    removed: Mapping[str, float] = {}
 
     def learned(self, client: str, fault_at: float) -> dict[str, str | float]:
         """The facts about a client that the guest knows."""
@@ -56,6 +59,8 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
             facts["guest"] = NOTHING
             if end := self.ended.get(client):
                 facts |= {"guest": end.how, GUEST_NOTICED: round(end.at - fault_at, 4)}
+        if client in self.removed:
+            facts[CONTAINERS_GONE] = round(self.removed[client] - fault_at, 4)
         if self.containers is not None:
             facts["containers"] = f"{self.containers} running" if self.containers else GONE
         return facts

@@ -94,6 +94,16 @@ Session.run = _run
 """
 """A session whose client has gone is never over, so its containers go on."""
 
+REMOVES_CONTAINERS_LATE = """
+import time
+from agent.session import Session
+def _end(self, real=Session.end_containers):
+    time.sleep(1.5 * bool(self.running))
+    real(self)
+Session.end_containers = _end
+"""
+"""The containers of a client that has gone run on for a while: over before anybody counts them."""
+
 CUTS_ALL_OFF_AT_A_DEATH = """
 import contextlib, socket
 from agent.session import Session

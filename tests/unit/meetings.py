@@ -44,10 +44,13 @@ class Agent:
             return client.facts(deadline=Deadline(HANGS))
 
 
-def timed(facts: Facts) -> dict[str, GuestEnd]:
-    """What `Aftermath` makes of the agent's answer."""
+def told(facts: Facts) -> After:
+    """What `Aftermath` makes of the agent's answer, but how many containers are left."""
     now = time.monotonic()
-    return {label: GuestEnd(how=end.how, at=now - end.ago) for label, end in facts.ended.items()}
+    return After(
+        ended={label: GuestEnd(how=end.how, at=now - end.ago) for label, end in facts.ended.items()},
+        removed={label: now - ago for label, ago in facts.removed.items()},
+    )
 
 
 class Fake:

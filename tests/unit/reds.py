@@ -24,6 +24,7 @@ from tests.unit.systems import (
     surviving,
     undialled,
     undialled_by_guest,
+    untold,
 )
 from tests.unit.traces import everybody_served, one_at_a_time
 
@@ -219,6 +220,22 @@ RED: list[tuple[str, str, System, str]] = [
         "virtio-serial",
         met_as("victim/0", containers="1 running"),
         "containers of victim/0 is 1 running, expected gone",
+    ),
+    (
+        "reliability-serial-shim-killed",
+        "virtio-serial",
+        late("victim/0", "containers", 5),
+        "the containers of victim/0 were gone after 5 s, expected within",
+    ),
+    *(
+        ("reliability-shim-killed", link, late("victim/1", "containers", 5), "victim/1 were gone after 5 s")
+        for link in ("vsock", "serial-proxy", "hybrid-vsock")
+    ),
+    (
+        "reliability-shim-killed",
+        "vsock",
+        untold("victim/0", "containers-gone"),
+        "the containers of victim/0 were not told to be gone, expected within",
     ),
     ("reliability-serial-shim-killed", "virtio-serial", inheriting, "expected 0 containers running, seen 1"),
     ("reliability-unplugged", "vsock", hit(containers="2 running"), "is 2 running, expected gone"),

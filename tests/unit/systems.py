@@ -118,10 +118,14 @@ def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Eve
 
 
 def late(client: str, end: str, seconds: float) -> System:
-    """One end of a client's connection notices the fault only after so long."""
+    """One end of a client's connection notices the fault only after so long, or its containers go."""
+    kind, name = {
+        "host": (What.NOTICED, "seconds"),
+        "guest": (What.FACT, "guest-noticed"),
+        "containers": (What.FACT, "containers-gone"),
+    }[end]
 
     def one(event: Event) -> Event:
-        kind, name = (What.NOTICED, "seconds") if end == "host" else (What.FACT, "guest-noticed")
         if event.client != client or event.what is not kind or name not in event.detail:
             return event
         return msgspec.structs.replace(event, detail={**event.detail, name: seconds})
@@ -132,6 +136,16 @@ def late(client: str, end: str, seconds: float) -> System:
 def heard(on_link: Plan) -> list[Event]:
     """Somebody dials the host's port when the device goes."""
     return changed(met(on_link), "listening/0", {"sees": "called"})
+
+
+def untold(client: str, name: str) -> System:
+    """Nobody tells this of a client."""
+
+    def one(event: Event) -> Event:
+        detail = {fact: value for fact, value in event.detail.items() if fact != name}
+        return msgspec.structs.replace(event, detail=detail) if event.client == client else event
+
+    return lambda on_link: [one(event) for event in met(on_link)]
 
 
 def surviving(on_link: Plan) -> list[Event]:

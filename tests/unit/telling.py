@@ -140,7 +140,14 @@ class Telling:
         if self.plan.fault.kind in guest and not elsewhere:
             told = guest[self.plan.fault.kind]
             when: dict[str, Value] = {} if told == "nothing" else {"guest-noticed": 0.04}
-            self.say(client, What.FACT, -1, "", guest=told, **when, containers=self._left())
+            left = self._left()
+            gone = self._gone(client) if left == "gone" else {}
+            self.say(client, What.FACT, -1, "", guest=told, **when, **gone, containers=left)
+
+    def _gone(self, client: str) -> dict[str, Value]:
+        """When the containers were that the client had started, if it had."""
+        started = any(isinstance(step, Start) for step in self._steps[client])
+        return {"containers-gone": 0.05} if started else {}
 
     def _left(self) -> str:
         """The containers that run after the fault."""
@@ -164,6 +171,7 @@ class Telling:
         guest = "nothing" if self.plan.link is Link.VIRTIO_SERIAL else "eof"
         self.say(client, What.LOST, process="killed by SIGKILL")
         when: dict[str, Value] = {} if guest == "nothing" else {"guest-noticed": 0.04}
+        when |= self._gone(client)
         return self.say(client, What.FACT, -1, "", guest=guest, **when, containers=self._left())
 
     def asks(self, client: str, step: int = 0) -> Telling:

@@ -28,6 +28,23 @@ def test_stdin_stdout_stderr_and_exit_code(many: Path) -> None:
     assert json.loads(frame.payload) == {"code": 7, "signal": None}
 
 
+def test_a_labelled_client_that_went_without_containers_is_not_told_to_have_lost_any(many: Path) -> None:
+    for label, argv in (("with", ("sleep", "1000")), ("ended", ("true",)), ("without", ())):
+        with Peer(many) as peer:
+            peer.ask(Kind.HELLO, 3, {"label": label})
+            if argv:
+                peer.run(4, *argv)
+            if label == "ended":
+                assert peer.read().kind == Kind.EXIT
+
+    def told(what: str) -> list[str]:
+        with Peer(many) as peer:
+            return list(peer.ask(Kind.FACTS, 3)[what])
+
+    soon(lambda: len(told("ended")) == 3, "their ends")
+    assert told("removed") == ["with"]
+
+
 def test_much_output_on_both_is_whole_and_not_mixed(many: Path) -> None:
     script = "(yes out | head -c 1000000) & (yes err | head -c 1000000 >&2); wait"
     with Peer(many) as peer:

@@ -18,7 +18,7 @@ from harness.run.nursery import Nursery
 from tests.unit import broken
 from tests.unit.agents import serial_like_agent, unix_agent
 from tests.unit.hangs import HANGS
-from tests.unit.meetings import Fake, timed
+from tests.unit.meetings import Fake, told
 from tests.unit.running import run
 from tests.unit.traces import plan
 
@@ -77,6 +77,13 @@ CASES: list[tuple[str, Link, Started, str, str]] = [
         "reliability-shim-killed",
         Link.VSOCK,
         of_vsock,
+        broken.REMOVES_CONTAINERS_LATE,
+        "the containers of victim/1 were gone after ",
+    ),
+    (
+        "reliability-shim-killed",
+        Link.VSOCK,
+        of_vsock,
         broken.CUTS_ALL_OFF_AT_A_DEATH,
         "fact sees of idle/0 is eof, expected nothing",
     ),
@@ -92,7 +99,7 @@ def differences(scenario: str, link: Link, path: Path, nursery: Nursery) -> tupl
 
     def asked() -> After:
         with AgentClient(connect(endpoint)) as client:
-            return After(ended=timed(client.facts(deadline=Deadline(HANGS))))
+            return told(client.facts(deadline=Deadline(HANGS)))
 
     deed = Fake(after=asked) if on_link.fault else None
     return judge(on_link, run(on_link, endpoint, nursery, deed=deed)).differences

@@ -27,8 +27,7 @@ NOTICED = [
     (scenario, link, group, end)
     for scenario, link in ALL
     for group, wanted in plan(scenario, link).expect.noticed.items()
-    for end, most in (("host", wanted.host), ("guest", wanted.guest))
-    if most is not None
+    for end in wanted.bounds
 ]
 
 
@@ -63,7 +62,10 @@ def test_each_noticing_goes_red(scenario: str, link: str, group: str, end: str) 
     on_link = plan(scenario, link)
     for client in (client for client in on_link.clients if client.startswith(f"{group}/")):
         verdict = judge(on_link, late(client, end, 3.0)(on_link))
-        says = f"{link}: the {end}'s end of {client} noticed after 3 s, expected within "
+        did = f"the {end}'s end of {client} noticed"
+        if end == "containers":
+            did = f"the containers of {client} were gone"
+        says = f"{link}: {did} after 3 s, expected within "
         assert [text[: len(says)] for text in verdict.differences] == [says]
 
 

@@ -13,10 +13,10 @@ from harness.report.corrected import corrected
 from harness.report.results import CaseOutcome, Results
 from harness.report.words import expected, plain, seen
 from tests.unit import runs
-from tests.unit.systems import late
+from tests.unit.systems import late, untold
 from tests.unit.telling import Telling
 from tests.unit.test_report_html import Page
-from tests.unit.traces import plan, right, without
+from tests.unit.traces import plan, right
 
 KILLED, SHIM, AGENT, PAUSED = (
     "reliability-qemu-killed",
@@ -80,7 +80,7 @@ def test_what_else_was_disturbed(results: Results) -> None:
     assert rows(results, KILLED)["others"] == ("beside/0: eof after 0.03 s, then gone",)
     assert rows(results, AGENT)["others"] == ("nothing (1 client of another VM)",)
     (told,) = rows(results, SHIM)["others"]
-    assert told.startswith("nothing (5 clients of the same VM); the dead shim's container is gone within ")
+    assert told == "nothing (5 clients of the same VM); the dead shim's container is gone after 0.05 s"
     assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
     assert rows(results, SHIM)["victim/0"] == ("idle", "–", "–", "–", "–", "eof after 0.04 s")
 
@@ -103,16 +103,26 @@ def test_where_nobody_else_was_looked_at_it_says_so(tmp_path: Path) -> None:
     on_link = msgspec.structs.replace(on_link, groups=on_link.groups[:1])
     found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, right(on_link))])
     (told,) = rows(found, "reliability-unplugged")["others"]
-    assert told.startswith("nobody looked; the containers are gone within ")
+    assert told == "nobody looked; the containers are gone after 0.05 s"
 
 
-def test_a_container_that_nobody_saw_go_is_not_said_to_be_gone(tmp_path: Path) -> None:
+def test_containers_are_gone_when_the_agent_says_and_not_when_somebody_looked(tmp_path: Path) -> None:
     on_link = plan(SHIM, "vsock")
-    unseen = without(right(on_link), "idle/0", What.ANSWERED, What.HOLDING)
-    cases = [runs.evidence(tmp_path, on_link, unseen)]
-    assert rows(runs.write(tmp_path, cases), SHIM)["others"] == (
-        "nothing (5 clients of the same VM); containers: 1 running",
-    )
+    for system, says in (
+        (late("victim/1", "containers", 7.5), "the dead shim's container is gone after 7.50 s"),
+        (untold("victim/1", "containers-gone"), "containers: 1 running"),
+    ):
+        cases = [runs.evidence(tmp_path, on_link, system(on_link))]
+        told = rows(runs.write(tmp_path, cases), SHIM)["others"]
+        assert told == (f"nothing (5 clients of the same VM); {says}",)
+
+
+def test_of_containers_that_are_gone_nobody_knows_when(tmp_path: Path) -> None:
+    """As on a serial port of a copy, whose agent saw no client leave."""
+    on_link = plan("reliability-serial-restored", "virtio-serial")
+    cases = [runs.evidence(tmp_path, on_link, untold("idle/0", "containers-gone")(on_link))]
+    told = rows(runs.write(tmp_path, cases), "reliability-serial-restored", "virtio-serial")["others"]
+    assert told == ("nothing (1 client of another VM); the containers are gone",)
 
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from harness.agent.wire import Frame, Kind, encode
-from harness.guest.client import AgentClient
+from harness.guest.client import AgentClient, Facts
 from harness.link.connect import connect
+from harness.model.deadline import Deadline, until
 from harness.model.fault import Fault, FaultKind
 from harness.model.link import Link
 from harness.run import aftermath, faults
@@ -88,6 +90,29 @@ def test_the_agent_is_asked_until_it_knows_of_the_end(vm: FakeVm, monkeypatch: p
     assert after.ended["idle/0"].how == "eof"
     assert before + 0.5 <= after.ended["idle/0"].at < time.monotonic(), "when it ended, not when it was asked"
     assert after.containers == 0
+
+
+def test_when_containers_were_removed_is_the_agents_own_time(vm: FakeVm) -> None:
+    """Not that at which it was asked. On a port nothing else tells that the shim has gone."""
+    with serial_like_agent("port") as path:
+        with connect(endpoint(path)) as sock:
+            client = AgentClient(sock)
+            client.start(["sleep", "1000"])
+            sock.sendall(encode(Frame(Kind.HELLO, 5, b'{"label":"idle/0"}')))
+            assert sock.recv(65536)
+            before = time.monotonic()
+        until(lambda: _asked(path).containers == 0, Deadline(20), "the removal")
+        time.sleep(0.5)
+        asked = Aftermath(wish(FaultKind.SHIM_KILL), Fault(kind=FaultKind.SHIM_KILL, group="idle"), 1.0)
+        after = asked.told(endpoint(path))
+        answered = time.monotonic()
+    assert after.ended == {}
+    assert before <= after.removed["idle/0"] <= answered - 0.5
+
+
+def _asked(path: Path) -> Facts:
+    with AgentClient(connect(endpoint(path))) as client:
+        return client.facts(deadline=Deadline(20))
 
 
 def test_where_the_proxy_has_ended_all_are_to_have_ended(vm: FakeVm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from harness.run.meeting import After, GuestEnd
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, yamux_agent
 from tests.unit.hangs import HANGS
-from tests.unit.meetings import Agent, Fake, facts, meet, meeting, timed
+from tests.unit.meetings import Agent, Fake, facts, meet, meeting, told
 from tests.unit.running import endpoint, group, only, plan, run
 from tests.unit.traces import plan as our_plan
 
@@ -82,7 +82,7 @@ def test_a_killed_client_disturbs_nobody_and_its_container_goes(agent: Agent, nu
         ),
     )
     what = msgspec.structs.replace(plan(*groups), fault=Fault(kind=FaultKind.SHIM_KILL, group="victim"))
-    deed = Fake(after=lambda: After(ended=timed(agent.facts())))
+    deed = Fake(after=lambda: told(agent.facts()))
     trace = meet(what, agent.path, nursery, deed)
     assert only(trace, "victim/0", What.LOST).detail["process"] == "killed by SIGKILL"
     assert facts(trace, "victim/0")["guest"] in ("eof", "EPIPE", "ECONNRESET")
@@ -164,11 +164,11 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
                     "all of them",
                 )
                 facts = client.facts(deadline=Deadline(HANGS))
-                return After(ended=timed(facts), containers=facts.containers)
+                return msgspec.structs.replace(told(facts), containers=facts.containers)
 
         def asked() -> After:
             with AgentClient(connect(endpoint(path))) as client:
-                return After(ended=timed(client.facts(deadline=Deadline(HANGS))))
+                return told(client.facts(deadline=Deadline(HANGS)))
 
         deed = Fake(do, after=asked if scenario == "reliability-shim-killed" else ended)
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
@@ -205,4 +205,6 @@ def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) ->
     assert After(ended={}, containers=0).learned("x/0", 5.0) == {"guest": "nothing", "containers": "gone"}
     ended = {"x/0": GuestEnd(how="eof", at=5.25)}
     assert After(ended=ended).learned("x/0", 5.0) == {"guest": "eof", "guest-noticed": 0.25}
-    assert After().learned("x/0", 5.0) == {}
+    removed = After(removed={"x/0": 5.75})
+    assert removed.learned("x/0", 5.0) == {"containers-gone": 0.75}
+    assert removed.learned("y/0", 5.0) == After().learned("x/0", 5.0) == {}

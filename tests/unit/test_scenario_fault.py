@@ -61,8 +61,17 @@ FAULTS = [
     ("title: T", "title: T\nschedule: sequential", "5:1: {sequential}"),
 ]
 NOTICED = [
-    ("host: 0.2", "hosts: 0.2", "12:21: unknown key 'hosts'; allowed: host, guest; did you mean 'host'?"),
-    ("host: 0.2, guest: 1", "", "12:20: noticed needs 'host', 'guest' or both"),
+    (
+        "host: 0.2",
+        "hosts: 0.2",
+        "12:21: unknown key 'hosts'; allowed: host, guest, containers; did you mean 'host'?",
+    ),
+    ("host: 0.2, guest: 1", "", "12:20: noticed needs 'host', 'guest' or 'containers'"),
+    (
+        "host: 0.2",
+        "containers: 0.2",
+        "12:33: no step of group 'two' leaves a container running; 'start' does",
+    ),
     ("host: 0.2", "host: soon", "12:27: host must be a number, not 'soon'"),
     ("host: 0.2", "host: -0.5", "12:27: host must be at least 0, not -0.5"),
     ("guest: 1", "guest: true", "12:39: guest must be a number, not true"),
