@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.model.document import Node, Problems
+from harness.model.document import Node, Problems, nearest
 from harness.model.shape import (
     Anything,
     Choice,
@@ -134,6 +134,9 @@ def _scalar(node: Node, shape: Text | Number | Real | Flag, problems: Problems, 
     elif isinstance(value, str) and limits.pattern and not re.fullmatch(limits.pattern, value):
         meant = limits.guess(value)
         guess = meant if re.fullmatch(limits.pattern, meant) else ""
+        problems.add(node.mark, f"{name} must be {limits.wanted}, not {node.kind}", guess=guess)
+    elif isinstance(value, str) and limits.words and value not in limits.words:
+        guess = nearest(value, limits.words)
         problems.add(node.mark, f"{name} must be {limits.wanted}, not {node.kind}", guess=guess)
     elif isinstance(value, int | float):
         if limits.low is not None and value < limits.low:

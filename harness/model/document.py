@@ -131,9 +131,9 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         return ""
     import difflib  # only on the way to an error
 
-    known = list(choices)
-    folded = word.strip().lower().replace("_", "-")
-    if folded in known:
-        return folded
+    known = {choice.lower(): choice for choice in choices}
+    folded = word.strip().lower()
+    if (spelt := folded.replace("_", "-")) in known:
+        return known[spelt]
     match = difflib.get_close_matches(folded, known, n=1, cutoff=0.6)
-    return match[0] if match else ""
+    return known[match[0]] if match else ""

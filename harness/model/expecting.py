@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from harness.model import writtenexpect
+from harness.model import sayable, writtenexpect
 from harness.model.check import check
 from harness.model.document import Node, Problems
 from harness.model.expect import (
@@ -23,6 +23,7 @@ from harness.model.expect import (
     Word,
     version_of,
 )
+from harness.model.factwords import FactName
 from harness.model.plan import GroupPlan
 from harness.model.shape import shape_of
 from harness.model.steps import BULK, MeetFault, OpenDevice, Ping, Start
@@ -105,6 +106,7 @@ def _counts(node: Node, words: Mapping[str, Node], clients: int, problems: Probl
         counts.setdefault(word, Bounds(max=0))
     if len(problems) == before:
         _feasible(node, counts, clients, problems, name)
+        sayable.counts(node, counts, clients, problems, name)
     return counts
 
 
@@ -170,6 +172,8 @@ def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name
     newer: list[OnKernel] = []
     for key, value in _by_group(node, groups, problems, name, writtenexpect.FactValues):
         given = msgspec.convert(value.plain(), dict[str, FactWanted | writtenexpect.ByKernel])
+        for fact in given:
+            sayable.fact_values(value.at(fact), fact, problems)
         by_kernel = {fact: one for fact, one in given.items() if isinstance(one, writtenexpect.ByKernel)}
         for fact, one in by_kernel.items():
             newer += _since(value.at(fact), key, fact, one, problems)
@@ -178,7 +182,7 @@ def _facts(node: Node, groups: Mapping[str, GroupPlan], problems: Problems, name
             for fact, one in given.items()
         }
         for fact in found[key]:
-            giving = OpenDevice if fact == writtenexpect.FactName.SECOND_OPEN else MeetFault
+            giving = OpenDevice if fact == FactName.SECOND_OPEN else MeetFault
             if not any(isinstance(step, giving) for step in groups[key].workload):
                 what = f"no step of group {key!r} gives the fact {fact!r}; {giving.op!r} does"
                 problems.add(value.mark, what)
@@ -215,6 +219,7 @@ def _noticed(
         if given.containers is not UNSET and not any(isinstance(step, Start) for step in workload):
             what = f"no step of group {key!r} leaves a container running; {Start.op!r} does"
             problems.add(value.at("containers").mark, what)
+        sayable.times(value, groups[key], found[key], problems)
     return found
 
 

@@ -105,6 +105,8 @@ def _bare(shape: Shape, definitions: Json) -> Json:
 
 
 def _text(limits: Limits) -> Json:
+    if limits.words:
+        return {"enum": list(limits.words), "description": limits.wanted}
     if not limits.pattern:
         return {"type": "string"}
     return {"type": "string", "pattern": limits.pattern, "description": limits.wanted}

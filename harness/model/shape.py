@@ -26,7 +26,8 @@ class Limits(NamedTuple):
     `low`, `high`: of a number, both included. `pattern`: a regular expression that text must match; `wanted`
     says in words what it asks for. `least`: how many items a list must have. `help`: for the reader.
     `name`: under which the schema defines the shape once, for all its uses. `guess`: what text that does not
-    match `pattern` was perhaps meant to be; itself if it has no idea.
+    match `pattern` was perhaps meant to be; itself if it has no idea. `words`: the only texts there are, if
+    they are too many for a message, where `wanted` stands for them.
     """
 
     low: int | None = None
@@ -37,6 +38,7 @@ class Limits(NamedTuple):
     help: str = ""
     name: str = ""
     guess: Callable[[str], str] = str
+    words: tuple[str, ...] = ()
 
 
 class Text(NamedTuple):

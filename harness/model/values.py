@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
+from harness.agent.errnos import NAMES
 from harness.model.shape import Limits
 from harness.model.size import PATTERN, guess_size
 
@@ -43,7 +44,10 @@ Name: TypeAlias = Annotated[
     str,
     Limits(pattern="^[a-z][a-z0-9-]{0,31}$", wanted="a name: small letters, digits and -, at most 32"),
 ]
-Errno: TypeAlias = Annotated[str, Limits(pattern="^E[A-Z0-9]+$", wanted="an errno's name such as EPIPE")]
+ERRNOS = tuple(NAMES.values())
+"""The errnos of this system by name. A misspelt one would be an expectation that nothing ever meets."""
+
+Errno: TypeAlias = Annotated[str, Limits(words=ERRNOS, wanted="an errno's name such as EPIPE", name="Errno")]
 Signal: TypeAlias = Annotated[str, Limits(pattern="^SIG[A-Z0-9]+$", wanted="a signal's name such as SIGTERM")]
 Argv: TypeAlias = Annotated[
     tuple[str, ...], Limits(least=1, help="a program, looked up in the guest's PATH, and its arguments")

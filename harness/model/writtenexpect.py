@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 from msgspec import UNSET, UnsetType
 
+from harness.model.factwords import FactName
 from harness.model.shape import Limits, Written
-
-
-class FactName(StrEnum):
-    """Facts that steps report."""
-
-    SECOND_OPEN = "second-open"
-    SEES = "sees"
-    NEXT_SEND = "next-send"
-    THEN = "then"
-    RECONNECT = "reconnect"
-    GUEST = "guest"
-    CONTAINERS = "containers"
 
 
 class Range(Written, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from harness.model.errors import DeadlinePassed, HarnessError
 from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Plan
+from harness.model.sayable import ASKED
 from harness.model.steps import MeetFault
 from harness.run.meeting import After, GuestEnd
 
@@ -119,7 +120,7 @@ class Aftermath:
             return False
 
         with contextlib.suppress(DeadlinePassed):
-            until(ask, Deadline(3 * ANSWERS * self._slowness), "it", every=0.1 * self._slowness)
+            until(ask, Deadline(ASKED * self._slowness), "it", every=0.1 * self._slowness)
         return After(ended=seen, containers=left, removed=removed)
 
     def _soon(self) -> Deadline:

@@ -193,17 +193,17 @@ SENSE = [
     ),
     (
         "{served: 8}",
-        "{served: 8, facts: {client: {second-open: x}}}",
+        "{served: 8, facts: {client: {second-open: EBUSY}}}",
         "8:38: no step of group 'client' gives the fact 'second-open'; 'open-device' does",
     ),
     (
         "{served: 8}",
-        "{served: 8, facts: {client: {second-opn: x}}}",
+        "{served: 8, facts: {client: {second-opn: EBUSY}}}",
         f"8:39: unknown fact 'second-opn'; allowed: {FACTS}; did you mean 'second-open'?",
     ),
     (
         "{served: 8}",
-        "{served: 8, facts: {clint: {second-open: x}}}",
+        "{served: 8, facts: {clint: {second-open: EBUSY}}}",
         "8:30: unknown group 'clint'; allowed: client; did you mean 'client'?",
     ),
     (

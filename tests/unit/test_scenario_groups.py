@@ -48,7 +48,7 @@ IN_GROUPS = [
     (
         "ping: {}",
         "connect: {to: nobody, fails: reset}",
-        "5:50: fails must be an errno's name such as EPIPE, not 'reset'",
+        "5:50: fails must be an errno's name such as EPIPE, not 'reset'; did you mean 'ENETRESET'?",
     ),
     (
         "ping: {}",
