@@ -13,7 +13,12 @@ import pytest
 
 from harness.plugin import known
 from harness.plugin.bench import Bench
-from harness.plugin.collect import pytest_collect_file, pytest_collection_modifyitems, pytest_configure
+from harness.plugin.collect import (
+    pytest_collect_file,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_deselected,
+)
 from harness.plugin.evidence import Packing
 from harness.plugin.fixtures import pods
 from harness.plugin.item import pytest_runtest_makereport
@@ -26,6 +31,7 @@ __all__ = [
     "pytest_collect_file",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_deselected",
     "pytest_runtest_makereport",
 ]
 

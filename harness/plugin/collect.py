@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,9 @@ from harness.plugin.order import longest_first
 
 KEYS = ("claim", "clients", "expect", "links", "workload")
 _OURS = re.compile(rf"^({'|'.join(KEYS)}):".encode(), re.MULTILINE)
+
+LEFT_OUT = "vsock_left_out"
+"""What a worker tells at its end of the tests that it left out: their ids."""
 
 _ENOUGH = 2
 """Of our keys, for a file to be ours that is in no folder `scenarios`: others' YAML may have one of them."""
@@ -120,6 +123,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """On a worker, remember what was left out: the process that the user started collects nothing itself."""
+    for item in items:
+        output = getattr(item.config, "workeroutput", None)
+        if output is not None:
+            output.setdefault(LEFT_OUT, []).append(item.nodeid)
 
 
 def _claimed(item: pytest.Item) -> list[tuple[str, object]]:

@@ -21,11 +21,12 @@ from harness.model.claims import Claim
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.scenario import SUFFIXES, Scenario, load
+from harness.plugin import trial
 from harness.plugin.bench import SLOWNESS
-from harness.plugin.collect import scenario_files
+from harness.plugin.collect import LEFT_OUT, scenario_files
 from harness.plugin.rerunreport import RERUN
 from harness.report import html, markdown, results
-from harness.report.results import About, Case, CaseOutcome, Run, Shown, Subject
+from harness.report.results import About, Case, CaseOutcome, LeftOut, Run, Shown, Subject
 
 HEADER = pytest.StashKey[list[str]]()
 """Which host, why, and where the evidence goes."""
@@ -54,7 +55,7 @@ def written(config: pytest.Config, folder: Path) -> Iterator[None]:
         yield
     finally:
         if record.session is not None:
-            run = record.run(_host(config), config.stash[NOTES])
+            run = record.run(_host(config), config.stash[NOTES], trial.chosen(config))
             sys.stdout.write("".join(f"{line}\n" for line in [*config.stash[NOTES], *_write(folder, run)]))
             sys.stdout.flush()
 
@@ -71,6 +72,8 @@ def _write(folder: Path, run: Run) -> Iterator[str]:
     with _told(wrong):
         found = results.read(folder)
         with _told(wrong):
+            if found.choice:
+                yield f"left out: {found.choice}"
             html.write(found, folder)
             yield f"report: {_shown(folder / html.NAME)}"
         with _told(wrong):
@@ -131,6 +134,7 @@ class Record:
         self._reports: dict[str, dict[str, pytest.TestReport]] = {}
         self._uncollected: dict[str, str] = {}
         self._notes: list[str] = []
+        self._left_out: set[str] = set()
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """From here on there is something to report."""
@@ -149,6 +153,15 @@ class Record:
         """What is to run, where workers run it; each tells the same (a hook of pytest-xdist)."""
         self._expect(ids)
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """What is left out, where this process collects."""
+        self._left_out.update(item.nodeid for item in items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker ended; what it left out, if it came to tell (a hook of pytest-xdist)."""
+        self._left_out.update(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
+
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What can't be collected is an error of the run."""
         if report.failed:
@@ -165,7 +178,7 @@ class Record:
             self._reports[report.nodeid] = {}
         self._reports.setdefault(report.nodeid, {})[str(report.when)] = report
 
-    def run(self, host: list[str], notes: list[str]) -> Run:
+    def run(self, host: list[str], notes: list[str], choice: str) -> Run:
         """All of it, as far as it came."""
         code = int(self.session.exitstatus) if self.session is not None and self._finished else None
         uncollected = [
@@ -181,6 +194,11 @@ class Record:
                 name: About(title=one.title, about=one.about) for name, one in self._scenarios.items()
             },
             cases=(*(self._case(name, told) for name, told in self._reports.items()), *uncollected),
+            left_out=tuple(
+                LeftOut(id=name, subject=self._subject(name))
+                for name in sorted(self._left_out.difference(self._reports))
+            ),
+            choice=choice,
         )
 
     def _expect(self, ids: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ def markdown(results: Results) -> str:
     lines = [
         f"## {_SIGNS[outcome]} {verdict(results.counts)} ({code(results.name)})",
         "",
-        stated(results.counts),
+        "; ".join(filter(None, [stated(results.counts), code(results.choice) if results.choice else ""])),
         "",
     ]
     known = [(name, " ".join(said)) for name, said in facts(results) if name in _HOST_LINES]
@@ -79,18 +79,19 @@ def _table(results: Results) -> list[str]:
         return []
     links = results.links
     without_link = any(shown.link is None for _, shown in results.shown)
-    head = ["claim", *links, *(["no link"] if without_link else [])]
+    head = ["claim", *links, *(["no link"] if without_link else []), "found by this project"]
     lines = [_row(*head), _row(*["---"] * len(head))]
     without = []
     for claim in Claim:
         cases = [(item.case, item.subject.link) for item in results.items if item.subject.claim is claim]
         tests = [(case, shown.link) for case, shown in results.shown if shown.claim is claim]
         if not cases and not tests:
-            without += [f"`{claim}`"] if claim is not Claim.OTHER else []
+            named = f"`{claim}`" + (f" (`{claim.elsewhere}`)" if claim.elsewhere else "")
+            without += [named] if claim is not Claim.OTHER else []
             continue
         columns = [*links, *([None] if without_link else [])]
         cells = [_signed(counted(case for case, on in [*cases, *tests] if on is link)) for link in columns]
-        lines.append(_row(f"`{claim}`", *cells))
+        lines.append(_row(f"`{claim}`", *cells, claim.answer))
     return [*lines, "", *([f"Without scenarios in this run: {', '.join(without)}."] if without else [])]
 
 

@@ -10,13 +10,16 @@ from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report.markup import Markup, el, join
 from harness.report.rest import ident
-from harness.report.results import Case, CaseOutcome, Item, Results, Shown, counted
+from harness.report.results import Case, CaseOutcome, Item, Results, Shown, Subject, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css, unusual
 from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen
 
 _LONGEST = 70
 """Characters that one link's narrow column shows of what was seen; all of it is where the cell leads to."""
+
+_LEFT_OUT = "–"
+_MEANS = {CaseOutcome.PASSED: "passed: as expected"}
 
 _NUMBER = re.compile(r"(?<=[a-z]) (?=\d)")
 """After the word that it belongs to."""
@@ -31,30 +34,40 @@ def matrix(results: Results) -> Section:
         tests = [(case, shown) for case, shown in results.shown if shown.claim is claim]
         items = [item for item in results.items if item.subject.claim is claim]
         if items or tests or claim is not Claim.OTHER:
-            rows += _rows(claim, items, tests, links)
+            out = [one for one in results.left_out if one.claim is claim]
+            rows += _rows(claim, items, tests, links, out)
     table = el("table", el("thead", head), el("tbody", *rows), class_="matrix")
     return Section("claims", "Claims and links", el("div", el("p", _about(results), class_="note"), table))
 
 
 def _about(results: Results) -> str:
     """What the rows and signs mean; of the signs those that occur."""
-    signs = [f"{SIGNS[word]} {word}" for word in reversed(WORST_FIRST) if results.counts[word]]
+    signs = [
+        f"{SIGNS[word]} {_MEANS.get(word, word)}" for word in reversed(WORST_FIRST) if results.counts[word]
+    ]
+    signs += ["· not on this link", *([f"{_LEFT_OUT} left out of this run"] if results.left_out else [])]
     return (
-        "Below each claim's name stands what the page “Kata Containers and VSOCKs” says, then each scenario "
-        "and test that tries it: what was seen on each link, which leads to what was expected and to each "
-        "client's life. "
-        f"{', '.join([*signs, '· not on this link'])}."
+        "Below each claim's name stands what the page “Kata Containers and VSOCKs” says, and what became of "
+        "that by all that this project found; then each scenario and test that tries it: what was seen on "
+        "each link, which leads to what was expected and to each client's life. What passed is as this "
+        f"project expects it, which is not always as the page says. {', '.join(signs)}."
     )
 
 
 def _rows(
-    claim: Claim, items: Sequence[Item], tests: Sequence[tuple[Case, Shown]], links: Sequence[Link]
+    claim: Claim,
+    items: Sequence[Item],
+    tests: Sequence[tuple[Case, Shown]],
+    links: Sequence[Link],
+    left_out: Sequence[Subject],
 ) -> list[Markup]:
-    name = el("th", el("strong", claim), el("span", claim.sentence))
+    answer = el("span", claim.answer, class_="answer") if claim.answer else None
+    name = el("th", el("strong", claim), el("span", claim.sentence), answer)
     cases = [(item.case, item.subject.link, anchor(item.subject)) for item in items]
     cases += [(case, shown.link, ident(case)) for case, shown in tests if shown.link]
     if not items and not tests:
         nothing = "no scenario of this claim in this run"
+        nothing += f"; {claim.elsewhere} shows it" if claim.elsewhere else ""
         cells = [el("td", nothing, colspan=len(links), class_="none")]
     elif cases:
         cells = [_counts([(case, to) for case, on, to in cases if on is link], link) for link in links]
@@ -64,7 +77,18 @@ def _rows(
     rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
         own = {item.subject.link: item for item in items if item.subject.scenario == scenario}
-        rows.append(el("tr", el("th", scenario), *(_cell(own.get(link), link) for link in links)))
+        out = {one.link for one in left_out if one.scenario == scenario}
+        cells = [_empty(_LEFT_OUT) if link in out else _cell(own.get(link), link) for link in links]
+        rows.append(el("tr", el("th", scenario), *cells))
+    wholly = {one.scenario for one in left_out}.difference(item.subject.scenario for item in items)
+    if wholly:
+        rows.append(
+            el(
+                "tr",
+                el("th", "left out of this run"),
+                el("td", ", ".join(sorted(wholly)), colspan=len(links), class_="none"),
+            )
+        )
     return rows
 
 
@@ -117,5 +141,5 @@ def _brief(said: str) -> str:
     return _NUMBER.sub("\u00a0", textwrap.shorten(said, _LONGEST, placeholder=" …"))
 
 
-def _empty() -> Markup:
-    return el("td", "·", class_="none")
+def _empty(sign: str = "·") -> Markup:
+    return el("td", sign, class_="none")

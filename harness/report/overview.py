@@ -34,6 +34,7 @@ def header(results: Results) -> Markup:
         "header",
         el("p", "vsock-harness report ", el("code", results.name), class_="name"),
         el("h1", el("span", SIGNS[outcome], aria_hidden="true", class_="sign"), verdict(counts)),
+        el("p", results.choice, class_="left-out") if results.choice else None,
         *(el("p", line, class_="warning") for line in warnings(results)),
         _bar(counts, total),
         el("dl", *(_fact(name, value) for name, value in facts(results)), class_="facts"),

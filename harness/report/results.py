@@ -99,6 +99,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return next((line[2:].strip() for line in lines if line.startswith("E  ")), lines[0])
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A test that the run's choice left out. `id` and `subject` are as of a `Case`."""
+
+    id: str
+    subject: Subject | None = None
+
+
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario file says of itself."""
 
@@ -110,6 +117,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run. `host`: where its VMs ran and why there, in lines. `started`: ISO 8601; `seconds`: of all.
 
     `exit_code` is pytest's, None if it did not get as far as one. `notes`: what went wrong beside the tests.
+    `left_out`: tests where the run looked that were not asked for; `choice`: the words that did that.
     """
 
     host: tuple[str, ...] = ()
@@ -119,6 +127,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     scenarios: dict[str, About] = {}
     cases: tuple[Case, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    choice: str = ""
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -200,6 +210,20 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         used = {item.subject.link for item in self.items}
         used |= {case.shown.link for case in self.others if case.shown and case.shown.link}
         return tuple(link for link in Link if link in used or not used)
+
+    @property
+    def left_out(self) -> tuple[Subject, ...]:
+        """Scenarios on links that they have, and the run was not asked for."""
+        return tuple(one.subject for one in self.run.left_out if one.subject) if self.run else ()
+
+    @property
+    def choice(self) -> str:
+        """How many of how many tests were left out, and by which words; "" if none was."""
+        count = len(self.run.left_out) if self.run else 0
+        if self.run is None or not count:
+            return ""
+        by = f" by {self.run.choice}" if self.run.choice else ""
+        return f"{count} of {count + len(self.cases)} left out{by}"
 
     @property
     def shown(self) -> tuple[tuple[Case, Shown], ...]:

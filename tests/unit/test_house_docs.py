@@ -241,3 +241,20 @@ def test_the_example_in_python_can_be_imported() -> None:
     there: dict[str, object] = {"__name__": "example"}
     exec(compile(example, "docs/scenarios.md", "exec"), there)
     assert any(name.startswith("test_") for name in there)
+
+
+def test_the_answers_of_readme_are_those_of_reports() -> None:
+    """And docs/claims.md gives each claim the same verdict."""
+    table = README.partition("## What became")[2].partition("\n## ")[0]
+    for page in (table, (ROOT / "docs/claims.md").read_text()):
+        rows = re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+        told = {Claim(name): re.sub(r"[*`]", "", said) for name, said in rows}
+        assert list(told) == [claim for claim in Claim if claim.answer]
+        bold = re.compile(r"^holds( in part|( for| on) [\d. to,and]*\d)?")
+        for claim, said in told.items():
+            if page is table:
+                assert said == claim.answer
+            ours, theirs = bold.match(claim.answer), bold.match(said)
+            assert ours, claim
+            assert theirs, claim
+            assert ours[0] == theirs[0]

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from harness.model.claims import Claim
 from harness.report import html, markdown, matrix, overview, times
 from harness.report.markup import el, shown
-from harness.report.results import CaseOutcome, Results
+from harness.report.results import CaseOutcome, LeftOut, Results
 from harness.report.section import Section
 from tests.unit import runs
 from tests.unit.test_report_timeline import large
@@ -134,6 +134,32 @@ def test_the_matrix_counts_and_leads_to_the_worst(mixed: Results) -> None:
         ("isa-serial", "o-skipped", "#multiple-clients-8--isa-serial", "» 1 skipped"),
     ]
     assert "not on this link" in text  # serial-stale-reply was not run on virtio-serial
+
+
+def test_the_matrix_and_the_deaths_say_what_was_left_out(tmp_path: Path) -> None:
+    killed, eight = plan("reliability-qemu-killed", "vsock"), plan("multiple-clients-8", "vsock")
+    cases = [runs.evidence(tmp_path, one, right(one)) for one in (killed, eight)]
+    out = [("multiple-clients-8", "virtio-serial"), ("reliability-guest-panic", "vsock")]
+    left = tuple(LeftOut(id=name, subject=runs.subject(plan(name, link))) for name, link in out)
+    found = runs.write(tmp_path, cases, left_out=left, choice="-m 'not long'")
+    page = Page(html.page(found))
+    assert "2 of 4 left out by -m 'not long'" in page.text
+    assert "– left out of this run" in page.text
+    assert "Left out of this run: reliability-guest-panic." in page.text
+    assert "2 of 4 left out by -m 'not long'" in markdown.markdown(found)
+    text = html.page(found)
+    assert "<th>left out of this run<td colspan=1 class=none>reliability-guest-panic" in text.replace(
+        "</th>", ""
+    )
+
+
+def test_each_claims_row_has_what_became_of_it(page: Page, mixed: Results) -> None:
+    for claim in Claim:
+        assert claim.answer in page.text
+        assert claim.answer in markdown.markdown(mixed) or claim not in {
+            item.subject.claim for item in mixed.items
+        }
+    assert "no scenario of this claim in this run; make requirements shows it" in page.text
 
 
 def test_the_head_says_how_it_ended_and_on_what(page: Page) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.model.claims import Claim
 from harness.report import markdown
 from harness.report.markup import shown
 from harness.report.results import CaseOutcome
@@ -23,10 +24,10 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
     assert "host: `lab (kvm missing)`  " in lines
     assert "**`The run was interrupted.`**  " in lines
     assert [line for line in lines if line.startswith("|")] == [
-        "| claim | vsock | virtio-serial | virtconsole | isa-serial |",
-        "| --- | --- | --- | --- | --- |",
-        "| `serial-one-process` | ✅ 1 | · | ⚪ 1 | ✅ 1 |",
-        "| `multiple-clients` | ❌ 1 | ✅ 1 | 💥 1 | ⏭️ 1 |",
+        "| claim | vsock | virtio-serial | virtconsole | isa-serial | found by this project |",
+        "| --- | --- | --- | --- | --- | --- |",
+        f"| `serial-one-process` | ✅ 1 | · | ⚪ 1 | ✅ 1 | {Claim.SERIAL_ONE_PROCESS.answer} |",
+        f"| `multiple-clients` | ❌ 1 | ✅ 1 | 💥 1 | ⏭️ 1 | {Claim.MULTIPLE_CLIENTS.answer} |",
     ]
     assert any(
         line.startswith("Without scenarios in this run: `serial-portable`, `pod-diagram`") for line in lines

@@ -185,6 +185,18 @@ def test_a_crash_and_a_bad_end_and_links_that_are_left_out(project: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["here", "workers"])
+def test_what_was_left_out_is_told(project: Path, more: tuple[str, ...]) -> None:
+    code, said = run(project, {}, "scenarios", "--link", "vsock", *more)
+    assert code == 0
+    words = "3 of 4 left out by --link vsock"
+    assert said.splitlines()[-2:] == [f"left out: {words}", "report: results/latest/report.html"]
+    found = written(project)
+    assert [one.link for one in found.left_out] == [Link.ISA_SERIAL, Link.VIRTCONSOLE, Link.VIRTIO_SERIAL]
+    for name in ("report.html", "summary.md"):
+        assert words in (project / "results/latest" / name).read_text()
+
+
 MODULE = """\
 import pytest
 
