@@ -47,13 +47,13 @@ def main(args: argparse.Namespace) -> int:
 
     :raise UsageError: when a folder has no results of a run, or several are of one kernel.
     """
-    from harness.report import across, html, markdown, results
+    from harness.report import across, html, markdown, reading
 
     if len(args.folders) > 1:
-        print(across.markdown(across.across([results.read(folder) for folder in args.folders])), end="")
+        print(across.markdown(across.across([reading.read(folder) for folder in args.folders])), end="")
         return 0
     (folder,) = args.folders
-    found = results.read(folder)
+    found = reading.read(folder)
     for path in (html.write(found, folder), markdown.write(found, folder)):
         print(path)
     return 0

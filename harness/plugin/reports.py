@@ -25,7 +25,7 @@ from harness.plugin import trial
 from harness.plugin.bench import SLOWNESS
 from harness.plugin.collect import LEFT_OUT, scenario_files
 from harness.plugin.rerunreport import RERUN
-from harness.report import html, markdown, results
+from harness.report import html, markdown, reading, results
 from harness.report.results import About, Case, CaseOutcome, LeftOut, Run, Shown, Subject
 
 HEADER = pytest.StashKey[list[str]]()
@@ -70,7 +70,7 @@ def _write(folder: Path, run: Run) -> Iterator[str]:
     with _told(wrong):
         results.write(folder, run)
     with _told(wrong):
-        found = results.read(folder)
+        found = reading.read(folder)
         with _told(wrong):
             if found.choice:
                 yield f"left out: {found.choice}"

@@ -16,7 +16,7 @@ from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.spec import Accel
 from harness.model.trace import Event, What
-from harness.report import results
+from harness.report import reading, results
 from harness.report.results import About, Case, CaseOutcome, Run, Subject, Versions
 from harness.run import record
 from tests.unit.telling import Telling
@@ -91,7 +91,7 @@ def write(folder: Path, cases: Iterable[Case], scenarios: Iterable[str] = (), **
         folder, Run(**{**settings, "exit_code": 0, "scenarios": about, "cases": tuple(cases), **rest})
     )
     (folder / "versions.json").write_bytes(msgspec.json.encode(VERSIONS))
-    return results.read(folder)
+    return reading.read(folder)
 
 
 def catalogue(folder: Path) -> results.Results:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.model.trace import Event, What
-from harness.report import deaths, results
+from harness.report import deaths, reading
 from harness.report.across import across, markdown
 from harness.report.results import CaseOutcome, Results
 from tests.unit import runs
@@ -122,11 +122,11 @@ def test_guests_with_several_kernels_are_columns_of_their_own(tmp_path: Path) ->
     for name in ("one", "other"):
         on(tmp_path / name, OLD, PANIC)
     guested(tmp_path / "one", NEW)
-    found = across([results.read(tmp_path / name) for name in ("one", "other")])
+    found = across([reading.read(tmp_path / name) for name in ("one", "other")])
     assert list(found.ran) == ["6.12, guest 6.12", "6.12, guest 7.2"]
-    (death, *_) = deaths.deaths(results.read(tmp_path / "one"))
+    (death, *_) = deaths.deaths(reading.read(tmp_path / "one"))
     assert death.kernel == f"{OLD} (guest {NEW})"
-    (death, *_) = deaths.deaths(results.read(tmp_path / "other"))
+    (death, *_) = deaths.deaths(reading.read(tmp_path / "other"))
     assert death.kernel == OLD
 
 

@@ -13,7 +13,8 @@ from harness.model.trace import Event
 from harness.report.html import page
 from harness.report.latency import latency, measured
 from harness.report.markdown import markdown
-from harness.report.results import Results, read
+from harness.report.reading import read
+from harness.report.results import Results
 from tests.unit import runs
 from tests.unit.traces import everybody_served, plan, right
 

@@ -9,7 +9,7 @@ import pytest
 from harness.cli.main import main
 from harness.model.errors import UsageError
 from harness.model.link import Link
-from harness.report import results
+from harness.report import reading
 from harness.report.results import CaseOutcome
 from tests.unit import runs
 from tests.unit.traces import everybody_served, plan, right
@@ -81,21 +81,21 @@ def test_without_run_json_the_verdicts_speak(tmp_path: Path) -> None:
         on_link = plan("pod-diagram", link)
         runs.evidence(tmp_path, on_link, trace(on_link))
     (tmp_path / "pod-diagram-vsock").rename(tmp_path / "elsewhere")  # not where its verdict belongs
-    found = results.read(tmp_path)
+    found = reading.read(tmp_path)
     assert found.run is None
     assert [(item.subject.link, item.outcome) for item in found.items] == [
         (Link.VIRTIO_SERIAL, CaseOutcome.FAILED)
     ]
     assert found.items[0].difference.startswith("served 2 of 2, expected 1")
     (tmp_path / "run.json").write_text('{"cases": ')
-    assert results.read(tmp_path).unreadable[0].startswith("run.json can't be read: ")
+    assert reading.read(tmp_path).unreadable[0].startswith("run.json can't be read: ")
 
 
 def test_no_results_are_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        results.read(tmp_path / "none")
+        reading.read(tmp_path / "none")
     with pytest.raises(UsageError, match="no results of a run"):
-        results.read(tmp_path)
+        reading.read(tmp_path)
 
 
 def test_the_command_writes_both_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

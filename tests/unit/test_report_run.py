@@ -16,7 +16,7 @@ import pytest
 from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.model.verdict import Verdict
-from harness.report import results
+from harness.report import reading
 from harness.report.results import CaseOutcome, Results, Subject
 from tests.unit.traces import SCENARIOS
 
@@ -80,7 +80,7 @@ def run(project: Path, behaviour: dict[str, str], *words: str) -> tuple[int, str
 
 
 def written(project: Path) -> Results:
-    return results.read(project / "results/latest")
+    return reading.read(project / "results/latest")
 
 
 def outcomes(found: Results) -> dict[Link, CaseOutcome]:
