@@ -139,8 +139,9 @@ def _pod(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--proxy",
         metavar="COMMAND",
-        help="another proxy for serial-proxy, where the VMs run, with {listen}, {mux} and maybe {id} in it: "
-        "'kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'",
+        help="another proxy for serial-proxy, with {listen}, {mux} and maybe {id} in it: "
+        "'./kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'. A file here is sent "
+        "to where the VMs run; a name without a slash is a program there",
     )
 
 

@@ -36,7 +36,10 @@ _SENT = ".sent"
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """Where things lie on the host: our code, third-party packages, guest images, the run's folder."""
+    """Where things lie on the host: our code, third-party packages, guest images, the run's folder.
+
+    Beside that folder, in which workers start, lie the programs that were sent (`send_program`).
+    """
 
     code: PurePosixPath
     site: PurePosixPath
@@ -219,7 +222,8 @@ def tidy(ssh: Ssh, home: PurePosixPath, used: Sequence[PurePosixPath]) -> None:
     root, paths = shlex.quote(str(home)), shlex.join(map(str, used))
     old = f"-mtime +{UNUSED_DAYS}"
     line = f"touch -c {paths}; mkdir -p {root}/images; cd {root} && "
-    line += f"find . -maxdepth 1 '(' -name 'code-*' -o -name 'site-*' ')' {old} -exec rm -rf {{}} +; "
+    names = "-name 'code-*' -o -name 'site-*' -o -name 'program-*'"
+    line += f"find . -maxdepth 1 '(' {names} ')' {old} -exec rm -rf {{}} +; "
     line += f"find images -mindepth 2 -maxdepth 2 -name '*{_SENT}' {old} | while read -r mark; do "
     line += f'rm -rf "${{mark%{_SENT}}}" "$mark"; done; true'
     ssh.run(["sh", "-c", line])
@@ -231,6 +235,26 @@ def send_image(image: Image, remote: Remote) -> None:
     :raise InfrastructureError: when the connection breaks.
     """
     _place_image(image, remote.layout.images, remote.ssh)
+
+
+def send_program(program: Path, remote: Remote) -> None:
+    """A program of the user's own, to where workers find it as `program_word`, if it is not there yet.
+
+    :raise InfrastructureError: when the connection breaks.
+    """
+    target = remote.layout.work.parent / _program_folder(program)
+    remote.ssh.push(program.parent, target, [Path(program.name)])
+    remote.ssh.run(["touch", str(target)])  # used now (`tidy`)
+
+
+def program_word(program: Path) -> str:
+    """What a program that was sent is called in the folder that workers start in."""
+    return f"../{_program_folder(program)}/{program.name}"
+
+
+def _program_folder(program: Path) -> str:
+    """Its own, as a run with another program of this name may be under way there."""
+    return f"program-{hashlib.sha256(program.read_bytes()).hexdigest()[:16]}"
 
 
 def _place_image(image: Image, images: PurePosixPath, ssh: Ssh) -> None:

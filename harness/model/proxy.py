@@ -34,7 +34,7 @@ def command(text: str) -> tuple[str, ...]:
     if missing:
         raise UsageError(
             f"--proxy: no {' and no '.join(missing)} in: {text or 'nothing'}",
-            hint="kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}",
+            hint="./kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}",
         )
     return words
 

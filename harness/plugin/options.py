@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="vsock_proxy",
         metavar="COMMAND",
         default=None,
-        help="the multiplexing proxy of the link serial-proxy, a program on the host where the VMs run; "
-        "{listen} and {mux} stand for its sockets, {id} for the pod (default: the image proxy)",
+        help="the multiplexing proxy of the link serial-proxy; {listen} and {mux} stand for its sockets, "
+        "{id} for the pod (default: the image proxy). A program by the path of a file here is sent to where "
+        "VMs run; one without a slash is there",
     )
 
 
@@ -172,12 +174,38 @@ def lab_memory(config: pytest.Config) -> int | None:
 
 
 def proxy(config: pytest.Config) -> tuple[str, ...]:
-    """The command line of the external proxy asked for, empty if none was.
+    """The command line of the external proxy asked for, empty if none was. A path of a file here is absolute.
 
-    :raise UsageError: see `harness.model.proxy.command`.
+    :raise UsageError: see `harness.model.proxy.command`; its program is a relative path where nothing is, or
+        something here that can't be run.
     """
     text: str | None = config.option.vsock_proxy
-    return () if text is None else command(text)
+    if text is None:
+        return ()
+    words = command(text)
+    return words if "/" not in words[0] else (_program(config, words[0]), *words[1:])
+
+
+def _program(config: pytest.Config, word: str) -> str:
+    """The program that a path names: one here, or, if it is absolute, one that may be where VMs run."""
+    path = Path(config.invocation_params.dir, word).absolute()
+    if not path.exists():
+        if word.startswith("/"):
+            return word
+        raise UsageError(f"--proxy {word}: no such file")
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise UsageError(f"--proxy {word}: no program that can be run", hint=f"chmod +x {word}")
+    return str(path)
+
+
+def own_proxy(config: pytest.Config) -> Path | None:
+    """The proxy's program if it is a file here.
+
+    :raise UsageError: as `proxy`.
+    """
+    words = proxy(config)
+    path = Path(words[0]) if words else None
+    return path if path and path.is_absolute() and path.is_file() else None
 
 
 def images(config: pytest.Config) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -13,13 +14,17 @@ import pytest
 from harness.image.store import Image
 from harness.lab import deploy
 from harness.model.errors import UsageError
+from harness.model.proxy import command
 from harness.model.scenario import SUFFIXES
-from harness.plugin import hosts, rerunsession
+from harness.plugin import hosts, options, rerunsession
 from harness.plugin.reports import HEADER
 
 
 def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image]) -> None:
-    """Send what the arguments name and further `images` to every host; have xdist start workers there."""
+    """Send what the arguments name, further `images` and the user's own proxy to every host; have xdist start
+    workers there.
+    """
+    proxy = options.own_proxy(config)
     sent = f"sent-{secrets.token_hex(4)}"
     given = list(config.args)
 
@@ -28,12 +33,14 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
             _send(config, argument, sent, remote)
         for image in images:
             deploy.send_image(image, remote)
+        if proxy:
+            deploy.send_program(proxy, remote)
 
     fleet.prepare = prepare
     hosts.all_at_once(fleet.remotes, lambda alias: prepare(fleet.remotes[alias]))
     there = [_name_there(config, argument, sent)[0] for argument in given]
     # xdist gives its workers the command line as it was typed, with paths that mean nothing there
-    arguments = tuple(there + worker_options(config.option))
+    arguments = tuple(there + worker_options(config.option, proxy))
     config.invocation_params = dataclasses.replace(config.invocation_params, args=arguments)
     option = config.option
     carried = {alias: remote.carries for alias, remote in fleet.remotes.items()}
@@ -51,9 +58,10 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
 _NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}
 
 
-def worker_options(option: argparse.Namespace) -> list[str]:
+def worker_options(option: argparse.Namespace, proxy: Path | None = None) -> list[str]:
     """What of the command line workers need; each in one word, so that xdist takes none for a path.
 
+    :param proxy: the proxy's program if it was sent there.
     :raise UsageError: for what needs pytest's cache, which workers elsewhere have not; they would run all.
     """
     for name, word in _NEED_CACHE.items():
@@ -64,12 +72,17 @@ def worker_options(option: argparse.Namespace) -> list[str]:
     words += [f"-m{option.markexpr}"] if option.markexpr else []
     words += [f"--deselect={prefix}" for prefix in option.deselect or []]
     words += [f"--link={link}" for link in option.vsock_links or []]
-    words += [f"--proxy={option.vsock_proxy}"] if option.vsock_proxy else []
+    words += [f"--proxy={_command_there(option.vsock_proxy, proxy)}"] if option.vsock_proxy else []
     words += [f"--guest={option.vsock_guest}"] if option.vsock_guest else []
     words += [f"--boot={option.vsock_boot}"] if option.vsock_boot else []
     words += ["--strict-host"] if option.vsock_strict else []
     words += ["--runxfail"] if option.runxfail else []
     return words + (["-" + "v" * option.verbose] if option.verbose > 0 else [])
+
+
+def _command_there(text: str, program: Path | None) -> str:
+    """A proxy's command line for workers elsewhere; its `program` lies there where it was sent to."""
+    return shlex.join([deploy.program_word(program), *command(text)[1:]]) if program else text
 
 
 def _name_there(config: pytest.Config, argument: str, sent: str) -> tuple[str, Path, Path]:

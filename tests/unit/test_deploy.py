@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.lab import deploy, keys
@@ -128,7 +129,8 @@ def test_other_code_has_a_folder_of_its_own_and_only_what_differs_is_sent(
 
 def test_what_no_run_has_used_for_long_is_removed_from_a_host(tmp_path: Path, ssh: Ssh) -> None:
     home = tmp_path / "a home"
-    for name in ("code-a", "code-b", "site-a", "site-b", "lab", "images/pod/sent", "images/pod/own"):
+    old = ("code-a", "code-b", "site-a", "site-b", "program-a", "lab", "images/pod/sent", "images/pod/own")
+    for name in old:
         (home / name).mkdir(parents=True)
     for name in ("images/pod/sent.sent", "images/pod/new.sent"):
         (home / name).touch()
@@ -147,3 +149,47 @@ def test_what_no_run_has_used_for_long_is_removed_from_a_host(tmp_path: Path, ss
         "images/pod/own",
         "images/pod/new.sent",
     }
+
+
+def with_work(work: Path, ssh: Ssh) -> deploy.Remote:
+    """A host whose workers start in `work`."""
+    return deploy.Remote(
+        alias="host0",
+        address=ssh.address,
+        config=work,
+        layout=msgspec.structs.replace(deploy.LAB, work=PurePosixPath(work)),
+        ssh=ssh,
+        accel=None,
+    )
+
+
+def test_a_program_is_sent_once_and_another_of_its_name_lies_elsewhere(tmp_path: Path, ssh: Ssh) -> None:
+    work = tmp_path / "there" / "work"
+    work.mkdir(parents=True)
+    remote = with_work(work, ssh)
+    program = tmp_path / "proxy"
+    places = []
+    for said in ("one", "one", "two"):
+        program.write_text(f"#!/bin/sh\necho {said}\n")
+        program.chmod(0o755)
+        deploy.send_program(program, remote)
+        place = (work / deploy.program_word(program)).resolve()
+        assert subprocess.run([place], capture_output=True, text=True, check=True).stdout == f"{said}\n"
+        places.append((place, place.stat().st_ino))
+    assert places[0] == places[1], "nothing is sent again"
+    assert places[0][0].exists()
+    assert places[0] != places[2]
+
+
+def test_a_program_that_was_used_lately_stays(tmp_path: Path, ssh: Ssh) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    remote = with_work(work, ssh)
+    program = tmp_path / "proxy"
+    program.touch(0o755)
+    deploy.send_program(program, remote)
+    folder = (work / deploy.program_word(program)).resolve().parent
+    os.utime(folder, (1, 1))
+    deploy.send_program(program, remote)
+    deploy.tidy(ssh, PurePosixPath(tmp_path), [])
+    assert folder.is_dir()

@@ -114,6 +114,8 @@ def test_a_typo_is_one_error_before_anything_is_built_or_booted(project: Path) -
         (["--guest", "lab"], "--guest lab: unknown"),
         (["--link", "vsok"], "did you mean 'vsock'?"),
         (["--proxy", "kata-proxy {listen}"], "--proxy: no {mux} in: kata-proxy {listen}"),
+        (["--proxy", "./kata-proxy {listen} {mux}"], "--proxy ./kata-proxy: no such file"),
+        (["--proxy", "scenarios/one.yaml {listen} {mux}"], "--proxy scenarios/one.yaml: no program that can"),
     ],
 )
 def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], told: str) -> None:
