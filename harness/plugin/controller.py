@@ -122,6 +122,7 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                 for name in (*asked.usual(wish), *images):
                     store.get(name, progress)
                 ahead.made(config, progress)
+        header += options.proxy_line(config)
         extra = asked.images(store, wish, progress, config.stash[NOTES])
         _write_versions(store, results, options.guest(config))
         header += _guest_words(store, options.guest(config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
 
@@ -206,6 +207,17 @@ def own_proxy(config: pytest.Config) -> Path | None:
     words = proxy(config)
     path = Path(words[0]) if words else None
     return path if path and path.is_absolute() and path.is_file() else None
+
+
+def proxy_line(config: pytest.Config) -> list[str]:
+    """What a run's header says of the external proxy, if one was asked for; of one here, which it is.
+
+    :raise UsageError: as `proxy`.
+    """
+    path = own_proxy(config)
+    which = f" (SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}…)" if path else ""
+    text: str | None = config.option.vsock_proxy
+    return [] if text is None else [f"proxy: {text}{which}"]
 
 
 def images(config: pytest.Config) -> tuple[str, ...]:

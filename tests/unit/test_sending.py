@@ -102,6 +102,9 @@ def test_a_proxy_by_its_path_is_the_users_own(program: Path, tmp_path: Path, whe
     config = given(tmp_path, f"'{where.format(here=tmp_path)}/a proxy' {PLACES}")
     assert options.proxy(config) == (str(program), *PLACES.split())
     assert options.own_proxy(config) == program
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
+    (line,) = options.proxy_line(config)
+    assert line.endswith(f"/a proxy' {PLACES} (SHA-256 {digest}…)")
 
 
 @pytest.mark.parametrize("word", ["kata-proxy", "/nowhere/kata-proxy"])
@@ -110,11 +113,13 @@ def test_a_proxy_by_name_or_by_a_path_of_elsewhere_is_there(tmp_path: Path, word
     config = given(tmp_path, f"{word} {PLACES}")
     assert options.proxy(config)[0] == word
     assert options.own_proxy(config) is None
+    assert options.proxy_line(config) == [f"proxy: {word} {PLACES}"]
 
 
 def test_without_an_own_proxy_nothing_is_sent(tmp_path: Path) -> None:
     assert options.proxy(given(tmp_path, None)) == ()
     assert options.own_proxy(given(tmp_path, None)) is None
+    assert options.proxy_line(given(tmp_path, None)) == []
 
 
 @pytest.mark.parametrize(
