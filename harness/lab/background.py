@@ -14,15 +14,18 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def entered(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+def entered(make: Callable[[], AbstractAsyncContextManager[T]], halt: Halt | None = None) -> Iterator[T]:
     """Enter the context on a thread of its own, leave it there when the `with` is left.
 
     The thread lives as long as the `with`, so what the context starts may be bound to it (PR_SET_PDEATHSIG).
-    Errors of entering and of leaving are raised here.
+    Errors of entering and of leaving are raised here; `asyncio.CancelledError` is that of an entering which
+    `halt` stopped.
     """
     held: _Held[T] = _Held(make)
     thread = threading.Thread(target=held.run, name="vsock-harness lab", daemon=True)
     try:
+        if halt:
+            halt.set(held.end)
         thread.start()
         yield held.ready.result()
     finally:
@@ -33,11 +36,30 @@ def entered(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
     held.done.result()
 
 
-class _Held(Generic[T]):
-    """What happens on the thread: `ready` has what was entered, or why it was not; `done` how leaving went.
+class Halt:
+    """Lets another thread than the one in `entered` end what that enters, even while it still does."""
 
-    Neither is set where it was told to end before it had entered.
-    """
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said = False
+        self._end: Callable[[], None] = lambda: None
+
+    def set(self, end: Callable[[], None]) -> None:
+        """What is to be called, at once if it has been said."""
+        with self._lock:
+            self._end = end
+            if self._said:
+                end()
+
+    def say(self) -> None:
+        """End it; returns at once, and may come before anything has begun."""
+        with self._lock:
+            self._said = True
+            self._end()
+
+
+class _Held(Generic[T]):
+    """What happens on the thread: `ready` has what was entered, or why it was not; `done` how it was left."""
 
     def __init__(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self.ready: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -71,6 +93,7 @@ class _Held(Generic[T]):
 
         with self._lock:
             if self._ended:
+                self.ready.set_exception(asyncio.CancelledError())
                 return
             self._stop = lambda: loop.call_soon_threadsafe(leave)
         try:

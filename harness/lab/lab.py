@@ -36,6 +36,8 @@ _BOOT_SECONDS = 120.0
 
 _SAVE_SECONDS = 60.0
 
+_LISTENS = "Server listening on 0.0.0.0 port 22"
+"""What the lab's sshd says on the console."""
 
 GUESTS = ("pod", "proxy", "programs")
 """The images that pods are made of, beside QEMU, which a lab has in its root."""
@@ -83,12 +85,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.contextmanager
 def up(
-    wish: Wish, folder: RunFolder, *, name: str = "lab", log_folder: Path, saved: Path | None = None
+    wish: Wish,
+    folder: RunFolder,
+    *,
+    name: str = "lab",
+    log_folder: Path,
+    saved: Path | None = None,
+    halt: background.Halt | None = None,
 ) -> Iterator[Lab]:
     """A lab that answers; it ends with the `with`, and with this process however that ends.
 
     :param saved: a folder that `save` filled for the same wish: go on from there instead of booting. The
         clock is then that of the saving (see `set_clock`).
+    :param halt: ends it from another thread, also before it answers.
     :raise HostUnfit: when there is not enough free memory.
     :raise InfrastructureError: when it does not come up; the console's end is in the detail.
     """
@@ -102,7 +111,7 @@ def up(
         async with _running(spec, wish, folder, log_folder, ram, incoming) as (lab, _):
             yield lab
 
-    with background.entered(entered) as lab:
+    with background.entered(entered, halt) as lab:
         yield lab
 
 
@@ -192,7 +201,7 @@ async def _running(
         async with start as machine:
             port = await network.ssh_port(machine.monitor)
             if incoming is None:
-                await machine.console.wait_for("Server listening on 0.0.0.0 port 22", deadline)
+                await machine.console.wait_for(_LISTENS, deadline, machine.check)
             address = Address(
                 host="127.0.0.1", port=port, user="root", key=wish.pair.user, host_key=wish.pair.host_public
             )

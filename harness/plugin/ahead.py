@@ -20,6 +20,7 @@ from harness.model.errors import HostUnfit
 from harness.model.progress import Progress, Silent
 from harness.plugin import hosts, options
 from harness.plugin.bench import RESULTS, Bench, Setting
+from harness.plugin.together import all_at_once
 from harness.run import templates
 from harness.run.place import Place
 
@@ -47,7 +48,7 @@ def made_there(config: pytest.Config, fleet: hosts.Fleet, progress: Progress) ->
     if not _is_slow(guest) or not without:
         return
     with progress.stage(f"guest {guest}: booting it once on {', '.join(without)}, the agent comes by SSH"):
-        hosts.all_at_once(without, lambda alias: _ask(fleet.remotes[alias], guest))
+        all_at_once(without, lambda alias: _ask(fleet.remotes[alias], guest))
 
 
 def _is_slow(guest: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import functools
 import logging
 import os
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -32,9 +30,8 @@ from harness.model.progress import Progress
 from harness.model.spec import Accel
 from harness.plugin.bench import available
 from harness.plugin.labs import Labs, opened
+from harness.plugin.together import all_at_once
 from harness.vm.console import Console
-
-T = TypeVar("T")
 
 MOST_LABS = 4
 _ANSWERS_WITHIN = 10.0
@@ -276,19 +273,6 @@ def addresses(
         with progress.stage(f"host: preparing {words}"):
             remotes = all_at_once(list(by_alias), start)
         yield Fleet(remotes, words)
-
-
-def all_at_once(aliases: Iterable[str], do: Callable[[str], T]) -> dict[str, T]:
-    """Do it for each in a thread of its own; if one fails, or on Ctrl-C, the caller ends the hosts."""
-    threads = "vsock-harness host"
-    names = list(aliases)
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=len(names), thread_name_prefix=threads)
-    try:
-        futures = {alias: pool.submit(do, alias) for alias in names}
-        return {alias: future.result() for alias, future in futures.items()}
-    finally:
-        # on Ctrl-C nobody waits here: the run folder's end kills the emulators, and that ends the threads
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _leave(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.host.runfolder import RunFolder
-from harness.lab import deploy, lab, saved
+from harness.lab import background, deploy, lab, saved
 from harness.model.errors import HarnessError, InfrastructureError
 from harness.model.progress import Progress
 from harness.model.spec import Accel
@@ -50,6 +50,8 @@ class Labs:
         self._pidfds: dict[str, int] = {}
         self._lock = threading.Lock()
         """Of the descriptors: one is looked at while another thread may close it."""
+        self._coming: dict[str, background.Halt] = {}
+        """Of labs that do not answer yet."""
         self._over = False  # the run ends; who still starts one is not waited for
         self.unrestorable = ""
         """Why a saved lab could not be restored; then all further ones are booted."""
@@ -94,9 +96,15 @@ class Labs:
 
     def _up(self, alias: str, source: Path | None) -> deploy.Remote:
         stack = self._stacks[alias] = contextlib.ExitStack()
-        running = stack.enter_context(
-            lab.up(self._wish, self._folder, name=alias, log_folder=self._log(alias), saved=source)
-        )
+        halt = self._coming[alias] = background.Halt()
+        if self._over:
+            halt.say()
+        logs = self._log(alias)
+        try:
+            coming = lab.up(self._wish, self._folder, name=alias, log_folder=logs, saved=source, halt=halt)
+            running = stack.enter_context(coming)
+        finally:
+            self._coming.pop(alias, None)
         if self._over:
             stack.close()
             raise InfrastructureError(f"{alias}: the run has ended")
@@ -172,8 +180,10 @@ class Labs:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> bool:
-        """End each, whatever the others do; lets an exception pass."""
+        """End each, whatever the others do, and those still coming up; lets an exception pass."""
         self._over = True
+        for halt in list(self._coming.values()):
+            halt.say()
         with contextlib.ExitStack() as stack:
             for alias in list(self._stacks):
                 stack.callback(self.end, alias, kind, error, trace)

@@ -18,6 +18,7 @@ from harness.model.proxy import command
 from harness.model.scenario import SUFFIXES
 from harness.plugin import hosts, options, rerunsession
 from harness.plugin.reports import HEADER
+from harness.plugin.together import all_at_once
 
 
 def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image]) -> None:
@@ -37,7 +38,7 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
             deploy.send_program(proxy, remote)
 
     fleet.prepare = prepare
-    hosts.all_at_once(fleet.remotes, lambda alias: prepare(fleet.remotes[alias]))
+    all_at_once(fleet.remotes, lambda alias: prepare(fleet.remotes[alias]))
     there = [_name_there(config, argument, sent)[0] for argument in given]
     # xdist gives its workers the command line as it was typed, with paths that mean nothing there
     arguments = tuple(there + worker_options(config.option, proxy))

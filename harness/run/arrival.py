@@ -30,7 +30,7 @@ class Arrival(msgspec.Struct, frozen=True):
         :raise InfrastructureError: the guest did not come up in time, or ended, or takes no files.
         """
         await self.again(machine, deadline)
-        await machine.console.wait_for(inject.READY, deadline)
+        await machine.console.wait_for(inject.READY, deadline, machine.check)
 
     async def again(self, machine: Machine, deadline: Deadline) -> None:
         """Put the agent into a guest that has been reset, once that is up; at once where it comes by itself.

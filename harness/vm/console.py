@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.model.deadline import Deadline, until_async
@@ -102,9 +103,12 @@ class Console:
                 f"guest kernel: {first}", detail=quote, hint=f"whole console: {self.path.name}"
             )
 
-    async def wait_for(self, text: str, deadline: Deadline) -> str:
+    async def wait_for(
+        self, text: str, deadline: Deadline, check: Callable[[], object] = lambda: None
+    ) -> str:
         """Wait until a line contains `text`, from the beginning of the console on, and return that line.
 
+        :param check: raises when nothing more can come, as `Machine.check` does; what it raises is raised.
         :raise GuestCrashed: the kernel reported a crash first.
         :raise DeadlinePassed: not in time; the error has the console's end.
         """
@@ -117,6 +121,7 @@ class Console:
             looked_at = len(self._lines) - 1
             if line is None:
                 self.check()
+                check()
             return line
 
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -109,7 +109,7 @@ class Booting:
         self.said.append(f"ssh to {where.user} at {where.port}")
         yield self.guest
 
-    async def wait_for(self, text: str, deadline: Deadline) -> None:
+    async def wait_for(self, text: str, deadline: Deadline, check: Callable[[], object]) -> None:
         self.said.append(text)
 
     def check(self) -> None:

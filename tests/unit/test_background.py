@@ -123,3 +123,27 @@ def test_an_interrupt_at_any_moment_leaves_it(
 
     assert isinstance(outcome(interrupted), KeyboardInterrupt)
     assert place.said in said
+
+
+def test_another_thread_can_end_what_is_still_being_entered() -> None:
+    place, halt = Place(pause=600.0), background.Halt()
+
+    def halted() -> None:
+        threading.Timer(0.1, halt.say).start()
+        with background.entered(place.entered, halt):
+            raise AssertionError("entered")
+
+    assert isinstance(outcome(halted), asyncio.CancelledError)
+    assert place.said == ["out"]
+
+
+def test_one_that_is_told_before_it_begins_does_not_begin() -> None:
+    place, halt = Place(pause=600.0), background.Halt()
+    halt.say()
+
+    def halted() -> None:
+        with background.entered(place.entered, halt):
+            raise AssertionError("entered")
+
+    assert isinstance(outcome(halted), asyncio.CancelledError)
+    assert place.said == []

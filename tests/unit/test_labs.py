@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
@@ -14,11 +16,12 @@ import msgspec
 import pytest
 
 from harness.host.runfolder import RunFolder
-from harness.lab import deploy, lab, saved
+from harness.lab import background, deploy, lab, saved
 from harness.lab.address import Address
 from harness.model.errors import InfrastructureError
 from harness.model.progress import Silent
 from harness.plugin import hosts, labs
+from tests.unit.hangs import HANGS
 
 
 class World:
@@ -30,6 +33,8 @@ class World:
         self.broken = False
         self.useless = False
         self.full = False
+        self.hangs = False
+        self.boots = threading.Event()
         self.unsavable = False
         self.read_only = False
         self.discarded: list[str] = []
@@ -45,12 +50,25 @@ class World:
 
     @contextlib.contextmanager
     def up(
-        self, wish: object, folder: RunFolder, *, name: str, log_folder: Path, saved: Path | None
+        self,
+        wish: object,
+        folder: RunFolder,
+        *,
+        name: str,
+        log_folder: Path,
+        saved: Path | None,
+        halt: background.Halt,
     ) -> Iterator[lab.Lab]:
         how = "restore" if saved else "boot"
         self.said.append(f"{how} {name} {log_folder.name}")
         if saved and self.broken:
             raise InfrastructureError("torn state")
+        if self.hangs:
+            ended = threading.Event()
+            halt.set(ended.set)
+            self.boots.set()
+            assert ended.wait(HANGS)
+            raise asyncio.CancelledError
         if self.full:
             raise InfrastructureError("no space left")
         log_folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +133,26 @@ def test_fresh_labs_are_booted(world: World) -> None:
         assert not ours.restores
         ours.start("lab0")
     assert world.said == ["boot lab0 lab0", "end lab0"]
+
+
+def test_a_run_that_ends_ends_labs_that_still_come_up(world: World) -> None:
+    world.hangs = True
+    seen: list[BaseException] = []
+
+    def start(ours: Any) -> None:
+        try:
+            ours.start("lab0")
+        except BaseException as error:  # noqa: BLE001 -- looked at by the test
+            seen.append(error)
+
+    with world.opened([]) as ours:
+        thread = threading.Thread(target=start, args=(ours,), daemon=True)
+        thread.start()
+        assert world.boots.wait(HANGS)
+    thread.join(HANGS)
+    assert [type(error) for error in seen] == [asyncio.CancelledError]
+    assert world.said == ["restore lab0 lab0", "released"], "it is neither booted instead nor discarded"
+    assert world.discarded == []
 
 
 def test_one_that_does_not_restore_is_booted_and_thrown_away_for_good(world: World) -> None:

@@ -231,6 +231,15 @@ def test_a_wait_on_the_end_can_be_given_up(start: Starter) -> None:
     start(scenario)
 
 
+def test_what_is_waited_for_on_the_console_does_not_come_from_a_dead_one(start: Starter) -> None:
+    async def scenario(machine: Machine) -> None:
+        await dies_of(machine, "x-segfault")
+        await machine.console.wait_for("agent: up", Deadline(HANGS), machine.check)
+
+    with pytest.raises(QemuDied, match="killed by SIGSEGV"):
+        start(scenario)
+
+
 @pytest.mark.parametrize("status", ["running", "paused", "suspended", "postmigrate", "shutdown"])
 def test_other_statuses_are_no_end(status: str) -> None:
     assert of_status(status) is None
