@@ -1,6 +1,5 @@
 """Serving one channel: its requests, its sinks, its containers."""
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -13,19 +12,12 @@ from .container import Container
 from .decoder import Decoder
 from .errnos import errno_name
 from .ports import try_open
+from .request import Refused, as_json, fields
 from .sink import Sink, pieces
 from .sockets import Sockets
 from .wire import MAX_PAYLOAD, BadFrame, Frame, Kind
 
 _SINKS_MAX = 16
-
-
-class Refused(Exception):
-    """A request that cannot be done: becomes ERROR with `code` and `message`, and the session goes on."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Session:
@@ -121,27 +113,27 @@ class Session:
                 raise Refused("unknown-kind", f"no request is of kind {frame.kind}")
             handler(frame)
         except Refused as refusal:
-            self._send(Kind.ERROR, frame.request, _json({"code": refusal.code, "message": str(refusal)}))
+            self._send(Kind.ERROR, frame.request, as_json({"code": refusal.code, "message": str(refusal)}))
 
     def _complain(self, bad: BadFrame) -> None:
         message = f"{bad.skipped} bytes that are no frame: {bad.reason}"
-        self._send(Kind.ERROR, 0, _json({"code": f"bad-frame-{bad.reason}", "message": message}))
+        self._send(Kind.ERROR, 0, as_json({"code": f"bad-frame-{bad.reason}", "message": message}))
 
     def _send(self, kind: Kind, request: int, payload: bytes) -> None:
         self._channel.send(Frame(kind, request, payload))
 
     def _reply(self, frame: Frame, answer: object) -> None:
-        self._send(Kind.REPLY, frame.request, _json(answer))
+        self._send(Kind.REPLY, frame.request, as_json(answer))
 
     def _hello(self, frame: Frame) -> None:
-        wish = _fields(frame, sole=False, label="")
+        wish = fields(frame, sole=False, label="")
         self.label = wish["label"]
         if wish["sole"] and self._channel.lasting:
             self._client_left(True)
         self._reply(frame, facts.hello(self._digest, self._channel.name))
 
     def _cloned(self, frame: Frame) -> None:
-        wish = _fields(frame, boot_id="", now=0)
+        wish = fields(frame, boot_id="", now=0)
         if not self._in_guest:
             raise Refused("not-in-guest", "this agent serves a developer's machine, which is no clone")
         try:
@@ -159,7 +151,7 @@ class Session:
             raise Refused("too-much-kept", "the replies kept for later are too long already")
 
     def _sink(self, frame: Frame) -> None:
-        wish = _fields(frame, seed=0, bytes=0)
+        wish = fields(frame, seed=0, bytes=0)
         if len(self._sinks) >= _SINKS_MAX:  # left open by clients that went away on a serial port
             del self._sinks[next(iter(self._sinks))]
         self._sinks[frame.request] = Sink(wish["seed"], wish["bytes"])
@@ -190,10 +182,10 @@ class Session:
         sink = self._sinks[request]
         if sink.whole:
             del self._sinks[request]
-            self._send(Kind.DONE, request, _json({"bytes": sink.came, "wrong": sink.wrong}))
+            self._send(Kind.DONE, request, as_json({"bytes": sink.came, "wrong": sink.wrong}))
 
     def _source(self, frame: Frame) -> None:
-        wish = _fields(frame, seed=0, bytes=0, chunk=65536, bulk=False)
+        wish = fields(frame, seed=0, bytes=0, chunk=65536, bulk=False)
         clients_left = self._clients_left
         self._widen(wish["bytes"])
         if wish["chunk"] > MAX_PAYLOAD:
@@ -207,10 +199,10 @@ class Session:
                 self._channel.send(piece)
         except ValueError as error:
             raise Refused("bad-request", str(error)) from error
-        self._send(Kind.DONE, frame.request, _json({"bytes": wish["bytes"], "wrong": None}))
+        self._send(Kind.DONE, frame.request, as_json({"bytes": wish["bytes"], "wrong": None}))
 
     def _run(self, frame: Frame) -> None:
-        wish = _fields(frame, argv=[], env={}, cwd="/")
+        wish = fields(frame, argv=[], env={}, cwd="/")
         if not wish["argv"] or not all(isinstance(word, str) for word in wish["argv"]):
             raise Refused("bad-request", "argv must be a list of strings, not empty")
         if frame.request in self._containers:
@@ -241,7 +233,7 @@ class Session:
         try:
             end = container.follow(output)
             if self._disown(request, container):
-                self._send(Kind.EXIT, request, _json(end))
+                self._send(Kind.EXIT, request, as_json(end))
         except Gone:
             self._disown(request, container)
 
@@ -262,7 +254,7 @@ class Session:
             container.feed(frame.payload, self._channel.fd)
 
     def _signal(self, frame: Frame) -> None:
-        name = _fields(frame, signal="")["signal"]
+        name = fields(frame, signal="")["signal"]
         container = self._container(frame)
         try:
             if container:
@@ -271,20 +263,20 @@ class Session:
             raise Refused("bad-request", str(error)) from error
 
     def _open_device(self, frame: Frame) -> None:
-        wish = _fields(frame, device="self")["device"]
+        wish = fields(frame, device="self")["device"]
         device = self._channel.device if wish == "self" else wish
         failed = "ENODEV" if device is None else try_open(device)
         self._reply(frame, {"opened": failed is None, "errno": failed, "device": device})
 
-    def _make(self, frame: Frame, make: Callable[..., None], fields: dict[str, Any]) -> None:
+    def _make(self, frame: Frame, make: Callable[..., None], defaults: dict[str, Any]) -> None:
         if self._channel.device is not None:  # there is nobody to wait for, and no end of a client to see
             raise Refused("no-connection", f"{self._channel.device} is a serial port: it has no sockets")
 
         def tell(kind: Kind, answer: object) -> None:
-            self._send(kind, frame.request, _json(answer))
+            self._send(kind, frame.request, as_json(answer))
 
         try:
-            make(_fields(frame, **fields), tell, self._channel.fd)
+            make(fields(frame, **defaults), tell, self._channel.fd)
         except ValueError as error:
             raise Refused("bad-request", str(error)) from error
         except RuntimeError as error:  # no more threads
@@ -292,26 +284,3 @@ class Session:
 
     def _facts(self, frame: Frame) -> None:
         self._reply(frame, self._agent_facts())
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _fields(frame: Frame, **defaults: Any) -> dict[str, Any]:
-    """The request's JSON object, each field of its default's type, with the defaults of those not given.
-
-    :raise Refused: if it is anything else.
-    """
-    try:
-        given = json.loads(frame.payload or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise Refused("bad-request", f"no JSON: {error}") from error
-    if not isinstance(given, dict) or not given.keys() <= defaults.keys():
-        raise Refused("bad-request", f"want an object of {sorted(defaults)}")
-    for name, value in given.items():
-        if type(value) is not type(defaults[name]):
-            raise Refused("bad-request", f"{name}: want {type(defaults[name]).__name__}")
-        if isinstance(value, int) and value < 0:
-            raise Refused("bad-request", f"{name}: {value} is negative")
-    return {**defaults, **given}
