@@ -174,7 +174,8 @@ def test_our_scenarios_of_faults_hold_behind_the_real_proxy(nursery: Nursery, sc
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
         elsewhere = Endpoint(link=Link.SERIAL_PROXY, path=str(beside))
         trace = run(on_link, there, nursery, deed=deed, elsewhere=elsewhere)
-    assert judge(on_link, trace).differences == ()
+    # what each end sees, not how soon: this machine may be a starved one
+    assert judge(on_link.stretched(HANGS), trace).differences == ()
 
 
 @pytest.mark.parametrize(
