@@ -32,7 +32,7 @@ class Agent:
 
     def __init__(self, *, in_guest: bool = False, beside: str = "") -> None:
         self.in_guest = in_guest
-        self._sockets = Sockets(self.start, beside)
+        self._sockets = Sockets(self.start, self.note, beside)
         self.digest = digest(os.path.dirname(os.path.abspath(__file__)))
         self._lock = threading.Lock()
         self._sessions: set[Session] = set()
@@ -102,11 +102,16 @@ class Agent:
         finally:
             at = time.monotonic()
             session.end_containers()  # before it is forgotten: who counts none may rely on it
+            self.note(session.label, channel.why, at)
             with self._lock:
                 self._sessions.discard(session)
-                if session.label:
-                    _remember(self._ended, session.label, (channel.why, at))
             channel.close()
+
+    def note(self, label: str, how: str, at: float | None = None) -> None:
+        """Keep in mind how what has that `label` ended, and when (CLOCK_MONOTONIC, by default now)."""
+        if label:
+            with self._lock:
+                _remember(self._ended, label, (how, time.monotonic() if at is None else at))
 
     def _reaped(self, label: str) -> None:
         with self._lock:

@@ -13,9 +13,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from . import raw
+from .again import AGAIN, again
 from .channel import Channel, ConnectionChannel
 from .errnos import errno_name
 from .wire import Kind
@@ -23,7 +25,16 @@ from .wire import Kind
 HOST = 2
 """The host's CID for its guests (VMADDR_CID_HOST, vsock(7))."""
 
-DIAL = {"cid": HOST, "port": 0, "type": "stream", "does": "session", "seed": 0, "bytes": 0, "patience": 0}
+DIAL = {
+    "cid": HOST,
+    "port": 0,
+    "type": "stream",
+    "does": "session",
+    "seed": 0,
+    "bytes": 0,
+    "patience": 0,
+    "label": "",
+}
 """DIAL's fields with their defaults; `patience` in ms, 0 is the kernel's own (2 s)."""
 
 LISTEN = {"type": "stream", "does": "echo", "seed": 0, "bytes": 0}
@@ -49,10 +60,14 @@ class Sockets:
     isn't, `RuntimeError` if no thread can be had.
 
     :param start: serves a channel in a thread of its own.
+    :param note: keeps in mind how what has a label ended, as FACTS tells it.
     """
 
-    def __init__(self, start: Callable[[Channel], object], beside: str = "") -> None:
+    def __init__(
+        self, start: Callable[[Channel], object], note: Callable[[str, str], None], beside: str = ""
+    ) -> None:
         self._start = start
+        self._note = note
         self._beside = beside
         self._family = socket.AF_UNIX if beside else socket.AF_VSOCK
 
@@ -60,11 +75,16 @@ class Sockets:
         """Dial as `wish` (see `DIAL`) says. REPLY tells the errno's name, or null once it is connected.
 
         Then the connection is served as a client's (``session``), or a thread of its own does with it what
-        ``does`` names (`raw.DOES`) and DONE tells what came of that.
+        ``does`` names (`raw.DOES`) and DONE tells what came of that. With ``again`` a thread of its own dials
+        without end (`again.again`), and REPLY comes before; by ``label`` FACTS tells how that failed.
 
         :param asker: hangs up when who asked has gone.
         """
-        _check(wish, "session")
+        _check(wish, "session", AGAIN)
+        if wish["does"] == AGAIN:
+            tell(Kind.REPLY, {"errno": None})
+            _in_thread(again, asker, partial(self._dialled, wish), partial(self._note, wish["label"]))
+            return
         try:
             connection = self._dialled(wish)
         except OSError as error:
@@ -137,11 +157,11 @@ class Sockets:
         return f"{self._beside}_{port}"
 
 
-def _check(wish: Wish, besides: str) -> None:
+def _check(wish: Wish, *besides: str) -> None:
     if wish["type"] not in TYPES:
         raise ValueError(f"type {wish['type']!r}; allowed: {', '.join(TYPES)}")
-    if wish["does"] not in (*raw.DOES, besides):
-        raise ValueError(f"does {wish['does']!r}; allowed: {', '.join((*raw.DOES, besides))}")
+    if wish["does"] not in (*raw.DOES, *besides):
+        raise ValueError(f"does {wish['does']!r}; allowed: {', '.join((*raw.DOES, *besides))}")
     for field in ("cid", "port", "patience"):
         if wish.get(field, 0) >= 1 << 32:
             raise ValueError(f"{field} {wish[field]} is more than 32 bits")

@@ -45,6 +45,15 @@ class Listener:
                 return connection
             connection.close()
 
+    def dismiss(self) -> bool:
+        """Take the next connection, waiting for it, and close it; whether it was this guest's."""
+        try:
+            connection, address = self._sock.accept()
+        except OSError:  # it has ended in the backlog
+            return False
+        connection.close()
+        return self._cid is None or address[0] == self._cid
+
 
 @contextlib.contextmanager
 def listening(

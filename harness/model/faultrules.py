@@ -57,7 +57,7 @@ def _group(fault: written.Fault, meeting: list[str], root: Node, problems: Probl
 
 
 def _doing(source: WrittenGroup, root: Node, problems: Problems, *, ports: bool) -> None:
-    """Who opens connections in the step is known: `listening` the guest, `connecting` the client."""
+    """Who opens connections in the step `listening` is known: the guest."""
     for index, step in enumerate(source.group.workload):
         if not isinstance(step.meet_fault, written.MeetFault):
             continue
@@ -65,7 +65,7 @@ def _doing(source: WrittenGroup, root: Node, problems: Problems, *, ports: bool)
         mark = root.at(*source.workload_path, index, "meet-fault", "while").mark
         if doing is While.LISTENING and ports:
             problems.add(mark, "'listening' is for vsock: a guest connects over no serial port")
-        if not doing.has_connection and source.group.initiated is not Initiated.HOST:
+        if doing is While.LISTENING and source.group.initiated is not Initiated.HOST:
             problems.add(mark, f"{doing.value!r} is about connections of its own: not with 'initiated'")
 
 

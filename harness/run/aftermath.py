@@ -11,7 +11,7 @@ from harness.model.deadline import Deadline, until
 from harness.model.errors import DeadlinePassed, HarnessError
 from harness.model.fault import Fault, FaultKind
 from harness.model.link import Endpoint, Link
-from harness.model.plan import Plan
+from harness.model.plan import GroupPlan, Initiated, Plan
 from harness.model.sayable import ASKED
 from harness.model.steps import MeetFault
 from harness.run.meeting import After, GuestEnd
@@ -50,7 +50,13 @@ def _hit(plan: Plan, fault: Fault) -> set[str]:
     groups = [
         group for group in meeting if not group.elsewhere and (not fault.group or fault.kills(group.name))
     ]
-    return {client for group in groups for client in group.clients}
+    return {client for group in groups for client in group.clients if not _is_called(group, client)}
+
+
+def _is_called(group: GroupPlan, client: str) -> bool:
+    """Whether the guest connects to it again and again: that has no end that surely comes."""
+    connects = any(isinstance(step, MeetFault) and not step.doing.has_connection for step in group.workload)
+    return connects and group.opener(group.clients.index(client)) is Initiated.GUEST
 
 
 def _ending(plan: Plan, fault: Fault) -> set[str]:

@@ -16,18 +16,17 @@ from collections.abc import Callable
 from harness.agent.errnos import errno_name
 from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import ConnectionLost
-from harness.guest.sockets import AgentSockets
 from harness.link.connect import connect
 from harness.link.listen import Listener, listening
-from harness.model.deadline import Deadline
-from harness.model.errors import DeadlinePassed
 from harness.model.factwords import BLOCKED, CALLED, GONE, NOTHING, OK, SERVED, SILENT
 from harness.model.fault import While
 from harness.model.plan import Initiated
 from harness.model.steps import MeetFault
 from harness.model.trace import What
 from harness.run import control
-from harness.run.doing import ACTIVITIES, WORK, Idle
+from harness.run.calls import Calls
+from harness.run.doing import ACTIVITIES, Idle
+from harness.run.fresh import FIRST, NEXT, answer, dialled, ping, reconnected, round_trip
 from harness.run.line import FLAGS, Ended, Line
 from harness.run.patience import ROUNDS
 
@@ -37,8 +36,6 @@ least where there is no agent: that none answers is seen in the same time on any
 
 BETWEEN = 0.03
 """Seconds of a plain machine between two connections after the fault; before it each waits for its answer."""
-
-_FIRST, _NEXT, _LAST = range(WORK + 1, WORK + 4)
 
 
 class Encounter:
@@ -62,6 +59,7 @@ class Encounter:
         self._fault_at: float | None = None
         self._stack = contextlib.ExitStack()
         self._listener: Listener
+        self._calls: Calls | None = None  # of the guest, where it is that which connects
         least, each = ANSWER_TAKES
         self._patience = max(least, each * begin.slowness)
         self._between = BETWEEN * begin.slowness
@@ -82,10 +80,10 @@ class Encounter:
 
     def _through(self, label: str, tell: Callable[..., None]) -> dict[str, str | float]:
         doing = self._step.doing
-        self.introduce(label)
+        self.introduce("" if self._is_called else label)  # by it the agent tells of those calls
         tell(What.READY, doing="nothing yet")
         control.receive_order(self._pipe)  # all are there
-        self.begin()
+        self.begin(label)
         tell(What.READY, doing=doing.value)
         sees, seconds = self.notice()
         tell(What.FACT, sees=sees, **({"next-send": self.next_send()} if doing.has_connection else {}))
@@ -95,36 +93,44 @@ class Encounter:
         facts = {"then": self.then()} if doing.has_connection else {}
         link = self._endpoint.link
         if doing is While.LISTENING:
-            facts["reconnect"] = self._dialled(self._listener)
+            facts["reconnect"] = dialled(self._listener, self._endpoint, self._patience)
         elif not link.is_serial_port or link.is_proxied or facts["then"] not in (SERVED, SILENT):
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}
+
+    @property
+    def _is_called(self) -> bool:
+        """Whether the guest is to connect to this client, again and again."""
+        return self._step.doing is While.CONNECTING and self._initiated is Initiated.GUEST
 
     def introduce(self, label: str) -> None:
         """Be known to the agent by `label`.
 
         :raise ConnectionLost: it does not answer.
         """
-        self._line.write(encode(Frame(Kind.HELLO, _FIRST, json.dumps({"label": label}).encode())))
+        self._line.write(encode(Frame(Kind.HELLO, FIRST, json.dumps({"label": label}).encode())))
         try:
-            if not self._line.until(_FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
+            if not self._line.until(FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
                 raise ConnectionLost("silent", "meet-fault: no answer before the fault")
         except Ended as end:
             raise _too_early(end.why) from end
 
-    def begin(self) -> None:
+    def begin(self, label: str) -> None:
         """Do what there is to do until it goes well.
 
         :raise ConnectionLost: it does not.
         """
         try:
+            if self._is_called:
+                self._have_called(label)
+                return
             if self._step.doing is While.CONNECTING:
                 connect(self._endpoint).close()
                 return
             if self._step.doing is While.LISTENING:
                 self._listener = self._stack.enter_context(listening(self._endpoint))
-                if (said := self._dialled(self._listener)) != SERVED:
+                if (said := dialled(self._listener, self._endpoint, self._patience)) != SERVED:
                     raise _too_early(said)
                 return
             self._activity.start()
@@ -149,6 +155,8 @@ class Encounter:
         :raise ConnectionLost: the connection ended before the fault began.
         """
         match self._step.doing:
+            case While.CONNECTING if self._calls:
+                seen, at = self._still_called(self._calls)
             case While.CONNECTING:
                 seen, at = self._refused()
             case While.LISTENING:
@@ -164,7 +172,7 @@ class Encounter:
         """What one more send() gives: ``ok``, ``blocked`` or the errno's name."""
         try:
             if not self._line.writing:
-                self._line.write(_ping(_NEXT))
+                self._line.write(ping(NEXT))
             return OK if self._line.flush() else BLOCKED
         except Ended as end:
             self.ended = True
@@ -172,6 +180,8 @@ class Encounter:
 
     def over(self) -> None:
         """Wait until the fault is over as far as it ever is."""
+        if self._calls:
+            self._calls.take(self._pipe)
         order, _ = control.receive_order(self._pipe)
         if isinstance(order, control.Go):
             self._endpoint = order.endpoint or self._endpoint
@@ -183,10 +193,10 @@ class Encounter:
         if self.ended:
             return GONE
         end, moved = time.monotonic() + self._patience, self._line.moved
-        said = self._round_trip(self._line, min(self._patience, ANSWER_TAKES[0]))
+        said = round_trip(self._line, min(self._patience, ANSWER_TAKES[0]))
         if said == SILENT:  # a slow machine is given time, but for one thing: see _others_are_served
             stuck = self._line.moved == moved and self._others_are_served()
-            said = self._answer(self._line, self._between if stuck else end - time.monotonic())
+            said = answer(self._line, self._between if stuck else end - time.monotonic())
         self.ended = said != SERVED
         return said
 
@@ -203,24 +213,7 @@ class Encounter:
     def reconnect(self) -> str:
         """What a new connection, opened by the same side, gets: ``served``, ``silent``, or the errno's name
         or ``eof``."""
-        try:
-            if self._initiated is Initiated.GUEST:
-                with listening(self._endpoint) as listener:
-                    return self._dialled(listener)
-            with connect(self._endpoint) as sock:
-                return self._round_trip(Line(sock), self._patience)
-        except OSError as error:
-            return errno_name(error)
-
-    def _round_trip(self, line: Line, seconds: float) -> str:
-        line.write(_ping(_LAST))  # after what was begun before
-        return self._answer(line, seconds)
-
-    def _answer(self, line: Line, seconds: float) -> str:
-        try:
-            return SERVED if line.until(_LAST, Kind.DATA, time.monotonic() + seconds) else SILENT
-        except Ended as ended:
-            return ended.why
+        return reconnected(self._endpoint, self._initiated, self._patience)
 
     def _ended(self) -> tuple[str, float]:
         """Be at it until the connection ends, or `within` seconds after the fault."""
@@ -257,6 +250,19 @@ class Encounter:
                 if late or time.monotonic() >= fault_at + self._step.within:
                     return late or (NOTHING, fault_at + self._step.within)
 
+    def _have_called(self, label: str) -> None:
+        self._calls = Calls(self._stack.enter_context(listening(self._endpoint)))
+        if not self._calls.ordered(self._line, label, time.monotonic() + 10 * self._patience):
+            raise _too_early("uncalled")
+
+    def _still_called(self, calls: Calls) -> tuple[str, float]:
+        """Take calls until `within` seconds after the fault; whether any came in the second half of them."""
+        calls.take(self._pipe)
+        within = self._step.within
+        end = self._wait() + within
+        calls.take(end=end)
+        return (CALLED if calls.last > end - within / 2 else NOTHING), end
+
     def _called(self) -> tuple[str, float]:
         """Listen until somebody connects, or something is wrong, or `within` seconds after the fault."""
         end = self._wait() + self._step.within
@@ -265,29 +271,13 @@ class Encounter:
         events = poll.poll(max(0.0, end - time.monotonic()) * 1000)
         return (CALLED, time.monotonic()) if events else (NOTHING, end)
 
-    def _dialled(self, listener: Listener) -> str:
-        """What the guest gets that dials a listening end of this side's: as `reconnect`."""
-        try:
-            with AgentSockets(connect(self._endpoint)) as agent:
-                failed = agent.dial(listener.port, deadline=Deadline(self._patience))
-                if failed is not None:
-                    return failed
-                with listener.accept(self._endpoint.cid) as sock:
-                    return self._round_trip(Line(sock), self._patience)
-        except DeadlinePassed:
-            return SILENT
-        except ConnectionLost as lost:
-            return lost.why
-        except OSError as error:
-            return errno_name(error)
-
     def _answered(self, sock: socket.socket) -> bool:
         """Wait for an answer, so that connections do not gather in the backlog; whether the fault was done.
 
         After the fault only a moment: it may never come, and this is about connect().
         """
         with contextlib.suppress(OSError):
-            sock.send(_ping(_NEXT), FLAGS)
+            sock.send(ping(NEXT), FLAGS)
         if self._fault_at is not None:
             return self._told(self._between)
         poll = select.poll()
@@ -309,10 +299,6 @@ class Encounter:
             told = order if isinstance(order, control.Go) else control.Go()
             self._began, self._fault_at = told.began, told.at
         return self._fault_at
-
-
-def _ping(request: int) -> bytes:
-    return encode(Frame(Kind.ECHO, request, b"meet\r\n\0\xff"))
 
 
 def _too_early(why: str) -> ConnectionLost:

@@ -52,15 +52,16 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
     containers: int | None = None
     removed: Mapping[str, float] = {}
 
-    def learned(self, client: str, fault_at: float) -> dict[str, str | float]:
-        """The facts about a client that the guest knows."""
+    def learned(self, client: str, when: Done) -> dict[str, str | float]:
+        """The facts about a client that the guest knows. What ended before the fault began is none of its."""
         facts: dict[str, str | float] = {}
         if self.ended is not None:
             facts["guest"] = NOTHING
-            if end := self.ended.get(client):
-                facts |= {"guest": end.how, GUEST_NOTICED: round(end.at - fault_at, 4)}
+            end = self.ended.get(client)
+            if end and end.at >= when.began:
+                facts |= {"guest": end.how, GUEST_NOTICED: round(end.at - when.at, 4)}
         if client in self.removed:
-            facts[CONTAINERS_GONE] = round(self.removed[client] - fault_at, 4)
+            facts[CONTAINERS_GONE] = round(self.removed[client] - when.at, 4)
         if self.containers is not None:
             facts["containers"] = f"{self.containers} running" if self.containers else GONE
         return facts
@@ -105,7 +106,7 @@ class Meeting:
         self._stage = _Stage.ASSEMBLING if plan.fault and deed else _Stage.OVER
         self._told: Counter[tuple[str, What]] = Counter()
         self._task: asyncio.Task[Any] | None = None
-        self._fault_at = 0.0
+        self._when = Done(began=0.0, at=0.0)
 
     def saw(self, event: Event) -> None:
         """Take note of what a client told."""
@@ -147,13 +148,13 @@ class Meeting:
         self._task = None
         if self._stage is _Stage.DOING:
             self._stage = _Stage.WATCHING
-            self._fault_at = result.at
+            self._when = result
             order = control.Go(at=result.at, began=result.began)
         else:
             self._stage = _Stage.OVER
             order = control.Go(endpoint=result.endpoint, agent=result.agent)
             for peer in self._meeting():
-                if not peer.group.elsewhere and (facts := result.learned(peer.name, self._fault_at)):
+                if not peer.group.elsewhere and (facts := result.learned(peer.name, self._when)):
                     self._roster.learned(peer, **facts)
         for peer in self._there():
             peer.go(control.Go(at=order.at, began=order.began) if peer.group.elsewhere else order)

@@ -20,7 +20,7 @@ from harness.model.link import Endpoint, Link
 from harness.model.plan import Initiated
 from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
 from harness.model.trace import What
-from harness.run.meeting import After, GuestEnd
+from harness.run.meeting import After, Done, GuestEnd
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, yamux_agent
 from tests.unit.hangs import HANGS
@@ -203,9 +203,10 @@ def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) ->
     assert [one["containers"] for one in told] == ["2 running", "2 running"]
     assert 0 < float(str(told[0]["guest-noticed"])) < 60
     assert "guest-noticed" not in told[1]
-    assert After(ended={}, containers=0).learned("x/0", 5.0) == {"guest": "nothing", "containers": "gone"}
+    when = Done(began=5.0, at=5.0)
+    assert After(ended={}, containers=0).learned("x/0", when) == {"guest": "nothing", "containers": "gone"}
     ended = {"x/0": GuestEnd(how="eof", at=5.25)}
-    assert After(ended=ended).learned("x/0", 5.0) == {"guest": "eof", "guest-noticed": 0.25}
+    assert After(ended=ended).learned("x/0", when) == {"guest": "eof", "guest-noticed": 0.25}
     removed = After(removed={"x/0": 5.75})
-    assert removed.learned("x/0", 5.0) == {"containers-gone": 0.75}
-    assert removed.learned("y/0", 5.0) == After().learned("x/0", 5.0) == {}
+    assert removed.learned("x/0", when) == {"containers-gone": 0.75}
+    assert removed.learned("y/0", when) == After().learned("x/0", when) == {}

@@ -1,0 +1,73 @@
+"""Round trips, and what a new connection gets, in one word: how a client that met a fault says it."""
+
+from __future__ import annotations
+
+import time
+
+from harness.agent.errnos import errno_name
+from harness.agent.wire import Frame, Kind, encode
+from harness.guest.errors import ConnectionLost
+from harness.guest.sockets import AgentSockets
+from harness.link.connect import connect
+from harness.link.listen import Listener, listening
+from harness.model.deadline import Deadline
+from harness.model.errors import DeadlinePassed
+from harness.model.factwords import SERVED, SILENT
+from harness.model.link import Endpoint
+from harness.model.plan import Initiated
+from harness.run.doing import WORK
+from harness.run.line import Ended, Line
+
+FIRST, NEXT, LAST = range(WORK + 1, WORK + 4)
+"""Ids of requests: before the fault, at it, and after it."""
+
+
+def ping(request: int) -> bytes:
+    """The smallest that is answered."""
+    return encode(Frame(Kind.ECHO, request, b"meet\r\n\0\xff"))
+
+
+def round_trip(line: Line, seconds: float) -> str:
+    """What one more gives, behind all that was written: ``served``, ``silent``, or how the line ends."""
+    line.write(ping(LAST))
+    return answer(line, seconds)
+
+
+def answer(line: Line, seconds: float) -> str:
+    """The same of one that was begun."""
+    try:
+        return SERVED if line.until(LAST, Kind.DATA, time.monotonic() + seconds) else SILENT
+    except Ended as ended:
+        return ended.why
+
+
+def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> str:
+    """What a new connection, opened by that side, gets: ``served``, ``silent``, the errno's name or ``eof``.
+
+    :param patience: seconds for each answer.
+    """
+    try:
+        if initiated is Initiated.GUEST:
+            with listening(endpoint) as listener:
+                return dialled(listener, endpoint, patience)
+        with connect(endpoint) as sock:
+            return round_trip(Line(sock), patience)
+    except OSError as error:
+        return errno_name(error)
+
+
+def dialled(listener: Listener, endpoint: Endpoint, patience: float) -> str:
+    """What the guest behind `endpoint` gets that dials `listener`: as `reconnected`."""
+    try:
+        with AgentSockets(connect(endpoint)) as agent:
+            failed = agent.dial(listener.port, deadline=Deadline(patience))
+            if failed is not None:
+                return failed
+            with listener.accept(endpoint.cid) as sock:
+                return round_trip(Line(sock), patience)
+    except DeadlinePassed:
+        return SILENT
+    except ConnectionLost as lost:
+        return lost.why
+    except OSError as error:
+        return errno_name(error)
