@@ -35,7 +35,7 @@ class FaultKind(StrEnum):
             case FaultKind.UNPLUG:
                 return (Link.VSOCK, Link.VIRTIO_SERIAL, Link.SERIAL_PROXY, Link.HYBRID_VSOCK)
             case FaultKind.RESTORE:
-                return (Link.VSOCK, Link.VIRTIO_SERIAL, Link.SERIAL_PROXY)
+                return tuple(link for link in Link if link is not Link.HYBRID_VSOCK)
         return tuple(Link)
 
 

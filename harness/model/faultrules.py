@@ -61,12 +61,13 @@ def _doing(source: WrittenGroup, root: Node, problems: Problems, *, ports: bool)
     for index, step in enumerate(source.group.workload):
         if not isinstance(step.meet_fault, written.MeetFault):
             continue
-        doing = step.meet_fault.doing
+        said = step.meet_fault.doing
+        doing = set(said.values()) if isinstance(said, dict) else {said}
         mark = root.at(*source.workload_path, index, "meet-fault", "while").mark
-        if doing is While.LISTENING and ports:
+        if While.LISTENING in doing and ports:
             problems.add(mark, "'listening' is for vsock: a guest connects over no serial port")
-        if doing is While.LISTENING and source.group.initiated is not Initiated.HOST:
-            problems.add(mark, f"{doing.value!r} is about connections of its own: not with 'initiated'")
+        if While.LISTENING in doing and source.group.initiated is not Initiated.HOST:
+            problems.add(mark, "'listening' is about connections of its own: not with 'initiated'")
 
 
 def _meetings(source: WrittenGroup, root: Node, problems: Problems) -> int:

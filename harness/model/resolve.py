@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 
 from harness.model import steps, written
 from harness.model.document import Node, Place, Problems
+from harness.model.fault import While
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, GroupPlan, Initiated
 from harness.model.program import ProgramName, ProgramPlan, ToolPlan
@@ -140,6 +141,8 @@ class Resolver:
             given["fails"] = (names,) if isinstance(names, str) else names
         if "times" in given:
             given["times"] = self._value(given["times"], (*path, op, "times"), 1)
+        if "doing" in given:
+            given["doing"] = self._value(given["doing"], (*path, op, "while"), While.IDLE)
         if "running" in given:
             given["running"] = self._value(given["running"], (*path, op, "running"), 0)
         if "bytes" in given:

@@ -137,7 +137,9 @@ class Containers(Written, frozen=True, kw_only=True):
 class MeetFault(Written, frozen=True, kw_only=True, rename={"doing": "while"}):
     """Be in the middle of something when `fault` comes, and tell what that did to it, as facts."""
 
-    doing: While
+    doing: Annotated[
+        While | dict[Where, While], Limits(help="what it is in the middle of; or one of them per link")
+    ]
     within: Annotated[
         int, Limits(low=1, high=60, help="seconds after which `nothing` was seen of the fault")
     ] = 3

@@ -34,6 +34,10 @@ ANSWERS = 3.0
 """Seconds of a plain machine for an answer of the agent."""
 
 
+_DEAF = frozenset({Link.VIRTCONSOLE, Link.ISA_SERIAL})
+"""Where a guest is not told that its client has gone: the agent keeps the containers."""
+
+
 def control_link(link: Link) -> Link:
     """The link by which a fault's own words reach the agent: another than the clients'."""
     return Link.VSOCK if link is Link.VIRTIO_SERIAL else Link.VIRTIO_SERIAL
@@ -84,7 +88,8 @@ class Aftermath:
         self._hit = _hit(plan, fault)
         self._ending = _ending(plan, fault)
         shim = fault.kind is FaultKind.SHIM_KILL and has_one_client(plan.link)
-        self._empties = shim or (fault.kind in _CUTS_ALL and not _replaced(plan, fault))
+        gone = shim or (fault.kind in _CUTS_ALL and not _replaced(plan, fault))
+        self._empties = gone and plan.link not in _DEAF
 
     def answered(self, endpoint: Endpoint, patience: Deadline) -> None:
         """Return once the agent answers there: nothing tells when a guest has found its device.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.model.fault import FaultKind, While
+from harness.model.link import Link
 
 Seen = tuple[str, str, str, str]
 
@@ -71,11 +72,11 @@ def _late(seen: Seen) -> Seen:
 
 BEHIND_A_PORT = {
     FaultKind.QEMU_KILL: MET[FaultKind.PROXY_KILL],
-    FaultKind.QEMU_QUIT: dict.fromkeys(While, _QUIT),
+    FaultKind.QEMU_QUIT: dict.fromkeys(While, _QUIT) | {While.SENDING: _refused(_QUIT)},
     FaultKind.AGENT_KILL: dict.fromkeys(While, _UNHEARD),
     FaultKind.GUEST_RESET: dict.fromkeys(While, _MUTE),
     FaultKind.UNPLUG: dict.fromkeys(While, _MUTE),
-    FaultKind.RESTORE: dict.fromkeys(While, _REPLACED),
+    FaultKind.RESTORE: dict.fromkeys(While, _REPLACED) | {While.SENDING: _refused(_REPLACED)},
 }
 """What clients of a serial port see instead."""
 
@@ -93,6 +94,12 @@ BEHIND_A_PROXY = {
 
 GUEST_OF_A_PORT = {FaultKind.PAUSE: "nothing", FaultKind.UNPLUG: "ENODEV", FaultKind.RESTORE: "nothing"}
 """How the guest's end of a port ended: it does not with its client."""
+
+CALLING = {FaultKind.UNPLUG: "ENODEV", FaultKind.UNBIND: "ENODEV"}
+"""How a guest's next connect() to the host fails; after other faults that it outlives none does."""
+
+DEAF = (Link.VIRTCONSOLE, Link.ISA_SERIAL)
+"""Where nothing tells the guest that its client has gone."""
 
 GUEST_OF_A_PROXY = GUEST | {FaultKind.UNPLUG: "eof", FaultKind.RESTORE: "nothing"}
 """How the guest's end of a stream ended."""

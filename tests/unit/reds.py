@@ -19,6 +19,7 @@ from tests.unit.systems import (
     outliving,
     refusing_last,
     seeing,
+    served_next,
     serving,
     slow,
     surviving,
@@ -27,6 +28,90 @@ from tests.unit.systems import (
     untold,
 )
 from tests.unit.traces import everybody_served, one_at_a_time
+
+_ON_A_PORT = {
+    "qemu-killed": ({"sees": "nothing"}, "is nothing, expected "),
+    "qemu-quit": ({"reconnect": "ECONNREFUSED"}, "is ECONNREFUSED, expected ENOENT"),
+    "agent-killed": ({"sees": "eof"}, "is eof, expected nothing"),
+    "guest-panic": ({"then": "served"}, "is served, expected silent"),
+    "guest-reset": ({"sees": "eof"}, "is eof, expected nothing"),
+    "paused": ({"then": "gone"}, "is gone, expected served"),
+    "restored": ({"sees": "nothing"}, "is nothing, expected "),
+}
+"""How a port's one client may be met otherwise than is expected of each death, and what is said of that."""
+
+BEHIND_A_PORT: list[tuple[str, str, System, str]] = [
+    *(
+        (f"reliability-serial-{death}", link, met_as("shim/0", **facts), f" of shim/0 {says}")
+        for death, (facts, says) in _ON_A_PORT.items()
+        for link in ("virtio-serial", "virtconsole", "isa-serial")
+    ),
+    *(
+        (
+            f"reliability-serial-{death}-{doing}",
+            "virtio-serial",
+            met_as("shim/0", **facts),
+            f" of shim/0 {says}",
+        )
+        for death, facts, says in (
+            ("qemu-killed", {"sees": "nothing"}, "is nothing, expected "),
+            ("unplugged", {"guest": "nothing"}, "is nothing, expected ENODEV"),
+            ("restored", {"containers": "1 running"}, "is 1 running, expected gone"),
+        )
+        for doing in ("sending", "receiving")
+    ),
+    *(
+        (
+            f"reliability-serial-{death}",
+            link,
+            met_as("shim/0", containers=wrong),
+            f"is {wrong}, expected {left}",
+        )
+        for death, link, wrong, left in (
+            ("paused", "virtio-serial", "gone", "1 running"),
+            ("restored", "virtio-serial", "1 running", "gone"),
+            ("restored", "virtconsole", "gone", "1 running"),
+            ("restored", "isa-serial", "gone", "1 running"),
+        )
+    ),
+    *(
+        (
+            f"reliability-serial-shim-killed{doing}",
+            link,
+            met_as("victim/0", containers=wrong),
+            f"containers of victim/0 is {wrong}, expected {left}",
+        )
+        for doing, link, wrong, left in (
+            ("", "virtio-serial", "1 running", "gone"),
+            ("", "virtconsole", "gone", "1 running"),
+            ("", "isa-serial", "gone", "1 running"),
+            ("-sending", "virtio-serial", "1 running", "gone"),
+            ("-receiving", "virtio-serial", "1 running", "gone"),
+        )
+    ),
+    ("reliability-serial-shim-killed", "virtio-serial", inheriting, "expected 0 containers running, seen 1"),
+    (
+        "reliability-serial-shim-killed-receiving",
+        "virtio-serial",
+        served_next,
+        "next: served 1 of 1, expected 0",
+    ),
+    *(
+        (
+            f"reliability-serial-{death}",
+            link,
+            late("shim/0", end, 3.0),
+            "shim/0 noticed after 3 s, expected within",
+        )
+        for death, link, end in (
+            ("qemu-killed", "virtio-serial", "host"),
+            ("qemu-quit", "virtconsole", "host"),
+            ("restored", "isa-serial", "host"),
+            ("unplugged-sending", "virtio-serial", "guest"),
+        )
+    ),
+]
+"""Of a serial port that has one client."""
 
 RED: list[tuple[str, str, System, str]] = [
     ("serial-portable", "virtio-serial", flipped, "garbled 1 of 1, expected 0"),
@@ -170,16 +255,7 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-agent-killed", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected eof"),
-    *(
-        ("reliability-serial-qemu-killed", link, hit(sees="nothing"), "is nothing, expected eof")
-        for link in ("virtio-serial", "virtconsole", "isa-serial")
-    ),
     ("reliability-proxied-qemu-killed", "serial-proxy", hit(then="silent"), "is silent, expected gone"),
-    *(
-        ("reliability-serial-agent-killed", link, hit(sees="eof"), "is eof, expected nothing")
-        for link in ("virtio-serial", "virtconsole", "isa-serial")
-    ),
-    ("reliability-serial-qemu-quit", "virtio-serial", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-proxied-qemu-quit", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),
     ("reliability-proxied-guest-panic", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-proxied-guest-reset", "serial-proxy", hit(then="served"), "is served, expected eof"),
@@ -189,38 +265,7 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-unbound", "vsock", hit(sees="ECONNRESET"), "of idle/0 is ECONNRESET, expected nothing"),
     ("reliability-unbound", "vsock", hit(reconnect="ETIMEDOUT"), "idle/0 is ETIMEDOUT, expected served"),
-    (
-        "reliability-serial-guest-panic",
-        "virtio-serial",
-        met_as("sending/0", sees="eof"),
-        "eof, expected nothing",
-    ),
-    ("reliability-serial-guest-reset", "virtio-serial", hit(then="eof"), "is eof, expected served"),
-    (
-        "reliability-serial-paused",
-        "virtio-serial",
-        met_as("receiving/0", then="gone"),
-        "gone, expected served",
-    ),
-    (
-        "reliability-serial-paused",
-        "virtio-serial",
-        met_as("receiving/0", containers="gone"),
-        "containers of receiving/0 is gone, expected 1 running",
-    ),
     ("reliability-serial-unplugged", "virtio-serial", hit(then="silent"), "is silent, expected served"),
-    (
-        "reliability-serial-restored",
-        "virtio-serial",
-        hit(containers="1 running"),
-        "is 1 running, expected gone",
-    ),
-    (
-        "reliability-serial-shim-killed",
-        "virtio-serial",
-        met_as("victim/0", containers="1 running"),
-        "containers of victim/0 is 1 running, expected gone",
-    ),
     (
         "reliability-serial-shim-killed",
         "virtio-serial",
@@ -237,7 +282,6 @@ RED: list[tuple[str, str, System, str]] = [
         untold("victim/0", "containers-gone"),
         "the containers of victim/0 were not told to be gone, expected within",
     ),
-    ("reliability-serial-shim-killed", "virtio-serial", inheriting, "expected 0 containers running, seen 1"),
     ("reliability-unplugged", "vsock", hit(containers="2 running"), "is 2 running, expected gone"),
     ("reliability-restored", "vsock", hit(containers="1 running"), "is 1 running, expected"),
     ("reliability-paused", "vsock", hit(containers="gone"), "is gone, expected 2 running"),
@@ -252,8 +296,6 @@ RED: list[tuple[str, str, System, str]] = [
             ("reliability-unplugged", "vsock"),
             ("reliability-proxy-killed", "serial-proxy"),
             ("reliability-proxied-qemu-killed", "serial-proxy"),
-            ("reliability-serial-qemu-killed", "virtio-serial"),
-            ("reliability-serial-restored", "virtio-serial"),
         )
     ),
     (
@@ -293,4 +335,5 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-shim-killed", "serial-proxy", hit(sees="eof"), "sees of idle/0 is eof"),
     ("pod-diagram-one-leaves", "serial-proxy", outliving, "expected 1 containers running, seen 2"),
     ("pod-diagram-one-leaves", "hybrid-vsock", outliving, "expected 1 containers running, seen 2"),
+    *BEHIND_A_PORT,
 ]

@@ -107,6 +107,13 @@ def inheriting(on_link: Plan) -> list[Event]:
     return telling.connects("next/0").wrong("next/0", 0, "0 containers running", "1").leaves("next/0").events
 
 
+def served_next(on_link: Plan) -> list[Event]:
+    """The next shim is served, as if nothing had been on its way for the dead one."""
+    telling = Telling(on_link)
+    telling.events = without(met(on_link), "next/0")
+    return telling.connects("next/0").works("next/0").ended("next/0").events
+
+
 def changed(events: list[Event], client: str, facts: dict[str, str]) -> list[Event]:
     def one(event: Event) -> Event:
         if event.client != client or event.what not in (What.FACT, What.NOTICED):

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.model.fault import FaultKind, While
 from harness.model.link import Link
-from harness.model.plan import Plan
+from harness.model.plan import Initiated, Plan
 from harness.model.steps import (
     BULK,
     AskAndLeave,
@@ -33,7 +33,9 @@ from harness.model.trace import Event, What
 from tests.unit.fates import (
     BEHIND_A_PORT,
     BEHIND_A_PROXY,
+    CALLING,
     CUT,
+    DEAF,
     GUEST,
     GUEST_OF_A_PORT,
     GUEST_OF_A_PROXY,
@@ -128,17 +130,19 @@ class Telling:
         sees, following, then, reconnect = (
             MET[FaultKind.SHIM_KILL] if elsewhere else self._met(self.plan.fault.kind)
         )[step.doing]
+        calling = self._is_called(client, step)
+        if calling:
+            sees = "called" if self.plan.fault.kind is FaultKind.SHIM_KILL else "nothing"
         own = {"next-send": following} if step.doing.has_connection else {}
         self.say(client, What.READY, index, step.op, doing=step.doing)
         self.say(client, What.FACT, index, step.op, **{"sees": sees, **own})
         self.say(client, What.NOTICED, index, step.op, doing=step.doing, sees=sees, seconds=0.025)
         own = {"then": then} if step.doing.has_connection else {}
         self.say(client, What.FACT, index, step.op, **own, reconnect=reconnect)
-        guest = {Link.VIRTIO_SERIAL: GUEST_OF_A_PORT, Link.SERIAL_PROXY: GUEST_OF_A_PROXY}.get(
-            self.plan.link, GUEST
-        )
+        guest = GUEST if self.plan.link.is_vsock else GUEST_OF_A_PORT
+        guest = GUEST_OF_A_PROXY if self.plan.link.is_proxied else guest
         if self.plan.fault.kind in guest and not elsewhere:
-            told = guest[self.plan.fault.kind]
+            told = CALLING.get(self.plan.fault.kind, "nothing") if calling else guest[self.plan.fault.kind]
             when: dict[str, Value] = {} if told == "nothing" else {"guest-noticed": 0.04}
             left = self._left()
             gone = self._gone(client) if left == "gone" else {}
@@ -149,12 +153,18 @@ class Telling:
         started = any(isinstance(step, Start) for step in self._steps[client])
         return {"containers-gone": 0.05} if started else {}
 
+    def _is_called(self, client: str, step: MeetFault) -> bool:
+        """Whether the guest connects to it again and again."""
+        opener = next(g.opener(g.clients.index(client)) for g in self.plan.groups if client in g.clients)
+        return step.doing is While.CONNECTING and opener is Initiated.GUEST
+
     def _left(self) -> str:
         """The containers that run after the fault."""
         assert self.plan.fault
-        alive = [group for group in self.plan.groups if not self.plan.fault.kills(group.name)]
+        deaf = self.plan.link in DEAF
+        alive = [group for group in self.plan.groups if deaf or not self.plan.fault.kills(group.name)]
         count = sum(isinstance(step, Start) * group.count for group in alive for step in group.workload)
-        kept = self.plan.link is Link.SERIAL_PROXY and self.plan.fault.kind is FaultKind.RESTORE
+        kept = self.plan.fault.kind is FaultKind.RESTORE and (deaf or self.plan.link.is_proxied)
         return f"{count} running" if count and (kept or self.plan.fault.kind not in CUT) else "gone"
 
     def _met(self, kind: FaultKind) -> dict[While, Seen]:
@@ -168,14 +178,20 @@ class Telling:
         steps = self._steps[client]
         self.works(client, len(steps) - 1)
         self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing="receiving")
-        guest = "nothing" if self.plan.link is Link.VIRTIO_SERIAL else "eof"
+        guest = "eof" if self.plan.link.is_vsock or self.plan.link.is_proxied else "nothing"
         self.say(client, What.LOST, process="killed by SIGKILL")
         when: dict[str, Value] = {} if guest == "nothing" else {"guest-noticed": 0.04}
-        when |= self._gone(client)
+        when |= {} if self.plan.link in DEAF else self._gone(client)
         return self.say(client, What.FACT, -1, "", guest=guest, **when, containers=self._left())
 
     def asks(self, client: str, step: int = 0) -> Telling:
         return self.say(client, What.ASKED, step, self._steps[client][step].op)
+
+    def stale(self, client: str) -> Telling:
+        """It reads what was meant for another."""
+        self.asks(client)
+        op = self._steps[client][0].op
+        return self.say(client, What.STALE, 0, op, request=7, seen="read a REPLY to request 7")
 
     def wrong(self, client: str, step: int, expected: str = "a", seen: str = "b") -> Telling:
         op = self._steps[client][step].op

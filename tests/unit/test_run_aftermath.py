@@ -33,6 +33,8 @@ pytestmark = pytest.mark.usefixtures("nobody_ends")
     ("kind", "link", "waited"),
     [
         (FaultKind.SHIM_KILL, Link.VIRTIO_SERIAL, True),  # it was the only one there
+        (FaultKind.SHIM_KILL, Link.ISA_SERIAL, False),  # nothing tells the guest that it has gone
+        (FaultKind.SHIM_KILL, Link.VIRTCONSOLE, False),
         (FaultKind.SHIM_KILL, Link.VSOCK, False),
         (FaultKind.UNPLUG, Link.VIRTIO_SERIAL, True),
         (FaultKind.PAUSE, Link.VSOCK, False),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.model.expect import Noticed
+from harness.model.fault import While
 from harness.model.link import Link
-from harness.model.plan import Boot
+from harness.model.plan import Boot, Initiated
 from harness.model.scenario import load
+from harness.model.steps import MeetFault
 from tests.unit.mistakes import FLAT, GROUPS, Mistake, each, mistakes, says_only
 
 FAULT = """\
@@ -110,6 +112,32 @@ def test_a_guest_calls_nobody_over_a_serial_port(tmp_path: Path) -> None:
     text = FAULT.replace("vsock", "serial-proxy").replace("while: idle", "while: listening")
     what = "'listening' is for vsock: a guest connects over no serial port"
     assert mistakes(tmp_path, text) == [f"9:29: {what}"]
+
+
+def test_what_a_client_does_may_differ_per_link(tmp_path: Path) -> None:
+    doings = "{default: idle, isa-serial: sending}"
+    text = FAULT.replace("while: idle", f"while: {doings}").replace("[vsock]", "[vsock, isa-serial]")
+    text += "  isa-serial: {one: {lost: 1}, two: {served: 1}}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    scenario = load(tmp_path / "x.yaml")
+    for link, doing in (("vsock", While.IDLE), ("isa-serial", While.SENDING)):
+        (step,) = scenario.for_link(Link(link)).groups[1].workload
+        assert step == MeetFault(doing=doing, within=1)
+    bad = text.replace("default: idle", "vsok: idle")
+    assert "9:30: unknown link 'vsok'" in "\n".join(mistakes(tmp_path, bad))
+    listening = text.replace("default: idle", "default: listening")
+    what = "'listening' is for vsock: a guest connects over no serial port"
+    assert mistakes(tmp_path, listening) == [f"9:29: {what}"]
+
+
+def test_who_is_connecting_may_be_called_by_the_guest(tmp_path: Path) -> None:
+    text = FAULT.replace("  two:\n", "  two:\n    initiated: guest\n").replace(
+        "while: idle", "while: connecting"
+    )
+    (tmp_path / "x.yaml").write_text(text)
+    assert load(tmp_path / "x.yaml").for_link(Link.VSOCK).groups[1].opener(0) is Initiated.GUEST
+    what = "'listening' is about connections of its own: not with 'initiated'"
+    assert mistakes(tmp_path, text.replace("connecting", "listening")) == [f"10:29: {what}"]
 
 
 def test_how_soon_each_end_notices(tmp_path: Path) -> None:

@@ -84,8 +84,7 @@ def stale(plan: Plan) -> list[Event]:
     for asker in askers.clients:
         telling.connects(asker).works(asker)
     for other in others.clients:
-        telling.connects(other).asks(other)
-        telling.say(other, What.STALE, 0, "ping", request=7, seen="read a REPLY to request 7")
+        telling.connects(other).stale(other)
     return telling.leaves(*others.clients).events
 
 
@@ -110,8 +109,12 @@ def met(plan: Plan) -> list[Event]:
     victims = [client for group in plan.groups if plan.fault.kills(group.name) for client in group.clients]
     others = [client for client in plan.clients if client not in victims]
     telling = Telling(plan).connects(*plan.clients)
+    inherit = plan.scenario == "reliability-serial-shim-killed-receiving"
     for client in plan.clients:
-        telling.dies(client) if client in victims else telling.works(client)
+        if inherit and client == "next/0":
+            telling.stale(client)
+        else:
+            telling.dies(client) if client in victims else telling.works(client)
     return telling.ended(*others).events
 
 
