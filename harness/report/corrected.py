@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from harness.model.factwords import CALLED
 from harness.model.fault import FaultKind, While
 from harness.report.deaths import ALIVE, DIED, Death, Met, kernels
 from harness.report.words import seconds
@@ -75,7 +76,7 @@ def _has_one(one: Met) -> bool:
 def _told(death: Death) -> str:
     """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
     cut = [one for one in death.hit if _has_one(one) and one.sees != ALIVE]
-    fresh = [one for one in death.hit if not _has_one(one) and one.sees != ALIVE]
+    fresh = [one for one in death.hit if not _has_one(one) and one.sees not in (ALIVE, CALLED)]
     where = f"{DIED[death.kind]} ({death.item.subject.link})"
     saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
     if cut:

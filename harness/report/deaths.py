@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from harness.model.expect import is_wanted, version_of
-from harness.model.fault import FaultKind
+from harness.model.factwords import CALLED
+from harness.model.fault import FaultKind, While
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import MeetFault, Start
 from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, What
@@ -111,7 +112,9 @@ def kernels(found: Iterable[Death]) -> tuple[str, ...]:
 def who(one: Met) -> str:
     """What its host end was doing, and if it is no ordinary one."""
     doing = one.cells[0]
-    if Initiated.GUEST in one.opened:
+    if doing == While.CONNECTING and Initiated.GUEST in one.opened:
+        doing = "called by the guest"
+    elif Initiated.GUEST in one.opened:
         doing += f", {'the guest' if len(one.opened) == 1 else 'either'} had connected"
     if one.victim:
         return f"{doing}, and is the one killed"
@@ -164,15 +167,17 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     soon = item.verdict is None or all(one.fits for one in item.verdict.noticed if one.client == client)
     wanted = item.plan.expect.facts.get(group.name, {})
     told = [facts[name] for name in ("then", "reconnect") if name in facts]
+    opener = group.opener(group.clients.index(client))
+    called = step.doing is While.CONNECTING and opener is Initiated.GUEST
     return Met(
         client=client,
         victim=item.plan.fault.kills(group.name),
         elsewhere=group.elsewhere,
-        opened=frozenset({group.opener(group.clients.index(client))}),
+        opened=frozenset({opener}),
         sees=sees,
         seconds=after,
         guest=guest,
-        undisturbed=sees == ALIVE and set(told) == {"served"},
+        undisturbed=sees == (CALLED if called else ALIVE) and set(told) == {"served"},
         cells=(
             step.doing.value,
             _in_time(sees, after),

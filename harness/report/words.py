@@ -9,7 +9,7 @@ import msgspec
 
 from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
 from harness.model.fault import While
-from harness.model.plan import GroupPlan, Plan, Schedule
+from harness.model.plan import GroupPlan, Initiated, Plan, Schedule
 from harness.model.steps import MeetFault, Step
 from harness.model.verdict import CONTAINERS, NEVER_GONE, Noticing, Tally, Verdict
 from harness.report.results import CaseOutcome
@@ -129,8 +129,11 @@ def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]
     return [*slow, *counted, *known]
 
 
-def _listens(step: Step) -> bool:
-    return isinstance(step, MeetFault) and step.doing is While.LISTENING
+def _listens(group: GroupPlan) -> bool:
+    """Whether its clients only wait for the guest to connect to them."""
+    doings = {step.doing for step in group.workload if isinstance(step, MeetFault)}
+    called = group.initiated is Initiated.GUEST and While.CONNECTING in doings
+    return called or While.LISTENING in doings
 
 
 def _saw(plan: Plan, verdict: Verdict) -> str:
@@ -140,7 +143,7 @@ def _saw(plan: Plan, verdict: Verdict) -> str:
     """
     victims = [group for group in plan.groups if plan.fault and plan.fault.kills(group.name)]
     met = [group for group in plan.groups if not group.elsewhere and group not in victims]
-    groups = {group.name for group in met if not any(map(_listens, group.workload))}
+    groups = {group.name for group in met if not _listens(group)}
     found = (end.facts.get("sees") for end in verdict.ends if end.client.rpartition("/")[0] in groups)
     words = dict.fromkeys(word for word in found if word)
     return f"host ends saw {', '.join(words)}" if words else ""

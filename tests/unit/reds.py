@@ -251,6 +251,19 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
     ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
     ("reliability-unplugged", "vsock", heard, "sees of listening/0 is called, expected nothing"),
+    *(
+        (scenario, link, met_as("calling/0", **facts), f" of calling/0 is {says}")
+        for scenario, link, facts, says in (
+            ("reliability-unplugged", "vsock", {"guest": "nothing"}, "nothing, expected ENODEV"),
+            ("reliability-unplugged", "hybrid-vsock", {"guest": "nothing"}, "nothing, expected ENODEV"),
+            ("reliability-unbound", "vsock", {"guest": "nothing"}, "nothing, expected ENODEV"),
+            ("reliability-restored", "vsock", {"guest": "ENODEV"}, "ENODEV, expected nothing"),
+            ("reliability-paused", "vsock", {"guest": "ETIMEDOUT"}, "ETIMEDOUT, expected nothing"),
+            ("reliability-qemu-killed", "vsock", {"sees": "called"}, "called, expected nothing"),
+            ("reliability-guest-panic", "vsock", {"sees": "called"}, "called, expected nothing"),
+            ("reliability-shim-killed", "vsock", {"sees": "nothing"}, "nothing, expected called"),
+        )
+    ),
     ("reliability-restored", "vsock", hit(guest="nothing"), "is nothing, expected ECONNRESET"),
     ("reliability-unplugged", "vsock", hit(reconnect="ENODEV"), "reconnect of idle/0 is ENODEV"),
     ("reliability-proxy-killed", "serial-proxy", hit(sees="nothing"), "is nothing, expected eof"),

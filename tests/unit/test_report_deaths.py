@@ -80,7 +80,7 @@ def test_what_else_was_disturbed(results: Results) -> None:
     assert rows(results, KILLED)["others"] == ("beside/0: eof after 0.03 s, then gone",)
     assert rows(results, AGENT)["others"] == ("nothing (1 client of another VM)",)
     (told,) = rows(results, SHIM)["others"]
-    assert told == "nothing (5 clients of the same VM); the dead shim's container is gone after 0.05 s"
+    assert told == "nothing (6 clients of the same VM); the dead shim's container is gone after 0.05 s"
     assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
     assert rows(results, SHIM)["victim/0"] == ("idle", "–", "–", "–", "–", "eof after 0.04 s")
 
@@ -114,20 +114,27 @@ def test_containers_are_gone_when_the_agent_says_and_not_when_somebody_looked(tm
     ):
         cases = [runs.evidence(tmp_path, on_link, system(on_link))]
         told = rows(runs.write(tmp_path, cases), SHIM)["others"]
-        assert told == (f"nothing (5 clients of the same VM); {says}",)
+        assert told == (f"nothing (6 clients of the same VM); {says}",)
 
 
 def test_of_containers_that_are_gone_nobody_knows_when(tmp_path: Path) -> None:
     """As on a serial port of a copy, whose agent saw no client leave."""
     on_link = plan("reliability-serial-restored", "virtio-serial")
-    cases = [runs.evidence(tmp_path, on_link, untold("idle/0", "containers-gone")(on_link))]
+    cases = [runs.evidence(tmp_path, on_link, untold("shim/0", "containers-gone")(on_link))]
     told = rows(runs.write(tmp_path, cases), "reliability-serial-restored", "virtio-serial")["others"]
     assert told == ("nothing (1 client of another VM); the containers are gone",)
 
 
+def test_a_container_that_runs_on_is_not_said_to_be_gone(tmp_path: Path) -> None:
+    on_link = plan("reliability-serial-shim-killed", "isa-serial")
+    cases = [runs.evidence(tmp_path, on_link, right(on_link))]
+    told = rows(runs.write(tmp_path, cases), "reliability-serial-shim-killed", "isa-serial")["others"]
+    assert told == ("nothing (1 client of another VM); containers: 1 running",)
+
+
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
     killed, paused, shim, proxied = corrected(deaths.deaths(results))
-    assert shim.startswith("of a killed shim (vsock) others notice: nothing (5 clients of ")
+    assert shim.startswith("of a killed shim (vsock) others notice: nothing (6 clients of ")
     assert "(serial-proxy)" in proxied
     assert killed == (
         "lost as well, though VM and shim live: agent killed (vsock): eof, EPIPE within 0.03 s."
@@ -174,7 +181,7 @@ def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
     assert "| shim killed | serial-proxy | `idle` |" in text
     lines = [line for line in text.splitlines() if line.startswith(("| QEMU", "| ≠ QEMU", "| shim"))]
     assert {line.count(" | ") for line in lines} == {8}
-    assert [line for line in lines if "nothing (5 clients" in line] == [
+    assert [line for line in lines if "nothing (6 clients" in line] == [
         line for line in lines if "| `idle" in line and "and is the one killed`" in line
     ]
 
