@@ -28,7 +28,7 @@ _CUT = ("ECONNRESET", "ECONNRESET", "gone", "ENODEV")
 _MOVED = ("ECONNRESET", "ECONNRESET", "gone", "served")
 _MUTE = ("nothing", "ok", "served", "served")
 _DEAD = ("nothing", "ok", "silent", "ETIMEDOUT")
-_FORGOTTEN = ("nothing", "ok", "eof", "served")
+_FORGOTTEN = ("nothing", "ok", "EPIPE", "served")
 _CLOSED = ("eof", "EPIPE", "gone", "ECONNRESET")
 _UNPROXIED = ("eof", "EPIPE", "gone", "ECONNREFUSED")
 _QUIT = ("eof", "EPIPE", "gone", "ENOENT")
@@ -39,7 +39,7 @@ _REPLACED = ("eof", "EPIPE", "gone", "served")
 
 def _blocked(seen: Seen) -> Seen:
     """Of a sender that nobody reads from any more."""
-    return (seen[0], "blocked", "silent" if seen[2] == "eof" else seen[2], seen[3])
+    return (seen[0], "blocked", "silent" if seen[2] == "EPIPE" else seen[2], seen[3])
 
 
 def _refused(seen: Seen) -> Seen:

@@ -248,7 +248,27 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-qemu-killed", "vsock", hit(sees="nothing"), "idle/0 is nothing, expected ECONNRESET"),
     ("reliability-qemu-quit", "vsock", hit(sees="eof"), "idle/0 is eof, expected ECONNRESET"),
     ("reliability-guest-panic", "vsock", hit(sees="ECONNRESET"), "is ECONNRESET, expected nothing"),
-    ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected eof"),
+    ("reliability-guest-reset", "vsock", hit(then="served"), "then of idle/0 is served, expected EPIPE"),
+    *(
+        (f"reliability-{what}", "vsock", met_as("sending/0", then="EPIPE"), "is EPIPE, expected silent")
+        for what in ("guest-reset", "unbound")
+    ),
+    *(
+        ("reliability-shim-killed", link, met_as("victim/0", guest="EPIPE"), "is EPIPE, expected eof")
+        for link in ("vsock", "serial-proxy", "hybrid-vsock")
+    ),
+    (
+        "reliability-unplugged",
+        "vsock",
+        met_as("sending/0", guest="ENODEV"),
+        "ENODEV, expected ECONNRESET or ENOTCONN",
+    ),
+    (
+        "reliability-unplugged",
+        "hybrid-vsock",
+        met_as("listening/0", reconnect="ECONNRESET"),
+        "reconnect of listening/0 is ECONNRESET, expected served",
+    ),
     ("reliability-paused", "vsock", hit(then="gone"), "then of idle/0 is gone, expected served"),
     ("reliability-unplugged", "vsock", heard, "sees of listening/0 is called, expected nothing"),
     *(

@@ -8,7 +8,7 @@ import pytest
 
 from harness.judge import judge
 from harness.model.errors import HostUnfit
-from harness.model.expect import FactWanted, OnKernel, version_of
+from harness.model.expect import FactWanted, OnKernel, is_wanted, version_of
 from harness.model.link import Link
 from harness.model.plan import Plan
 from harness.model.scenario import load
@@ -117,13 +117,17 @@ def test_what_is_right_on_one_kernel_is_wrong_on_another(scenario: str, link: st
         assert judge(on_any, older).differences == ()
         assert judge(here, newer).differences == ()
         wrong = "\n".join(judge(here, older).differences)
-        assert all(f"fact {one.fact} of {one.group}/0 is " in wrong for one in surely(on_any))
+        assert all(f"fact {one.fact} of {one.group}/0 is " in wrong for one in surely(on_any, here))
 
 
-def surely(plan: Plan) -> list[OnKernel]:
-    """Facts whose old value is none of the new ones."""
-    facts = plan.expect.facts
-    return [one for one in plan.expect.newer if first(facts[one.group][one.fact]) not in one.wanted]
+def surely(on_any: Plan, here: Plan) -> list[OnKernel]:
+    """Facts whose oldest value is none of those here."""
+    oldest, now = on_any.expect.facts, here.expect.facts
+    return [
+        one
+        for one in on_any.expect.newer
+        if not is_wanted(first(oldest[one.group][one.fact]), now[one.group][one.fact])
+    ]
 
 
 def first(wanted: FactWanted) -> str:
