@@ -32,9 +32,18 @@ TEMPLATES = Limits(bytes=4 << 30)
 
 
 _MEMORY_MIB = 512
-_APPEND = "systemd.getty_auto=no systemd.show_status=auto mitigations=off"
-"""Of a distribution's guest. Without gettys: one would take the link virtconsole for a terminal to log in at.
-systemd tells only of what goes wrong: each byte on the console costs an emulated CPU much."""
+_APPEND = " ".join(
+    (
+        # a getty would take the link virtconsole for a terminal to log in at; those of tty2 to 6 cost time
+        "systemd.getty_auto=no systemd.mask=getty-static.service",
+        # the image's files are all of 1970, so systemd would think that its caches are older than /usr
+        "systemd.condition_needs_update=no",
+        # it tells only of what goes wrong: each byte on the console costs an emulated CPU much
+        "systemd.show_status=auto",
+        "mitigations=off",
+    )
+)
+"""Of a distribution's guest."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
