@@ -7,6 +7,8 @@ In a guest, with this folder at DIR/agent::
 It writes one line to stdout for each thing it serves, then ``vsock-harness agent: ready``.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

@@ -1,5 +1,7 @@
 """Byte channels: a connection, a tty, a virtio port. Each is read by one thread and written by any."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
@@ -192,7 +194,7 @@ class PortChannel(Channel):
         self._change = select.epoll()
         self._change.register(read_fd, select.EPOLLIN | select.EPOLLHUP | select.EPOLLET)
         self._hangup: Callable[[bool], None] = lambda certain: None
-        self._over = os.eventfd(0)
+        self._over, self._open = os.pipe()
 
     def read(self, room: memoryview, lacks: int = 0) -> int:
         """As `Channel.read`, through any number of clients; 0 when the device is gone."""
@@ -219,14 +221,14 @@ class PortChannel(Channel):
 
     def close(self) -> None:
         """Let go of the descriptors and end the watching thread."""
-        os.eventfd_write(self._over, 1)
+        os.close(self._open)
         self._change.close()
         super().close()
 
     def _watch(self) -> None:
         with select.epoll() as changes:
             changes.register(self._read_fd, select.EPOLLHUP | select.EPOLLET)
-            changes.register(self._over, select.EPOLLIN)
+            changes.register(self._over, select.EPOLLHUP)
             while not any(fd == self._over for fd, _ in changes.poll()):
                 self._hangup(False)
         os.close(self._over)

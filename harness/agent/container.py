@@ -1,5 +1,7 @@
 """A container: a process, and its process group, that runs for one client."""
 
+from __future__ import annotations
+
 import os
 import select
 import signal

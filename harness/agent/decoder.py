@@ -1,5 +1,7 @@
 """Frames out of the bytes of a link: the receiving end of `wire`."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Callable, Iterator
 

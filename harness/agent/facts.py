@@ -3,6 +3,8 @@
 # Importing pathlib would cost more than it gives.
 # ruff: noqa: PTH115, PTH208
 
+from __future__ import annotations
+
 import fcntl
 import os
 import socket

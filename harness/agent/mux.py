@@ -1,5 +1,7 @@
 """One line that many clients share by yamux: each stream becomes a connection of its own to the agent."""
 
+from __future__ import annotations
+
 import os
 import select
 import socket

@@ -3,6 +3,8 @@
 # Importing pathlib would cost more than it gives.
 # ruff: noqa: PTH110, PTH118, PTH119, PTH208
 
+from __future__ import annotations
+
 import errno
 import os
 import socket

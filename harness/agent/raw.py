@@ -1,5 +1,7 @@
 """What the agent does on a raw socket, without frames: DIAL and LISTEN name it by `DOES`."""
 
+from __future__ import annotations
+
 import contextlib
 import select
 import socket

@@ -1,5 +1,7 @@
 """Seeded data: the same bytes on both ends without sending them, at the cost of a copy."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from random import Random
 

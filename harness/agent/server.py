@@ -3,6 +3,8 @@
 # Importing pathlib would cost more than it gives.
 # ruff: noqa: PTH100, PTH120
 
+from __future__ import annotations
+
 import errno
 import os
 import select

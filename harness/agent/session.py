@@ -1,5 +1,7 @@
 """Serving one channel: its requests, its sinks, its containers."""
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Callable

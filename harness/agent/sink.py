@@ -1,5 +1,7 @@
 """Seeded data on their way: what SINK compares, and what either end sends."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +29,7 @@ class Sink:
         """Compare the next piece with what it must be; nothing of it is kept."""
         if self.wrong is None and not self._data.holds(self.came, piece):
             expected = self._data.piece(self.came, len(piece))
-            pairs = enumerate(zip(expected, bytes(piece), strict=False))
+            pairs = enumerate(zip(expected, bytes(piece)))
             at = next((place for place, (want, got) in pairs if want != got), len(expected))
             shown = expected[at : at + _SHOWN].hex(), bytes(piece[at : at + _SHOWN]).hex()
             self.wrong = {"at": self.came + at, "expected": shown[0], "seen": shown[1]}

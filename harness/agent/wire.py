@@ -15,6 +15,8 @@ Much data that the receiver compares, on a link that loses nothing, goes without
     SYNC (16 bytes) | BULK u8 | request u32 | length u32 | crc32 u32 over these three | payload, as it is
 """
 
+from __future__ import annotations
+
 import struct
 import zlib
 from enum import IntEnum

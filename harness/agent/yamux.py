@@ -9,11 +9,13 @@ both. Each side may send on a stream as many bytes of data as its window has, `W
 adds to it. So a stream whose reader does not read takes up no more than its window, and holds up no other.
 """
 
+from __future__ import annotations
+
 import enum
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Union
 
 WINDOW = 256 * 1024
 """Bytes that each side may send on a new stream."""
@@ -78,7 +80,7 @@ class Ended(NamedTuple):
     rest: bytes
 
 
-Event: TypeAlias = Opened | Data | Finished | Reset | Ended
+Event = Union[Opened, Data, Finished, Reset, Ended]
 
 
 class Broken(Exception):

@@ -133,8 +133,9 @@ def _pod(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--guest",
         metavar="NAME",
-        help="the image that pods' guests are: pod (default), pod-forky (its kernel is Linux 7.2), debian "
-        "(Debian with its own systemd and sshd; the agent comes by SSH)",
+        help="the image that pods' guests are: pod (default, Linux 6.12), pod-bullseye (5.10), "
+        "pod-bookworm (6.1), pod-forky (7.2), debian (Debian with its own systemd and sshd; the agent "
+        "comes by SSH)",
     )
     made.add_argument(
         "--proxy",

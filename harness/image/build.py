@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from harness.image import cpio, finish, golang, kernel, packages, recipe, store, tree
@@ -17,7 +17,10 @@ from harness.model.progress import Progress
 
 _LIST = "packages.list"
 _MERGE_USR = 'for part in bin sbin lib lib64; do mkdir -p "$1/usr/$part"; ln -s "usr/$part" "$1/$part"; done'
-"""Before the packages of releases up to bookworm, whose base-files does not have the links."""
+"""Before the packages of `_SPLIT_USR`, whose base-files does not have the links."""
+
+_SPLIT_USR = ("bullseye", "bookworm")
+"""Releases that have files in /lib and /bin."""
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "mkfs.erofs": "erofs-utils", "zstd": "zstd"}
 if os.getuid() != 0:
@@ -54,8 +57,8 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
             if wish.kind == "kernel":
                 shutil.copyfile(boot, out / "vmlinuz")
             else:
-                kernel.unpack_vmlinux(boot, out / "vmlinux", scratch)
-            _OF_KIND[wish.kind](wish, folder / name, root, out)
+                kernel.unpack_vmlinux(boot, out / "vmlinux", scratch, root)
+            _OF_KIND[wish.kind](wish, recipe.files(name, folder), root, out)
     manifest = finish.manifest(name, identity, wish, contents, release)
     with progress.stage(f"image {name}: hashes"):
         return finish.finished(manifest, out, scratch, begun=begun, drive=wish.kind in ("guest", "program"))
@@ -90,7 +93,7 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
         "--aptopt=APT::Install-Recommends false",
     ]
     argv += ['--aptopt=Acquire::Check-Valid-Until "false"'] if wish.any_age else []
-    if wish.kind == "kernel":
+    if wish.suite in _SPLIT_USR:
         argv.append(f"--setup-hook={_MERGE_USR}")
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
     # a user's own root (mmdebstrap's unshare mode) can't enter our private scratch folder; the real one can
@@ -129,7 +132,7 @@ def _prune(root: Path, wish: recipe.Recipe) -> None:
         kept = [path for pattern in wish.keep for path in root.glob(pattern)]
         for path in sorted(root.rglob("*"), reverse=True):
             inside = any(path == keep or keep in path.parents or path in keep.parents for keep in kept)
-            if not inside and not path.is_dir():
+            if not inside and (path.is_symlink() or not path.is_dir()):
                 path.unlink()
     for path in sorted(root.rglob("*"), reverse=True):
         if _matches(str(path.relative_to(root)), wish.drop):
@@ -147,7 +150,7 @@ def _compile(root: Path, wish: recipe.Recipe) -> None:
     if not folders:
         return
     python = next(path for path in sorted((root / "usr/bin").glob("python3.*")) if path.name.count(".") == 1)
-    argv = tree.command(root, str(python.relative_to(root)))
+    argv = tree.plain(root, str(python.relative_to(root)))
     argv += [
         "-s",
         "-m",
@@ -165,19 +168,19 @@ def _compile(root: Path, wish: recipe.Recipe) -> None:
     )
 
 
-def _initrd(modules: list[tuple[str, bytes]], source: Path, extra: list[cpio.Entry]) -> list[cpio.Entry]:
+def _initrd(modules: list[tuple[str, bytes]], init: Path, extra: list[cpio.Entry]) -> list[cpio.Entry]:
     """What both initramfs have: folders, the init program, modules in load order; then `extra`."""
     entries = [
         cpio.folder(name) for name in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp", "run", "root")
     ]
     entries += [cpio.node("dev/console", 0o600, 5, 1), cpio.node("dev/null", 0o666, 1, 3)]
-    entries += [cpio.file("init", source / "init", 0o755)]
+    entries += [cpio.file("init", init, 0o755)]
     entries += [cpio.file(f"modules/{name}.ko", data) for name, data in modules]
     entries += [cpio.file("etc/modules", "".join(f"{name}\n" for name, _ in modules).encode())]
     return entries + extra
 
 
-def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+def _guest(wish: recipe.Recipe, source: Mapping[str, Path], root: Path, out: Path) -> None:
     """`initrd`: Python, busybox, the modules of the links."""
     modules = kernel.Modules(root).in_order(wish.modules)
     busybox = (root / "usr/bin/busybox").read_bytes()
@@ -185,7 +188,7 @@ def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     _compile(root, wish)
     extra = [
         cpio.file("bin/busybox", busybox, 0o755),
-        cpio.file("etc/inittab", source / "inittab"),
+        cpio.file("etc/inittab", source["inittab"]),
         cpio.file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\n"),
         cpio.file("etc/group", b"root:x:0:\n"),
         cpio.symlink("lib64", "usr/lib64"),
@@ -193,18 +196,18 @@ def _guest(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
         *cpio.walk(root),
     ]
     with (out / "initrd").open("wb") as file:
-        cpio.write(file, _initrd(modules, source, extra))
+        cpio.write(file, _initrd(modules, source["init"], extra))
 
 
-def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+def _lab(wish: recipe.Recipe, source: Mapping[str, Path], root: Path, out: Path) -> None:
     """`initrd`, and `root.erofs`: the lab's root with the workers' Python packages in it."""
     modules = kernel.Modules(root).in_order(wish.modules)
     busybox = (root / "usr/bin/busybox").read_bytes()
     with (out / "initrd").open("wb") as file:
-        cpio.write(file, _initrd(modules, source, [cpio.file("bin/busybox", busybox, 0o755)]))
+        cpio.write(file, _initrd(modules, source["init"], [cpio.file("bin/busybox", busybox, 0o755)]))
     site = root / "opt/vsock-harness/site"
     python = next(path.name for path in (root / "usr/lib").glob("python3.*"))[len("python") :]
-    packages.install(source.parent.parent / wish.python_packages, python, site)
+    packages.install(source[wish.python_packages], python, site)
     _prune(root, wish)
     _compile(root, wish)
     depmod = tree.command(root, "usr/bin/kmod", argv0="depmod")
@@ -221,7 +224,7 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     places |= {"passwd": "etc/passwd", "group": "etc/group"}
     for name, place in places.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / name, root / place)
+        shutil.copy(source[name], root / place)
     (root / "etc/lab/rc").chmod(0o755)
     for name in ("proc", "sys", "dev", "run", "tmp", "root", "mnt", "var/lib", "var/tmp"):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -235,7 +238,7 @@ def _lab(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     )
 
 
-def _kernel(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
+def _kernel(wish: recipe.Recipe, source: Mapping[str, Path], root: Path, out: Path) -> None:
     """`initrd`: the lab's, with this kernel's modules: those that find the root, and all that `keep` names.
 
     The latter go to the lab's root at boot, and are listed there: an old release's depmod does not run here
@@ -246,10 +249,10 @@ def _kernel(wish: recipe.Recipe, source: Path, root: Path, out: Path) -> None:
     _prune(root, wish)
     with (out / "initrd").open("wb") as file:
         extra = [cpio.file("bin/busybox", busybox, 0o755), *cpio.walk(root)]
-        cpio.write(file, _initrd(modules, source.parent / "lab", extra))
+        cpio.write(file, _initrd(modules, source["init"], extra))
 
 
-_OF_KIND: dict[str, Callable[[recipe.Recipe, Path, Path, Path], None]] = {
+_OF_KIND: dict[str, Callable[[recipe.Recipe, Mapping[str, Path], Path, Path], None]] = {
     "guest": _guest,
     "lab": _lab,
     "kernel": _kernel,

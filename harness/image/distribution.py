@@ -42,7 +42,7 @@ def build(name: str, identity: str, folder: Path, scratch: Path, progress: Progr
         contents = _install(wish, scratch, root)
     with progress.stage(f"image {name}: kernel, initramfs and root"):
         release = kernel.version(root)
-        kernel.unpack_vmlinux(next((root / "boot").glob("vmlinuz-*")), out / "vmlinux", scratch)
+        kernel.unpack_vmlinux(next((root / "boot").glob("vmlinuz-*")), out / "vmlinux", scratch, root)
         _write_initrd(wish, folder / name, root, out / "initrd")
         _settle(root, folder / name)
         pack = ["mkfs.erofs", "--all-root", "-T0", str(out / "root.erofs"), str(root)]

@@ -12,6 +12,8 @@ from harness.model.errors import InfrastructureError, UsageError
 
 _SETUP_SECTS, _PAYLOAD_OFFSET = 0x1F1, 0x248
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"
+"""Of lz4's legacy format, which is the kernel's (`lz4 -l`)."""
 
 
 def version(tree: Path) -> str:
@@ -37,13 +39,16 @@ def bzimage(tree: Path) -> Path:
     return there
 
 
-def unpack_vmlinux(bzimage: Path, vmlinux: Path, scratch: Path) -> None:
+def unpack_vmlinux(bzimage: Path, vmlinux: Path, scratch: Path, root: Path) -> None:
     """Write the ELF kernel that a bzImage carries compressed, so that a PVH boot skips the decompression.
+
+    Releases up to bookworm pack theirs by lz4: where that is so the unpacked tree `root` must have the
+    program, by the package lz4.
 
     The payload's place is in the setup header (kernel: Documentation/arch/x86/boot.rst, payload_offset and
     payload_length, relative to the protected-mode code).
 
-    :raise InfrastructureError: when the payload is neither zstd nor xz, or holds no ELF file.
+    :raise InfrastructureError: when the payload is neither of the three, or holds no ELF file.
     """
     image = bzimage.read_bytes()
     start = ((image[_SETUP_SECTS] or 4) + 1) * 512
@@ -54,11 +59,17 @@ def unpack_vmlinux(bzimage: Path, vmlinux: Path, scratch: Path) -> None:
         packed.write_bytes(payload[:-4])  # the last four bytes are the unpacked size, not zstd's
         trees.run(["zstd", "-dqf", str(packed), "-o", str(vmlinux)], "unpacking the kernel")
         packed.unlink()
+    elif payload.startswith(_LZ4_MAGIC):
+        packed = scratch / "vmlinux.lz4"
+        packed.write_bytes(payload[:-4])
+        lz4 = trees.plain(root, "usr/bin/lz4")
+        trees.run([*lz4, "-dqf", str(packed), str(vmlinux)], "unpacking the kernel")
+        packed.unlink()
     elif payload.startswith(b"\xfd7zXZ"):
         vmlinux.write_bytes(lzma.LZMADecompressor().decompress(payload))
     else:
         raise InfrastructureError(
-            f"{bzimage}: the kernel's payload is neither zstd nor xz: {payload[:4].hex()}"
+            f"{bzimage}: the kernel's payload is neither zstd, xz nor lz4: {payload[:4].hex()}"
         )
     with vmlinux.open("rb") as file:
         if file.read(4) != b"\x7fELF":

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -32,11 +32,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
     `programs`, in a tree: the files of each program; then archives of these are all that is kept
     (`harness.image.pack`). One that is `on_demand` is no part of "all images". A distribution's `drop` is
     dpkg's: patterns on absolute paths that it leaves out.
+    `like`: another recipe, whose keys and files this one has, but for those that it has itself.
     """
 
     kind: Kind
     suite: str
     packages: tuple[str, ...]
+    like: str = ""
     any_age: bool = False
     modules: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -74,12 +76,46 @@ def load(name: str, folder: Path = RECIPES) -> Recipe:
         guess = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"no image is called {name!r}{guess}; there are: {', '.join(known)}")
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Recipe)
+        given = tomllib.loads(path.read_text())
+        return msgspec.convert({**_shared(given, path, folder), **given}, Recipe)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         kinds = ", ".join(get_args(Kind))
         raise UsageError(
             f"{path}: {error}", hint=f"kinds: {kinds}; keys: {', '.join(Recipe.__struct_fields__)}"
         ) from error
+
+
+def _shared(given: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
+    """The keys of the recipe that `given`, which is at `path`, is like.
+
+    :raise UsageError: there is no such recipe, or it is like a third one.
+    """
+    like = given.get("like")
+    others = [name for name in names(folder) if name != path.parent.name]
+    if like is None:
+        return {}
+    if like not in others:
+        raise UsageError(f"{path}: like must be another recipe, not {like!r}; there are: {', '.join(others)}")
+    keys = tomllib.loads((folder / like / "recipe.toml").read_text())
+    if "like" in keys:
+        raise UsageError(f"{path}: {like} is itself like {keys['like']}, so name that")
+    return keys
+
+
+def files(name: str, folder: Path = RECIPES) -> dict[str, Path]:
+    """What there is to make an image of, by file name: all beside the recipe, and what that refers to.
+
+    A kernel for labs has the lab's `init`.
+
+    :raise UsageError: as `load`.
+    """
+    recipe = load(name, folder)
+    found = {"init": folder / "lab" / "init"} if recipe.kind == "kernel" else {}
+    if recipe.python_packages:
+        found[recipe.python_packages] = folder.parent / recipe.python_packages
+    for place in (recipe.like, name) if recipe.like else (name,):
+        found |= {path.name: path for path in (folder / place).iterdir() if path.is_file()}
+    return found
 
 
 def identity(name: str, folder: Path = RECIPES) -> str:
@@ -88,13 +124,10 @@ def identity(name: str, folder: Path = RECIPES) -> str:
     The same sources always give the same id; what Debian's mirror held on the day is in the manifest.
     """
     recipe = load(name, folder)
-    sources = sorted(path for path in (folder / name).rglob("*") if path.is_file())
+    sources = sorted(files(name, folder).values())
+    sources += [folder / recipe.like / "recipe.toml"] if recipe.like else []
     modules = _BUILDS_PROGRAMS if recipe.programs else _BUILDS_BY_KIND.get(recipe.kind, _BUILDS)
     sources += [_BUILDER / f"{module}.py" for module in modules]
-    if recipe.kind == "kernel":
-        sources.append(folder / "lab" / "init")
-    if recipe.python_packages:
-        sources.append(folder.parent / recipe.python_packages)
     total = hashlib.sha256()
     for path in sources:
         total.update(f"{path.name}\0{path.stat().st_size}\0".encode())

@@ -22,15 +22,19 @@ def command(tree: Path, program: str, *, argv0: str | None = None) -> list[str]:
     The loader's `--library-path` and `--argv0` are described in ld.so(8); the program thus sees its own
     release's libc whatever the machine has installed.
     """
-    libraries = ":".join(str(tree / folder) for folder in LIBRARIES)
-    return [
-        str(tree / LOADER),
-        "--library-path",
-        libraries,
-        "--argv0",
-        argv0 or Path(program).name,
-        str(tree / program),
-    ]
+    return [*_loaded(tree, LOADER), "--argv0", argv0 or Path(program).name, str(tree / program)]
+
+
+def plain(tree: Path, program: str) -> list[str]:
+    """The same for a program of any release that need not know its own name: argv[0] is its path.
+
+    ld.so knows --argv0 since glibc 2.33, and up to bookworm its link in usr/lib64 is absolute.
+    """
+    return [*_loaded(tree, f"{LIBRARIES[0]}/{Path(LOADER).name}"), str(tree / program)]
+
+
+def _loaded(tree: Path, loader: str) -> list[str]:
+    return [str(tree / loader), "--library-path", ":".join(str(tree / folder) for folder in LIBRARIES)]
 
 
 def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str:

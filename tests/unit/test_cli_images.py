@@ -63,9 +63,13 @@ def test_list_tells_current_from_old_from_missing(cache: Path, capsys: pytest.Ca
     assert rows[3][-2:] == ["2", str(current.path)]
     assert rows[4][:3] == ["pod", OLD, "old"]
     assert rows[4][-1] == str(old.path)
-    assert [row[0] for row in rows[5:]] == [*("pod-forky", "programs", "proxy", "qemu", "vhost-device-vsock")]
+    guests = ["pod-bookworm", "pod-bullseye", "pod-forky"]
+    assert [row[0] for row in rows[5:]] == [*guests, "programs", "proxy", "qemu", "vhost-device-vsock"]
     usual = [line for line in lines[1:] if not line.startswith("kernel-")]
-    places = {max(line.find(" trixie "), line.find(" forky ")) for line in usual}
+    places = {
+        max(line.find(f" {suite} ") for suite in ("trixie", "forky", "bookworm", "bullseye"))
+        for line in usual
+    }
     assert len(places) == 1
     assert -1 not in places
 
@@ -78,6 +82,8 @@ def test_list_as_json(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "debian": "on-demand",
         "lab": "missing",
         "pod": "current",
+        "pod-bookworm": "on-demand",
+        "pod-bullseye": "on-demand",
         "pod-forky": "on-demand",
         "programs": "missing",
         "proxy": "missing",

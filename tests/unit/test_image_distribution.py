@@ -78,7 +78,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(tree, "run", run)
     monkeypatch.setattr(build, "check_tools", lambda: None)
-    monkeypatch.setattr(kernel, "unpack_vmlinux", lambda boot, out, scratch: out.write_text(boot.read_text()))
+    monkeypatch.setattr(
+        kernel, "unpack_vmlinux", lambda boot, out, scratch, root: out.write_text(boot.read_text())
+    )
     return words
 
 
