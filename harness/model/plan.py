@@ -16,7 +16,7 @@ from harness.model.expect import Expectation, version_of
 from harness.model.fault import Fault, FaultKind
 from harness.model.link import Link
 from harness.model.program import ProgramPlan, ToolPlan
-from harness.model.steps import Step
+from harness.model.steps import Connect, Step
 
 
 class Boot(StrEnum):
@@ -76,12 +76,17 @@ class GroupPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return Initiated.GUEST if index % 2 else Initiated.HOST
         return self.initiated
 
+    def on_kernel(self, release: str) -> GroupPlan:
+        """This, with how its connections fail on a host whose kernel is `release` (uname(2))."""
+        workload = (step.on_kernel(release) if isinstance(step, Connect) else step for step in self.workload)
+        return msgspec.structs.replace(self, workload=tuple(workload))
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to run on one link, and what to expect of it. `groups` are in the file's order.
 
     `seqpacket`: whether the vsock device has SOCK_SEQPACKET. `programs` are in the guest, some running.
-    `linux`: the oldest kernel of a host that can do this; None if all can.
+    `linux`: the oldest kernel of a host that can do this; None if all can. `guest_linux`: of a guest.
     """
 
     scenario: str
@@ -95,18 +100,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     expect: Expectation
     seqpacket: bool = True
     linux: str | None = None
+    guest_linux: str | None = None
     fault: Fault | None = None
     programs: tuple[ProgramPlan, ...] = ()
 
-    def on_kernel(self, release: str) -> Plan:
-        """This, with what is expected on a host whose kernel is `release` (uname(2)).
+    def on_kernel(self, release: str, guest: str = "") -> Plan:
+        """This, with what is expected on a host whose kernel is `release` (uname(2)), of a guest's that is
+        `guest`; without that one nothing is asked of it.
 
-        :raise HostUnfit: it is older than `linux`.
+        :raise HostUnfit: one is older than `linux` or `guest_linux`.
         """
-        if self.linux and version_of(release) < version_of(self.linux):
-            summary = f"this needs Linux {self.linux} or later on the host, here is {release}"
-            raise HostUnfit(summary, ability=f"linux-{self.linux}")
-        return msgspec.structs.replace(self, expect=self.expect.on_kernel(release))
+        _at_least(self.linux, release, "on the host", "linux")
+        _at_least(self.guest_linux, guest, "in the guest", "guest-linux")
+        groups = tuple(group.on_kernel(release) for group in self.groups)
+        return msgspec.structs.replace(self, groups=groups, expect=self.expect.on_kernel(release))
 
     def stretched(self, slowness: float) -> Plan:
         """This, with what is expected on a host that is so many times slower than a plain machine."""
@@ -132,3 +139,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """The program that has a serial port of its own on a serial link: tools speak to it."""
         names = {group.tool.to for group in self.groups if group.tool}
         return next((one for one in self.programs if one.name in names), None)
+
+
+def _at_least(wanted: str | None, release: str, where: str, ability: str) -> None:
+    """:raise HostUnfit: the kernel `release`, if there is one, is older than `wanted`."""
+    if wanted and release and version_of(release) < version_of(wanted):
+        summary = f"this needs Linux {wanted} or later {where}, here is {release}"
+        raise HostUnfit(summary, ability=f"{ability}-{wanted}")

@@ -137,8 +137,7 @@ class Resolver:
             what = "a CID is dialled on link 'vsock', and 'nobody' by the guest on 'hybrid-vsock'"
             self._problems.add(self._root.at(*path, op, "to").mark, what)
         if "fails" in given:
-            names: str | tuple[str, ...] = self._value(given["fails"], (*path, op, "fails"), ())
-            given["fails"] = (names,) if isinstance(names, str) else names
+            given |= _fails(self._value(given["fails"], (*path, op, "fails"), ()))
         if "times" in given:
             given["times"] = self._value(given["times"], (*path, op, "times"), 1)
         if "doing" in given:
@@ -172,6 +171,18 @@ class Resolver:
         what = f"{path[-1]} has neither a value for link {self._link.value!r} nor a default"
         self._problems.add(self._root.key_mark(*path), what)
         return otherwise
+
+
+def _fails(given: written.Errnos | written.FailsByKernel) -> dict[str, Any]:
+    """`fails` and `newer` of a `Connect`."""
+    if isinstance(given, written.FailsByKernel):
+        since = steps.FailsSince(linux=given.linux, fails=_several(given.since))
+        return {"fails": _several(given.before), "newer": since}
+    return {"fails": _several(given)}
+
+
+def _several(names: written.Errnos) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
 
 
 def word_of(step: written.Step) -> str:

@@ -92,6 +92,7 @@ def load(path: Path) -> Scenario:
             drain=file.drain,
             seqpacket=file.seqpacket,
             linux=None if file.linux is UNSET else file.linux,
+            guest_linux=None if file.guest_linux is UNSET else file.guest_linux,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
             fault=_fault(file),

@@ -11,6 +11,7 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
+from harness.model.expect import version_of
 from harness.model.fault import While
 
 
@@ -196,16 +197,32 @@ class Leave(_Step, frozen=True, kw_only=True, tag="leave"):
     op: ClassVar[str] = "leave"
 
 
+class FailsSince(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With what a `Connect` must fail instead, where the host's kernel is `linux` or later."""
+
+    linux: str
+    fails: tuple[str, ...]
+
+
 class Connect(_Step, frozen=True, kw_only=True, tag="connect"):
     """Open a further connection, from the side that the client's group says, and close it again.
 
-    With `fails` it must fail, with one of these errnos; without, it must not.
+    With `fails` it must fail, with one of these errnos; without, it must not. `newer`: with others since
+    some kernel.
     """
 
     op: ClassVar[str] = "connect"
     to: Target
     type: SocketType = SocketType.STREAM
     fails: tuple[str, ...] = ()
+    newer: FailsSince | None = None
+
+    def on_kernel(self, release: str) -> Connect:
+        """This, as it is on a host whose kernel is `release` (uname(2)): with nothing left in `newer`."""
+        if self.newer is None:
+            return self
+        is_newer = version_of(release) >= version_of(self.newer.linux)
+        return msgspec.structs.replace(self, fails=self.newer.fails if is_newer else self.fails, newer=None)
 
 
 class Messages(_Step, frozen=True, kw_only=True, tag="messages"):

@@ -156,14 +156,25 @@ class Leave(Written, frozen=True, kw_only=True):
     """Close the connection abruptly. Last step. Write {}."""
 
 
+Errnos: TypeAlias = Errno | tuple[Errno, ...]
+
+
+class FailsByKernel(Written, frozen=True, kw_only=True):
+    """Kernels differ: `before` and `since` a version of the host's."""
+
+    linux: Version
+    before: Errnos
+    since: Errnos
+
+
 class Connect(Written, frozen=True, kw_only=True):
     """Open one more connection and close it; with `fails` it must fail so."""
 
     to: Target
     type: SocketType = SocketType.STREAM
     fails: Annotated[
-        Errno | tuple[Errno, ...] | dict[Where, Errno | tuple[Errno, ...]] | UnsetType,
-        Limits(help="an errno's name, or those that it may be, or these per link"),
+        Errnos | dict[Where, Errnos | FailsByKernel] | UnsetType,
+        Limits(help="an errno's name, or those that it may be; or per link, and there also per kernel"),
     ] = UNSET
 
 
@@ -252,6 +263,10 @@ class File(Written, frozen=True, kw_only=True):
     linux: Annotated[
         Version | UnsetType,
         Limits(help="of hosts, the oldest that can do this; older ones skip it"),
+    ] = UNSET
+    guest_linux: Annotated[
+        Version | UnsetType,
+        Limits(help="of guests, the oldest that can do this; older ones skip it"),
     ] = UNSET
     seqpacket: Annotated[
         bool, Limits(help="false: the vsock device is made without SOCK_SEQPACKET (QEMU's seqpacket=off)")

@@ -68,7 +68,7 @@ class ScenarioItem(pytest.Item):
             pytest.skip(f"boot cold: {why}")
         try:
             place = bench.place
-            here = self.plan.on_kernel(platform.release())
+            here = self.plan.on_kernel(platform.release(), place.guest.manifest.kernel)
             self._queued = self._stack.enter_context(admission.admitted())
             # a host's speed changes with what else it does
             self.user_properties.append((SLOWNESS, round(measure(), 2)))
@@ -117,7 +117,7 @@ class ScenarioItem(pytest.Item):
             copy = copying(bench.place, running, self._folder) if self.plan.fault else None
             async with PodFault.prepared(self.plan, running, slowness(), copy) as fault:
                 trace = await run_plan(
-                    self.plan,
+                    self._here,
                     running.endpoint(self.plan.link),
                     deadline=Deadline((_PLAN_SECONDS + self._boots_again(running)) * slowness()),
                     slowness=slowness(),

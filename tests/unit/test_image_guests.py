@@ -72,7 +72,7 @@ def test_what_it_cannot_be_like(recipes: Path, text: str, wrong: str) -> None:
 
 def test_every_guest_of_ours_boots_by_the_same_files() -> None:
     ours = recipe.files("pod")
-    for name in recipe.guests():
+    for name in (name for name in recipe.guests() if recipe.load(name).kind == "guest"):
         assert {file: path for file, path in recipe.files(name).items() if file != "recipe.toml"} == {
             file: path for file, path in ours.items() if file != "recipe.toml"
         }

@@ -274,6 +274,27 @@ expect:
     )
 
 
+def test_errnos_per_link_and_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        """\
+title: T
+claim: reliability
+links: [vsock]
+clients: 1
+workload:
+  - connect: {to: no-vm, fails: {vsock: {linux: "7.2", before: [ETIMEDOUT, EPIPE], since: EHOSTUNREACH}}}
+expect:
+  vsock: {served: 1}
+"""
+    )
+    plan = load(path).for_link(Link.VSOCK)
+    older, newer = (plan.on_kernel(release).groups[0].workload[0] for release in ("6.12.1-cloud", "7.2"))
+    assert older == Connect(to=Target.NO_VM, fails=("ETIMEDOUT", "EPIPE"))
+    assert newer == Connect(to=Target.NO_VM, fails=("EHOSTUNREACH",))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
 def test_errnos_per_link(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(

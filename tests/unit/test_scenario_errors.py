@@ -12,7 +12,7 @@ STEPS = (
 )
 FACTS = "second-open, sees, next-send, then, reconnect, guest, containers"
 FILE_KEYS = (
-    "title, claim, about, links, long, boot, linux, seqpacket, schedule, drain, programs, fault, clients, "
+    "title, claim, about, links, long, boot, linux, guest-linux, seqpacket, schedule, drain, programs, fault, clients, "
     "workload, expect"
 )
 

@@ -52,6 +52,11 @@ IN_GROUPS = [
     ),
     (
         "ping: {}",
+        'connect: {to: no-vm, fails: {vsock: {linux: "7.2", before: reset, since: EPIPE}}}',
+        "5:80: before must be an errno's name such as EPIPE, not 'reset'",
+    ),
+    (
+        "ping: {}",
         "shutdown: {bytes: 1, type: packet}",
         "5:48: unknown type 'packet'; allowed: stream, seqpacket, dgram; did you mean 'seqpacket'?",
     ),

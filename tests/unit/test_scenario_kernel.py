@@ -98,6 +98,21 @@ def test_an_older_kernel_than_a_scenario_needs_is_the_hosts_fault(tmp_path: Path
     assert caught.value.ability == "linux-5.14"
 
 
+@pytest.mark.parametrize("guest", ["5.14.0-1", "6.12", ""])
+def test_a_guest_that_is_new_enough_or_not_asked(tmp_path: Path, guest: str) -> None:
+    text = BY_KERNEL.replace('linux: "5.14"', 'guest-linux: "5.14"')
+    assert load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel("5.10", guest).expect.facts
+
+
+def test_an_older_guest_than_a_scenario_needs_is_the_hosts_fault(tmp_path: Path) -> None:
+    text = BY_KERNEL.replace('linux: "5.14"', 'guest-linux: "5.14"')
+    with pytest.raises(
+        HostUnfit, match=r"needs Linux 5\.14 or later in the guest, here is 5\.10\.0-32"
+    ) as caught:
+        load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel("6.12", "5.10.0-32-cloud-amd64")
+    assert caught.value.ability == "guest-linux-5.14"
+
+
 @each(MISTAKES)
 def test_one_mistake(tmp_path: Path, mistake: Mistake) -> None:
     says_only(tmp_path, BY_KERNEL, mistake, sees=SEES, version=VERSION)
