@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue backends hybrid kernels distribution test unit lint requirements bench lifecycles soak lock clean packages venv
+.PHONY: help setup e2e catalogue backends hybrid kernels guests distribution test unit lint requirements bench lifecycles soak lock clean packages venv
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -52,17 +52,27 @@ hybrid: packages ## the link hybrid-vsock on this machine itself, which needs ne
 
 # Debian releases whose kernels a lab can have, oldest first; scenarios that ask the host's kernel most
 KERNELS = bullseye bookworm trixie forky
-ON_KERNELS = reliability or seqpacket or refused or no-such-cid or guest-initiated
+ON_KERNELS = reliability or seqpacket or refused or no-such-cid or streams-only or guest-initiated
+
+# a run with option $(1) for each of $(2), in a folder of its own; what differs goes to $(3)
+each = status=0; for one in $(2); do \
+		echo "== $$one"; \
+		$(RUN) -k '$(ON_KERNELS)' $(1) $$one --results results/kernels/$$one $(ARGS) || status=1; \
+	done; \
+	$(BIN)/vsock-harness report $(2:%=results/kernels/%/latest) >results/kernels/$(3) || status=1; \
+	cat results/kernels/$(3); exit $$status
 
 kernels: HOST := lab
 kernels: LINK := $(or $(LINK),$(LAB_LINKS))
 kernels: packages ## who dies, and what each end sees, on labs with Linux 5.10, 6.1, 6.12, 7.2; what differs is a table
-	@status=0; for kernel in $(KERNELS); do \
-		echo "== $$kernel's kernel"; \
-		$(RUN) -k '$(ON_KERNELS)' --lab-kernel $$kernel --results results/kernels/$$kernel $(ARGS) || status=1; \
-	done; \
-	$(BIN)/vsock-harness report $(KERNELS:%=results/kernels/%/latest) >results/kernels/differences.md || status=1; \
-	cat results/kernels/differences.md; exit $$status
+	@$(call each,--lab-kernel,$(KERNELS),differences.md)
+
+# images whose kernels a guest can have, oldest first
+GUESTS = pod-bullseye pod-bookworm pod pod-forky
+
+guests: LINK := $(or $(LINK),vsock)
+guests: packages ## the same with Linux 5.10, 6.1, 6.12, 7.2 in the guest, on one host; LINK=hybrid-vsock needs no lab
+	@$(call each,--guest,$(GUESTS),guests.md)
 
 distribution: packages ## the same as e2e in a whole Debian with systemd, where the agent comes by SSH
 	@$(RUN) --guest debian -m 'not long' $(ARGS)

@@ -39,6 +39,19 @@ def test_make_e2e_passes_its_variables_on_and_ignores_the_environment() -> None:
     assert make("backends").splitlines()[-1].split()[1:] == [*run, "'vsock,hybrid-vsock'"]
 
 
+def test_kernels_of_hosts_and_of_guests_each_have_a_run_and_a_table() -> None:
+    hosts = make("kernels", "KERNELS=trixie forky", "N=2").splitlines()[-1]
+    assert "for one in trixie forky;" in hosts
+    assert "--host 'lab'" in hosts
+    assert "--lab-kernel $one --results results/kernels/$one" in hosts
+    runs = "results/kernels/trixie/latest results/kernels/forky/latest"
+    assert f"report {runs} >results/kernels/differences.md" in hosts
+    guests = make("guests", "GUESTS=pod pod-forky", "LINK=hybrid-vsock").splitlines()[-1]
+    assert "--host 'auto' --link 'hybrid-vsock'" in guests
+    assert "--guest $one --results results/kernels/$one" in guests
+    assert "results/kernels/pod/latest results/kernels/pod-forky/latest >results/kernels/guests.md" in guests
+
+
 def test_make_sets_up_first_and_unit_tests_need_no_packages() -> None:
     assert make("e2e").startswith("python3 .ci/bootstrap.py --images\n")
     assert make("test").startswith("python3 .ci/bootstrap.py --images\n")
