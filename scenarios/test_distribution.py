@@ -55,7 +55,9 @@ def test_distribution_guest_by_ssh(pods: Pods, record_property: Callable[[str, o
     if image is None:
         pytest.skip("image debian: was not asked for (--with-image debian)")
     plans = [
-        load(Path(__file__).with_name(f"{name}.yaml")).for_link(link).on_kernel(platform.release())
+        load(Path(__file__).with_name(f"{name}.yaml"))
+        .for_link(link)
+        .on_kernel(platform.release(), image.manifest.kernel)
         for name, link in PLANS
     ]
     record_property("expected", f"sent once by each way; {len(plans)} plans as on the usual guest")

@@ -31,7 +31,7 @@ RESTORES = 5
 def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, object], None]) -> None:
     """One guest is moved to a restored copy five times, its clients idle, sending, receiving, connecting."""
     plan = load(Path(__file__).with_name("reliability-restored.yaml")).for_link(Link.VSOCK)
-    plan = plan.on_kernel(platform.release())
+    plan = plan.on_kernel(platform.release(), pods.place.guest.manifest.kernel)
     record_property("expected", f"{RESTORES} restores, each as in reliability-restored")
     noticed: list[float] = []
 

@@ -68,12 +68,14 @@ def version_of(release: str) -> tuple[int, ...]:
 
 
 class OnKernel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a group's fact must be instead, where the host's kernel is `since` or later."""
+    """What a group's fact must be instead, where the host's kernel is `since` or later; `by_guest`: the
+    guest's."""
 
     group: str
     fact: str
     since: str
     wanted: FactWanted
+    by_guest: bool = False
 
 
 class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,11 +124,14 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     noticed: dict[str, Noticed] = {}
     slowdown: dict[str, Slowdown] = {}
 
-    def on_kernel(self, release: str) -> Expectation:
-        """This, as it is on a host whose kernel is `release` (uname(2)): with nothing left in `newer`."""
+    def on_kernel(self, release: str, guest: str) -> Expectation:
+        """This, as it is on a host whose kernel is `release` (uname(2)), of a guest whose is `guest`.
+
+        With nothing left in `newer`.
+        """
         facts = {group: dict(wanted) for group, wanted in self.facts.items()}
         for one in self.newer:
-            if version_of(release) >= version_of(one.since):
+            if version_of(guest if one.by_guest else release) >= version_of(one.since):
                 facts[one.group][one.fact] = one.wanted
         return msgspec.structs.replace(self, facts=facts, newer=())
 

@@ -193,13 +193,19 @@ def _since(
     node: Node, group: str, fact: str, one: writtenexpect.ByKernel, problems: Problems
 ) -> Iterator[OnKernel]:
     """What the fact is since each kernel that is named, the oldest first."""
-    if not isinstance(one.since, writtenexpect.Later):
-        yield OnKernel(group=group, fact=fact, since=one.linux, wanted=one.since)
+    later, by_guest = one.since, one.guest_linux is not UNSET
+    version = one.guest_linux if one.guest_linux is not UNSET else one.linux
+    if version is UNSET or (by_guest and one.linux is not UNSET):
+        problems.add(node.mark, f"{fact} needs 'linux' or 'guest-linux', and not both")
         return
-    later = one.since
-    if version_of(later.linux) <= version_of(one.linux):
-        problems.add(node.at("since", "linux").mark, f"linux {later.linux} is not later than {one.linux}")
-    yield OnKernel(group=group, fact=fact, since=one.linux, wanted=later.before)
+    if not isinstance(later, writtenexpect.Later):
+        yield OnKernel(group=group, fact=fact, since=version, wanted=later, by_guest=by_guest)
+        return
+    if by_guest:
+        problems.add(node.at("since").mark, "since 'guest-linux' it is a value, or a list")
+    elif version_of(later.linux) <= version_of(version):
+        problems.add(node.at("since", "linux").mark, f"linux {later.linux} is not later than {version}")
+    yield OnKernel(group=group, fact=fact, since=version, wanted=later.before)
     yield OnKernel(group=group, fact=fact, since=later.linux, wanted=later.since)
 
 

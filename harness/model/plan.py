@@ -104,16 +104,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fault: Fault | None = None
     programs: tuple[ProgramPlan, ...] = ()
 
-    def on_kernel(self, release: str, guest: str = "") -> Plan:
-        """This, with what is expected on a host whose kernel is `release` (uname(2)), of a guest's that is
-        `guest`; without that one nothing is asked of it.
+    def on_kernel(self, release: str, guest: str) -> Plan:
+        """This, as is expected on a host whose kernel is `release` (uname(2)), of a guest whose is `guest`.
 
         :raise HostUnfit: one is older than `linux` or `guest_linux`.
         """
         _at_least(self.linux, release, "on the host", "linux")
         _at_least(self.guest_linux, guest, "in the guest", "guest-linux")
         groups = tuple(group.on_kernel(release) for group in self.groups)
-        return msgspec.structs.replace(self, groups=groups, expect=self.expect.on_kernel(release))
+        return msgspec.structs.replace(self, groups=groups, expect=self.expect.on_kernel(release, guest))
 
     def stretched(self, slowness: float) -> Plan:
         """This, with what is expected on a host that is so many times slower than a plain machine."""
@@ -142,7 +141,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def _at_least(wanted: str | None, release: str, where: str, ability: str) -> None:
-    """:raise HostUnfit: the kernel `release`, if there is one, is older than `wanted`."""
-    if wanted and release and version_of(release) < version_of(wanted):
+    """:raise HostUnfit: the kernel `release` is older than `wanted`."""
+    if wanted and version_of(release) < version_of(wanted):
         summary = f"this needs Linux {wanted} or later {where}, here is {release}"
         raise HostUnfit(summary, ability=f"{ability}-{wanted}")

@@ -55,9 +55,10 @@ class Later(Written, frozen=True, kw_only=True):
 
 
 class ByKernel(Written, frozen=True, kw_only=True):
-    """Kernels differ: `before` and `since` a version of the host's; and `since` a later one perhaps again."""
+    """Kernels differ: `before` and `since` a version of the host's, or the guest's; `since` perhaps again."""
 
-    linux: Version
+    linux: Version | UnsetType = UNSET
+    guest_linux: Version | UnsetType = UNSET
     before: OneOf
     since: OneOf | Later
 

@@ -289,7 +289,9 @@ expect:
 """
     )
     plan = load(path).for_link(Link.VSOCK)
-    older, newer = (plan.on_kernel(release).groups[0].workload[0] for release in ("6.12.1-cloud", "7.2"))
+    older, newer = (
+        plan.on_kernel(release, "6.12").groups[0].workload[0] for release in ("6.12.1-cloud", "7.2")
+    )
     assert older == Connect(to=Target.NO_VM, fails=("ETIMEDOUT", "EPIPE"))
     assert newer == Connect(to=Target.NO_VM, fails=("EHOSTUNREACH",))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan

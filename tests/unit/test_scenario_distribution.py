@@ -28,7 +28,7 @@ SCENARIO = module("test_distribution")
 class Place(msgspec.Struct, frozen=True):
     """What of `harness.run.place.Place` is asked for."""
 
-    distribution: Any = SimpleNamespace(name="debian", id="0123")
+    distribution: Any = SimpleNamespace(name="debian", id="0123", manifest=SimpleNamespace(kernel="6.12.118"))
     guest: Any = distribution
     qemu: Any = None
     accel: Accel = Accel.KVM

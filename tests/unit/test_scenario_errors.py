@@ -12,8 +12,8 @@ STEPS = (
 )
 FACTS = "second-open, sees, next-send, then, reconnect, guest, containers"
 FILE_KEYS = (
-    "title, claim, about, links, long, boot, linux, guest-linux, seqpacket, schedule, drain, programs, fault, clients, "
-    "workload, expect"
+    "title, claim, about, links, long, boot, linux, guest-linux, seqpacket, schedule, drain, programs, "
+    "fault, clients, workload, expect"
 )
 
 FORM = [

@@ -41,7 +41,18 @@ MISTAKES = [
     (
         "before: EPIPE",
         "befor: EPIPE",
-        "11:58: unknown key 'befor'; allowed: linux, before, since; did you mean 'before'?",
+        "11:58: unknown key 'befor'; allowed: linux, guest-linux, before, since; did you mean 'before'?",
+    ),
+    ('linux: "6.12", before', "before", "11:42: sees needs 'linux' or 'guest-linux', and not both"),
+    (
+        '{linux: "6.12"',
+        '{linux: "6.12", guest-linux: "6.1"',
+        "11:42: sees needs 'linux' or 'guest-linux', and not both",
+    ),
+    (
+        'linux: "6.12", before: EPIPE, since: [ECONNRESET, ENODEV]',
+        'guest-linux: "6.12", before: EPIPE, since: {linux: "7.2", before: ok, since: ok}',
+        "11:86: since 'guest-linux' it is a value, or a list",
     ),
     ("since: [ECONNRESET, ENODEV]", "since: []", "11:80: since is empty"),
     (
@@ -74,7 +85,7 @@ def written(tmp_path: Path, text: str = BY_KERNEL) -> Path:
     ],
 )
 def test_a_fact_is_what_the_hosts_kernel_makes_it(tmp_path: Path, release: str, sees: object) -> None:
-    here = load(written(tmp_path)).for_link(Link.VSOCK).on_kernel(release)
+    here = load(written(tmp_path)).for_link(Link.VSOCK).on_kernel(release, "6.12")
     assert here.expect.facts == {"one": {"sees": sees}}
     assert here.expect.newer == ()
 
@@ -86,20 +97,28 @@ def test_a_fact_is_what_the_hosts_kernel_makes_it(tmp_path: Path, release: str, 
 def test_a_fact_may_be_another_on_a_third_kernel(tmp_path: Path, release: str, sees: object) -> None:
     later = '{linux: "7.2", before: ENODEV, since: [nothing, eof]}'
     text = BY_KERNEL.replace("[ECONNRESET, ENODEV]", later)
-    here = load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel(release)
+    here = load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel(release, "6.12")
     assert here.expect.facts == {"one": {"sees": sees}}
+
+
+@pytest.mark.parametrize(("guest", "sees"), [("6.1.192", "EPIPE"), ("6.12", ("ECONNRESET", "ENODEV"))])
+def test_a_fact_is_what_the_guests_kernel_makes_it(tmp_path: Path, guest: str, sees: object) -> None:
+    text = BY_KERNEL.replace('{linux: "6.12"', '{guest-linux: "6.12"')
+    for host in ("5.14", "7.2"):
+        here = load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel(host, guest)
+        assert here.expect.facts == {"one": {"sees": sees}}
 
 
 def test_an_older_kernel_than_a_scenario_needs_is_the_hosts_fault(tmp_path: Path) -> None:
     with pytest.raises(
         HostUnfit, match=r"needs Linux 5\.14 or later on the host, here is 5\.10\.0-32"
     ) as caught:
-        load(written(tmp_path)).for_link(Link.VSOCK).on_kernel("5.10.0-32-cloud-amd64")
+        load(written(tmp_path)).for_link(Link.VSOCK).on_kernel("5.10.0-32-cloud-amd64", "6.12")
     assert caught.value.ability == "linux-5.14"
 
 
-@pytest.mark.parametrize("guest", ["5.14.0-1", "6.12", ""])
-def test_a_guest_that_is_new_enough_or_not_asked(tmp_path: Path, guest: str) -> None:
+@pytest.mark.parametrize("guest", ["5.14.0-1", "6.12"])
+def test_a_guest_that_is_new_enough(tmp_path: Path, guest: str) -> None:
     text = BY_KERNEL.replace('linux: "5.14"', 'guest-linux: "5.14"')
     assert load(written(tmp_path, text)).for_link(Link.VSOCK).on_kernel("5.10", guest).expect.facts
 
@@ -122,7 +141,7 @@ def test_one_mistake(tmp_path: Path, mistake: Mistake) -> None:
 def test_what_is_right_on_one_kernel_is_wrong_on_another(scenario: str, link: str) -> None:
     on_any = on_any_kernel(scenario, link)
     for since in {one.since for one in on_any.expect.newer}:
-        here = on_any.on_kernel(since)
+        here = on_any.on_kernel(since, since)
         older, newer = right(on_any), right(on_any)
         for group, wanted in on_any.expect.facts.items():
             for client in (client for client in on_any.clients if client.startswith(f"{group}/")):

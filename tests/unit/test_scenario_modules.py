@@ -24,7 +24,7 @@ from tests.unit import broken
 from tests.unit.agents import unix_agent
 from tests.unit.densities import GOOD, PLAIN, measured
 from tests.unit.meetings import Fake
-from tests.unit.modules import Pods, Told, module, pod
+from tests.unit.modules import Pods, Told, guest, module, pod
 from tests.unit.systems import changed
 from tests.unit.traces import right
 
@@ -75,6 +75,14 @@ def test_large_writes_that_do_not_reach_the_guest_turn_it_red(tmp_path: Path) ->
 def test_large_writes_as_known_pass(link: Link, agent: str, tmp_path: Path) -> None:
     with unix_agent(agent) as path:
         PACKETS.test_large_writes(link, Pods(lambda: pod(path), tmp_path), Told())
+
+
+@pytest.mark.parametrize(("kernel", "agent"), [("6.1.192", ""), ("6.12.118", broken.DROPS_LARGE_WRITES)])
+def test_which_large_writes_are_lost_is_the_guests_kernels_doing(
+    kernel: str, agent: str, tmp_path: Path
+) -> None:
+    with unix_agent(agent) as path:
+        PACKETS.test_large_writes(Link.HYBRID_VSOCK, Pods(lambda: pod(path), tmp_path, guest(kernel)), Told())
 
 
 class Processes:

@@ -25,7 +25,7 @@ def loaded(scenario: str) -> Scenario:
 
 def plan(scenario: str, link: str) -> Plan:
     """The plan of one of our scenario files, on a host with Linux 6.12."""
-    return loaded(scenario).for_link(Link(link)).on_kernel("6.12")
+    return loaded(scenario).for_link(Link(link)).on_kernel("6.12", "6.12")
 
 
 def everybody_served(

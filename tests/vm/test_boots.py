@@ -43,7 +43,9 @@ PLANS = (
 
 def test_cold_pods_and_clones_pass_the_same_scenarios(pods: Pods) -> None:
     plans = [
-        load(Path(__file__).parent / "boots" / f"{name}.yaml").for_link(link).on_kernel(platform.release())
+        load(Path(__file__).parent / "boots" / f"{name}.yaml")
+        .for_link(link)
+        .on_kernel(platform.release(), pods.place.guest.manifest.kernel)
         for name, link in PLANS
     ]
     links = dict.fromkeys(link for _, link in PLANS)
