@@ -33,7 +33,7 @@ def _leaves(node: Node) -> Iterator[Node]:
     match node.value:
         case dict() as table:
             for key, value in table.items():
-                if key != "linux":
+                if key not in ("linux", "guest-linux"):
                     yield from _leaves(value)
         case list() as items:
             yield from items

@@ -73,8 +73,7 @@ def load(path: Path) -> Scenario:
     check_fault(file, groups, root, problems)
     check_programs(file, groups, root, problems)
     _links_expected(file, root, problems)
-    long = _long(file, root, problems)
-    plans = {}
+    long, plans = _long(file, root, problems), dict[Link, Plan]()
     for link in file.links:
         resolver = Resolver(root, link, problems)
         resolved = [resolver.group(source) for source in groups]
@@ -91,8 +90,8 @@ def load(path: Path) -> Scenario:
             schedule=file.schedule,
             drain=file.drain,
             seqpacket=file.seqpacket,
-            linux=None if file.linux is UNSET else file.linux,
-            guest_linux=None if file.guest_linux is UNSET else file.guest_linux,
+            linux=file.linux or None,
+            guest_linux=file.guest_linux or None,
             groups=tuple(resolved),
             expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
             fault=_fault(file),

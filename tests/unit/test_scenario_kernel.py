@@ -51,7 +51,7 @@ MISTAKES = [
     ),
     (
         'linux: "6.12", before: EPIPE, since: [ECONNRESET, ENODEV]',
-        'guest-linux: "6.12", before: EPIPE, since: {linux: "7.2", before: ok, since: ok}',
+        'guest-linux: "6.12", before: EPIPE, since: {linux: "7.2", before: eof, since: eof}',
         "11:86: since 'guest-linux' it is a value, or a list",
     ),
     ("since: [ECONNRESET, ENODEV]", "since: []", "11:80: since is empty"),
