@@ -45,6 +45,7 @@ BEHIND_A_PORT: list[tuple[str, str, System, str]] = [
         (f"reliability-serial-{death}", link, met_as("shim/0", **facts), f" of shim/0 {says}")
         for death, (facts, says) in _ON_A_PORT.items()
         for link in ("virtio-serial", "virtconsole", "isa-serial")
+        if (death, link) != ("guest-reset", "isa-serial")
     ),
     *(
         (
