@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli.parsing import Parser, split
+from harness.host.interrupts import Terminated, terminable
 from harness.model.errors import HarnessError, HostUnfit, UsageError
 
 COMMANDS = {
@@ -45,6 +46,9 @@ PYTEST_USAGE = 4
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
+TERMINATED = 143
+"""128 + SIGTERM."""
+
 PIPE_CLOSED = 141
 """128 + SIGPIPE: what `head` makes of cat(1)."""
 
@@ -57,16 +61,18 @@ def entry() -> NoReturn:
 def main(argv: Sequence[str]) -> int:
     """Run one command; the exit code. Errors are lines on stderr, never a traceback."""
     try:
-        code = _command(argv)
+        with terminable():
+            code = _command(argv)
         sys.stdout.flush()
     except HarnessError as error:
         print(f"vsock-harness: error: {error}", file=sys.stderr)
         if not isinstance(error, UsageError | HostUnfit):
             return 1
         return PYTEST_USAGE if argv[:1] == ["run"] else 2
-    except KeyboardInterrupt:
-        print("vsock-harness: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        print(f"vsock-harness: {'ended by SIGTERM' if terminated else 'interrupted'}", file=sys.stderr)
+        return TERMINATED if terminated else INTERRUPTED
     except BrokenPipeError:
         # whoever read our output has left; the interpreter's own flush at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

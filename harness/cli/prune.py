@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from harness.host.depot import Depot
-from harness.image.store import Image, Store
+from harness.image import mounts
+from harness.image.store import Image, Store, is_held
 from harness.lab import saved
 from harness.model.errors import InfrastructureError
 from harness.run.place import TEMPLATES
@@ -59,8 +59,13 @@ class Leftover(msgspec.Struct, frozen=True):
     def remove(self) -> None:
         """Remove it.
 
-        :raise InfrastructureError: when it can't be removed.
+        :raise InfrastructureError: when it can't be removed, or something is mounted there.
         """
+        if mounted := mounts.below(self.path):
+            raise InfrastructureError(
+                f"{self.path} can't be removed: mounted there: {', '.join(mounted)}",
+                hint=f"sudo umount {' '.join(reversed(mounted))}; then prune again",
+            )
         try:
             shutil.rmtree(self.path)
         except FileNotFoundError:
@@ -79,20 +84,8 @@ def leftovers(root: Path) -> Iterator[Leftover]:
     """The scratch folders of the cache `root` that no living process holds (see `Store`)."""
     scratch = root / "scratch"
     for folder in sorted(scratch.iterdir()) if scratch.is_dir() else ():
-        if folder.is_dir() and not _held(folder):
+        if folder.is_dir() and (folder.name.startswith("removed-") or not is_held(folder)):
             yield Leftover(folder)
-
-
-def _held(folder: Path) -> bool:
-    """Whether a build works in it: it holds the lock. What is being removed has none and is nobody's."""
-    try:
-        with (folder / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return not folder.name.startswith("removed-")  # a build that only begins
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _stuck(path: Path, error: OSError) -> InfrastructureError:

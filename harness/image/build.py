@@ -98,7 +98,7 @@ def _unpack(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Packa
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
     # a user's own root (mmdebstrap's unshare mode) can't enter our private scratch folder; the real one can
     env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None
-    tree.run(argv, f"fetching Debian {wish.suite} packages", env=env)
+    tree.run(argv, f"fetching Debian {wish.suite} packages", env=env, mounts=True)
     with tarfile.open(archive) as tar:
         tar.extraction_filter = _as_it_is  # Debian 12's Python 3.11.2 knows no extractall(filter=)
         tar.extractall(root, members=_members(tar))

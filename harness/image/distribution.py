@@ -59,7 +59,7 @@ def _install(wish: recipe.Recipe, scratch: Path, root: Path) -> tuple[store.Pack
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in wish.drop]
     argv += [f"--include={','.join(wish.packages)}", wish.suite, str(archive)]
     env = {**os.environ, "TMPDIR": str(scratch)} if os.getuid() == 0 else None
-    tree.run(argv, f"installing Debian {wish.suite}", env=env)
+    tree.run(argv, f"installing Debian {wish.suite}", env=env, mounts=True)
     unpack = ["tar", "-x", "--no-same-owner", "--exclude=./dev/*", "-C", str(root), "-f", str(archive)]
     tree.run(unpack, "unpacking it")
     archive.unlink()

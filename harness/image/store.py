@@ -16,6 +16,7 @@ from typing import IO
 
 import msgspec
 
+from harness.image import mounts
 from harness.image import recipe as recipes
 from harness.model.errors import HostUnfit, InfrastructureError, UsageError
 from harness.model.progress import Progress, Silent
@@ -217,7 +218,7 @@ class Store:
                     "or set XDG_CACHE_HOME to a folder with 3 GB free",
                 ) from error
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                _remove(scratch)
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -249,16 +250,31 @@ def unwritable(folder: Path, error: OSError) -> HostUnfit:
 
 def _sweep(folder: Path) -> None:
     """Remove a scratch folder whose owner is gone: nobody holds its lock."""
+    if not is_held(folder):
+        _remove(folder)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody works in a scratch folder: he holds its lock, or has just made it and will lock it.
+
+    One that is being removed, or that a killed builder or remover left, has no lock either; it is nobody's
+    once so much time has passed.
+    """
     try:
-        with (folder / "lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        # removed images have no lock; nor has a folder whose builder was killed, or is just about to make it
-        if time.time() - folder.stat().st_mtime > _LOCKED_WITHIN:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - folder.stat().st_mtime <= _LOCKED_WITHIN
     except BlockingIOError:
-        return
+        return True
+    return False
+
+
+def _remove(folder: Path) -> None:
+    """What can be removed; not through a mount, which would remove what is mounted."""
+    if not mounts.below(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(folder: Path) -> Image | None:

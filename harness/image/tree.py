@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -37,17 +38,25 @@ def _loaded(tree: Path, loader: str) -> list[str]:
     return [str(tree / loader), "--library-path", ":".join(str(tree / folder) for folder in LIBRARIES)]
 
 
-def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str:
+_APART = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--", "setsid")
+"""Its mounts and all processes that it starts end with it, even by SIGKILL (unshare(1))."""
+
+
+def run(argv: list[str], what: str, *, env: dict[str, str] | None = None, mounts: bool = False) -> str:
     """Run a build step to its end and return its output.
 
     It gets a session of its own, because mmdebstrap sends SIGHUP to its whole process group when it fails. It
     ends with this process; when an exception comes through here, by SIGTERM, so that it can clean up.
 
+    :param mounts: it mounts and starts daemons: by root it is run where these end with it, and can then be
+        ended by SIGKILL at once. By others it has to clean up, as has mmdebstrap, which makes itself a user's
+        own root.
     :raise InfrastructureError: with the command's output when it fails, or when it can't be started.
     """
+    apart = _APART if mounts and _is_apart() else ()
     try:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+            ["setpriv", "--pdeathsig", "KILL", "--", *apart, *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,7 +71,7 @@ def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str
         try:
             said, _ = process.communicate()
         except BaseException:
-            _end(process)
+            _end(process, at_once=bool(apart))
             raise
     if process.returncode:
         raise InfrastructureError(
@@ -71,8 +80,19 @@ def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str
     return said
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
+@functools.cache
+def _is_apart() -> bool:
+    """Whether we may make such namespaces: root in a container may not."""
+    if os.getuid() != 0:
+        return False
+    try:
+        return subprocess.run([*_APART, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[str], *, at_once: bool) -> None:
+    os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
     try:
         process.communicate(timeout=_CLEANS_UP_WITHIN)
     except subprocess.TimeoutExpired:

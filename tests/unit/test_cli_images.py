@@ -6,7 +6,9 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,8 @@ import pytest
 
 from harness.cli import imagetable
 from harness.cli.main import main
-from harness.image import build, recipe
+from harness.host.interrupts import Terminated
+from harness.image import build, mounts, recipe
 from harness.image.store import Image, Manifest, Package, Store, describe
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError
@@ -193,6 +196,47 @@ def test_prune_sweeps_what_ended_builds_left(cache: Path, capsys: pytest.Capture
     assert "removed pod-dead, which an ended build left: 2 KiB" in capsys.readouterr().out
 
 
+def test_prune_sweeps_what_lost_its_lock_long_ago(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = cache / "scratch/proxy-x"
+    left.mkdir(parents=True)
+    os.utime(left, (time.time() - 3600,) * 2)
+    assert main(["images", "prune"]) == 0
+    assert "removed proxy-x, which an ended build left" in capsys.readouterr().out
+    assert not left.exists()
+
+
+def test_prune_names_what_is_mounted_there_and_removes_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = cache / "scratch/proxy-x"
+    (left / "dev/pts").mkdir(parents=True)
+    (left / "lock").touch()
+    monkeypatch.setattr(mounts, "below", lambda path: [f"{path}/dev", f"{path}/dev/pts"])
+    for _ in range(2):
+        assert main(["images", "prune"]) == 1
+        err = capsys.readouterr().err
+        assert f"mounted there: {left}/dev, {left}/dev/pts" in err
+        assert f"hint: sudo umount {left}/dev/pts {left}/dev; then prune again" in err
+    assert (left / "lock").exists()
+
+
+def test_sigterm_ends_a_build_in_order(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_it(name: str, identity: str, folder: Path, scratch: Path, progress: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(HANGS)
+
+    monkeypatch.setattr(build, "build", build_it)
+    before = signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # rather than this test's end, if nobody handles it
+    try:
+        assert main(["images", "build", "pod"]) == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list((cache / "scratch").iterdir()) == []
+
+
 def test_prune_that_may_not_is_one_error(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +286,7 @@ def test_build_of_an_unknown_name_builds_nothing(
         (HostUnfit("needs zstd", ability="image-tools", hint="apt"), 2, "needs zstd\nhint: apt"),
         (InfrastructureError("fetching", detail="E: no network"), 1, "fetching\nE: no network\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(), 143, "ended by SIGTERM"),
     ],
 )
 def test_build_that_fails_is_clean_and_leaves_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.image import build, recipe
+from harness.image import build, mounts, recipe, tree
 from harness.image.store import Image, Manifest, Store, describe
 from harness.model.deadline import Deadline, until
 from harness.model.errors import HostUnfit, InfrastructureError, UsageError
@@ -167,6 +168,23 @@ def test_a_killed_build_leaves_no_image_and_the_next_one_sweeps(
     assert len(left(cache)) == 1
     store.get("toy")
     assert left(cache) == []
+
+
+def test_a_step_that_mounts_ends_whole_with_who_ran_it(tmp_path: Path) -> None:
+    if not tree._is_apart():
+        pytest.skip("needs a root that may make namespaces")
+    fifo, at = tmp_path / "fifo", tmp_path / "at"
+    os.mkfifo(fifo)
+    at.mkdir()
+    script = f"mount -t tmpfs x {at}; setsid sleep 1000 > {fifo} & exec sleep 1000"
+    code = f"from harness.image import tree; tree.run(['sh', '-c', {script!r}], 'a step', mounts=True)"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        with fifo.open("rb") as orphan:
+            process.kill()
+            assert select.select([orphan], [], [], HANGS / 10)[0], "its daemon lives on"
+            assert orphan.read() == b""
+    assert mounts.below(at) == []
+    assert "/proc" in mounts.below(Path("/"))
 
 
 def test_verify_names_what_changed(store: Store, builder: Builder) -> None:
