@@ -16,10 +16,22 @@ from harness.host.paths import cache_root, from_here
 from harness.host.runfolder import RunFolder
 from harness.image.store import Image, Store
 from harness.lab.openssh import resolved
-from harness.model.errors import HarnessError, InfrastructureError, UsageError
+from harness.model.errors import InfrastructureError, UsageError
 from harness.model.progress import Progress
 from harness.model.verdict import Verdict
-from harness.plugin import ahead, asked, evidence, hosts, known, options, reports, sending, trial, versions
+from harness.plugin import (
+    ahead,
+    asked,
+    endings,
+    evidence,
+    hosts,
+    known,
+    options,
+    reports,
+    sending,
+    trial,
+    versions,
+)
 from harness.plugin.bench import RESULTS, Setting
 from harness.plugin.collect import scenario_files
 from harness.plugin.reports import HEADER, NOTES
@@ -42,13 +54,14 @@ def around(config: pytest.Config) -> Iterator[None]:
     """Around the whole run: check all scenarios, then bring hosts up; afterwards bring evidence home.
 
     :raise pytest.UsageError: for anything that keeps the run from starting; pytest exits with 4.
+    :raise SystemExit: it was interrupted before its tests began, or behind them.
     """
     config.stash[NOTES], config.stash[FLEET], config.stash[HEADER] = [], None, []
     config.stash[RESULTS], config.stash[_TELLS_WHY] = config.option.vsock_results, False
     if not _is_ours(config):
         yield
         return
-    try:
+    with endings.told(config, _parent(config)):
         wish = _checked(config)
         config.stash[_TELLS_WHY] = config.option.collectonly or _is_for_nothing(config, wish)
         if not config.stash[_TELLS_WHY]:
@@ -59,8 +72,10 @@ def around(config: pytest.Config) -> Iterator[None]:
             config.stash[HEADER] = ["host: none needed"]
             trial.at_home(config)
         yield
-    except HarnessError as error:
-        raise pytest.UsageError("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
+
+
+def _parent(config: pytest.Config) -> Path:
+    return Path(config.invocation_params.dir, config.option.vsock_results)
 
 
 def _is_ours(config: pytest.Config) -> bool:
@@ -93,7 +108,7 @@ def _checked(config: pytest.Config) -> asked.Asked:
 @contextlib.contextmanager
 def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
     wanted, images = options.hosts(config), options.images(config)
-    parent = Path(config.invocation_params.dir, config.option.vsock_results)
+    parent = _parent(config)
     results = folders.new(parent)
     config.stash[RESULTS] = str(results)
     config.option.xmlpath = config.option.xmlpath or str(results / "junit.xml")
@@ -139,8 +154,9 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
             for remote in fleet.remotes.values() if fleet else ():
                 try:
                     hosts.bring_home(remote, results)
-                except InfrastructureError as error:
-                    note = f"{remote.alias}: its evidence is lost: {error.summary}"
+                except (InfrastructureError, OSError) as error:
+                    why = error.summary if isinstance(error, InfrastructureError) else error
+                    note = f"{remote.alias}: its evidence is lost: {why}"
                     config.stash[NOTES].append(note)
 
 

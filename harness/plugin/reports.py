@@ -46,15 +46,18 @@ def written(config: pytest.Config, folder: Path) -> Iterator[None]:
     """Around all of a run: `folder` then has its reports, however the tests ended, and stdout says where.
 
     Enter it before the hosts come up, so that their evidence is home when it is left. Where no session
-    began, nothing is written.
+    began, nothing is written, unless the run was interrupted before: there is no more to come then.
     """
     record = Record({path.stem: load(path) for path in scenario_files(config)})
     config.pluginmanager.register(record, "vsock-harness-record")
     config.pluginmanager.register(sys.modules[__name__], "vsock-harness-reports")
     try:
         yield
+    except KeyboardInterrupt:
+        record.interrupted = True
+        raise
     finally:
-        if record.session is not None:
+        if record.session is not None or record.interrupted:
             run = record.run(_host(config), config.stash[NOTES], trial.chosen(config))
             sys.stdout.write("".join(f"{line}\n" for line in [*config.stash[NOTES], *_write(folder, run)]))
             sys.stdout.flush()
@@ -127,6 +130,7 @@ class Record:
 
     def __init__(self, scenarios: dict[str, Scenario]) -> None:
         self.session: pytest.Session | None = None
+        self.interrupted = False
         self._scenarios = scenarios
         self._finished = False
         self._started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -181,6 +185,9 @@ class Record:
     def run(self, host: list[str], notes: list[str], choice: str) -> Run:
         """All of it, as far as it came."""
         code = int(self.session.exitstatus) if self.session is not None and self._finished else None
+        if self.session is None and self.interrupted:
+            code = int(pytest.ExitCode.INTERRUPTED)
+            self._notes.append("interrupted before the first test")
         uncollected = [
             Case(id=name, outcome=CaseOutcome.ERROR, text=text) for name, text in self._uncollected.items()
         ]
