@@ -119,5 +119,5 @@ def _fact_differences(plan: Plan, ends: dict[str, ClientEnd]) -> Iterator[str]:
 def _slow_differences(slow: Sequence[Slowed]) -> Iterator[str]:
     for one in slow:
         if not one.fits:
-            because = one.why or one.by
-            yield f"slowdown: {one}, expected {one.expected} ×; {because}"
+            because = "; ".join(filter(None, [one.why or one.by, one.slowest and f"slowest: {one.slowest}"]))
+            yield f"slowdown: {one}, expected {one.asked}; {because}"

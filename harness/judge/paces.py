@@ -63,21 +63,45 @@ def paces(plan: Plan, trace: Sequence[Event]) -> tuple[Pace, ...]:
 def slowed(plan: Plan, trace: Sequence[Event]) -> tuple[Slowed, ...]:
     """Each slowdown that `plan` expects, as `trace` has it."""
     known = {pace.group: pace for pace in paces(plan, trace)}
-    return tuple(
-        _slowed(name, wanted, known, _through(plan, trace, name))
-        for name, wanted in plan.expect.slowdown.items()
-    )
+    found = []
+    for name, wanted in plan.expect.slowdown.items():
+        one = _slowed(name, wanted, known, _through(plan, trace, name))
+        found.append(one if wanted.worst is None else _with_worst(one, wanted, plan, trace, known))
+    return tuple(found)
+
+
+def _with_worst(
+    one: Slowed, wanted: Slowdown, plan: Plan, trace: Sequence[Event], known: dict[str, Pace]
+) -> Slowed:
+    """The same, and its slowest client, by its own median or rate. One that has none was never
+    answered, which is red already."""
+    group = next(group for group in plan.groups if group.name == one.group)
+    base = known.get(wanted.against)
+    worst: tuple[float, str] | None = None
+    for client in group.clients if base else ():
+        own = _pace(group, [[event for event in trace if event.client == client]])
+        if (times := _times(base, own)) is not None:
+            worst = max(worst or (times, client), (times, client))
+    times, client = worst or (None, "")
+    return msgspec.structs.replace(one, most=wanted.worst, worst=times, slowest=client)
+
+
+def _times(base: Pace | None, loaded: Pace | None) -> float | None:
+    """How many times slower; None where nothing alike is known of both."""
+    if base and loaded and base.trips and loaded.trips:
+        return loaded.median / max(base.median, _CLOCK)
+    if base and loaded and base.rates and loaded.rates:
+        return base.rate / loaded.rate
+    return None
 
 
 def _slowed(name: str, wanted: Slowdown, known: dict[str, Pace], through: dict[str, float]) -> Slowed:
     base, loaded = known.get(wanted.against), known.get(name)
-    times: float | None = None
+    times = _times(base, loaded)
     by = why = ""
     if base and loaded and base.trips and loaded.trips:
-        times = loaded.median / max(base.median, _CLOCK)
         by = f"median round trip {_ms(base.median)}, then {_ms(loaded.median)}"
     elif base and loaded and base.rates and loaded.rates:
-        times = base.rate / loaded.rate
         by = f"{_kib(base.rate)}, then {_kib(loaded.rate)}"
     else:
         missing = [of for of, pace in ((wanted.against, base), (name, loaded)) if pace is None]

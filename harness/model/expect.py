@@ -82,11 +82,13 @@ class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A group is `bounds` times as slow as the group `against`, which did the like without the load.
 
     By the medians of their round trips where both have `ping` steps, else by the bytes that a client moves in
-    a second (`echo`, `send`, `receive`, `flood`).
+    a second (`echo`, `send`, `receive`, `flood`). `worst` bounds the slowest of its clients in the same
+    way, which a median would hide; None is not asked.
     """
 
     against: str
     bounds: Bounds
+    worst: int | None = None
 
 
 class Noticed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

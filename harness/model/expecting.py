@@ -237,7 +237,8 @@ def _slowdown(
         given = msgspec.convert(value.plain(), writtenexpect.Slowdown)
         low = 0 if given.min is UNSET else given.min
         high = None if given.max is UNSET else given.max
-        found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high))
+        worst = None if given.worst is UNSET else given.worst
+        found[key] = Slowdown(against=given.against, bounds=Bounds(min=low, max=high), worst=worst)
         _comparable(value, groups[key], found[key], groups, problems)
     return found
 
@@ -251,6 +252,10 @@ def _comparable(
         problems.add(node.mark, "a slowdown needs 'min', 'max' or both")
     elif high is not None and low > high:
         problems.add(node.mark, f"slowdown: min {low} is more than max {high}")
+    elif wanted.worst is not None and wanted.worst < (low if high is None else high):
+        bound = f"min {low}" if high is None else f"max {high}"
+        what = f"slowdown: worst {wanted.worst} is less than {bound}: the slowest is of the group"
+        problems.add(node.at("worst").mark, what)
     others = {name: other for name, other in groups.items() if name != group.name}
     if wanted.against not in others:
         problems.unknown(node.at("against").mark, "group", wanted.against, others)

@@ -46,7 +46,8 @@ class ClientEnd(msgspec.Struct, frozen=True, kw_only=True):
 class Slowed(msgspec.Struct, frozen=True, kw_only=True):
     """How many times slower `group` was than `against`; None where it can't be said, and `why` says why not.
 
-    `by` is what was compared, with both figures: ``round trips 2.1 ms, then 107 ms``.
+    `by` is what was compared, with both figures: ``round trips 2.1 ms, then 107 ms``. `slowest` is the client
+    of the group that was `worst` times slower, if that was asked to be at most `most`.
     """
 
     group: str
@@ -55,16 +56,32 @@ class Slowed(msgspec.Struct, frozen=True, kw_only=True):
     expected: Bounds
     by: str = ""
     why: str = ""
+    slowest: str = ""
+    worst: float | None = None
+    most: int | None = None
+
+    @property
+    def asked(self) -> str:
+        """What was expected: ``at most 9 ×, the slowest client at most 12 ×``."""
+        return f"{self.expected} ×" + (
+            "" if self.most is None else f", the slowest client at most {self.most} ×"
+        )
 
     @property
     def fits(self) -> bool:
         """Whether it is as expected."""
-        return self.times is not None and not self.why and self.times in self.expected
+        known = self.times is not None and not self.why and self.times in self.expected
+        return known and (self.most is None or (self.worst is not None and self.worst <= self.most))
 
     def __str__(self) -> str:
         """Such as ``beside 51 times as slow as alone``."""
-        seen = "not known how much slower than" if self.times is None else f"{self.times:.3g} × as slow as"
-        return f"{self.group} {seen} {self.against}"
+        if self.times is None:
+            return f"{self.group} not known how much slower than {self.against}"
+        fast = (
+            f"{1 / self.times:.3g} × as fast as" if 0 < self.times < 1 else f"{self.times:.3g} × as slow as"
+        )
+        worst = "" if self.worst is None else f", its slowest client {self.worst:.3g} ×"
+        return f"{self.group} {fast} {self.against}{worst}"
 
 
 CONTAINERS = "containers"

@@ -28,6 +28,7 @@ class Slowdown(Written, frozen=True, kw_only=True):
     against: Annotated[str, Limits(help="the group that did the like without the load")]
     min: Annotated[int, Limits(low=1)] | UnsetType = UNSET
     max: Annotated[int, Limits(low=1)] | UnsetType = UNSET
+    worst: Annotated[int, Limits(low=1, help="at most, of the group's slowest client")] | UnsetType = UNSET
 
 
 class Noticed(Written, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ def cut(text: str, most: int) -> str:
 def expected(plan: Plan | None, verdict: Verdict) -> list[str]:
     """What the scenario states of this link, by group; facts, noticings and slowdowns last."""
     facts = plan.expect.facts if plan else {}
-    slow = [f"{one.group} {one.expected} × as slow as {one.against}" for one in verdict.slowed]
+    slow = [f"{one.group} {one.asked} as slow as {one.against}" for one in verdict.slowed]
     told = [
         _of(group, facts) + ", ".join(f"{name} {in_words(value)}" for name, value in wanted.items())
         for group, wanted in facts.items()

@@ -66,7 +66,7 @@ class Telling:
         self.slowness: dict[str, float] = {
             group: max(1, wanted.bounds.min) for group, wanted in plan.expect.slowdown.items()
         }
-        """How many milliseconds a group's round trips take, and how many times 10 ms its bulk."""
+        """Milliseconds that a group's, or a client's, round trips take, and how many times 10 ms its bulk."""
         self._slept = 0.0
         self._steps = {client: group.workload for group in plan.groups for client in group.clients}
 
@@ -97,7 +97,7 @@ class Telling:
             self.say(client, What.FACT, index, step.op, **{"second-open": self._second_open})
         if isinstance(step, MeetFault):
             self.meets(client, index, step)
-        slowness = self.slowness.get(client.rpartition("/")[0], 1)
+        slowness = self.slowness.get(client, self.slowness.get(client.rpartition("/")[0], 1))
         if isinstance(step, BULK):
             self._slept += 0.01 * (slowness - 1)
         if not isinstance(step, AskAndLeave):

@@ -60,6 +60,24 @@ def test_a_slowdown_has_a_least(low: int, passes: bool) -> None:
     assert judge(plan, everybody_served(plan, slowness={"beside": 50})).passed is passes
 
 
+@pytest.mark.parametrize(("worst", "passes"), [(79, False), (80, True)])
+def test_one_client_that_starves_is_found_behind_the_median(worst: int, passes: bool) -> None:
+    plan = expecting(running.plan(*PINGS), high=60)
+    wanted = msgspec.structs.replace(plan.expect.slowdown["beside"], worst=worst)
+    plan = msgspec.structs.replace(
+        plan, expect=msgspec.structs.replace(plan.expect, slowdown={"beside": wanted})
+    )
+    verdict = judge(plan, everybody_served(plan, slowness={"beside": 2, "beside/1": 80}))
+    assert verdict.passed is passes
+    assert verdict.slowed[0].worst == 80
+    if not passes:
+        assert verdict.differences == (
+            "virtio-serial: slowdown: beside 2 × as slow as alone, its slowest client 80 ×, "
+            "expected at most 60 ×, the slowest client at most 79 ×; median round trip 1 ms, then 2 ms; "
+            "slowest: beside/1",
+        )
+
+
 def test_without_round_trips_bytes_a_second_are_compared() -> None:
     plan = expecting(running.plan(*ECHOES), high=2)
     events = everybody_served(plan)

@@ -56,7 +56,12 @@ MISTAKES = [
     (", min: 2, max: 60", "", "13:24: a slowdown needs 'min', 'max' or both"),
     ("min: 2", "min: 0", "13:46: min must be at least 1, not 0"),
     ("max: 60", "max: 1", "13:24: slowdown: min 2 is more than max 1"),
-    ("min: 2", "mn: 2", "13:41: unknown key 'mn'; allowed: against, min, max; did you mean 'min'?"),
+    (
+        "max: 60",
+        "max: 60, worst: 59",
+        "13:65: slowdown: worst 59 is less than max 60: the slowest is of the group",
+    ),
+    ("min: 2", "mn: 2", "13:41: unknown key 'mn'; allowed: against, min, max, worst; did you mean 'min'?"),
     ("against: alone, ", "", "13:24: slowdown of expect of vsock of beside lacks the key 'against'"),
     (
         "against: alone",
