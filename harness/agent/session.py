@@ -165,7 +165,7 @@ class Session:
         if sink is None:
             raise Refused("no-sink", f"{Kind(frame.kind).name} for a request that is no open SINK")
         sink.take(frame.payload)
-        self._finish_sink(frame.request)
+        self._finish_sink(frame.request, cut=not frame.payload)
 
     def _take(self, kind: int, request: int, payload: memoryview) -> bool:
         """A large piece of a sink, where it lies."""
@@ -180,9 +180,9 @@ class Session:
         if total >= BULK:
             self._channel.widen()
 
-    def _finish_sink(self, request: int) -> None:
+    def _finish_sink(self, request: int, *, cut: bool = False) -> None:
         sink = self._sinks[request]
-        if sink.whole:
+        if cut or sink.whole:
             del self._sinks[request]
             self._send(Kind.DONE, request, as_json({"bytes": sink.came, "wrong": sink.wrong}))
 

@@ -15,7 +15,17 @@ from harness.agent.bulk import LITTLE, LowMark
 from harness.agent.decoder import Decoder
 from harness.agent.errnos import errno_name
 from harness.agent.wire import BadFrame, Bulk, Frame, Kind, parts
-from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, agent_error, kind_name
+from harness.guest.answers import Done
+from harness.guest.errors import (
+    AgentError,
+    ConnectionLost,
+    Garbled,
+    StaleReply,
+    WrongData,
+    agent_error,
+    compare,
+    kind_name,
+)
 from harness.model.deadline import Deadline
 
 A = TypeVar("A")
@@ -208,6 +218,18 @@ def payload(frame: Frame, kind: Kind) -> bytes:
     if frame.kind != kind:
         raise Garbled("kind", f"want a {kind.name}, read a {kind_name(frame.kind)}")
     return frame.payload
+
+
+def was_sunk(what: str, answer: bytes, total: int) -> None:
+    """Nothing if a SINK's answer says that `total` bytes came, and as they were sent.
+
+    :raise WrongData: it says something else.
+    :raise Garbled: it is no such answer.
+    """
+    done = decoded(answer, Done)
+    if wrong := done.wrong:
+        raise WrongData(what, wrong.at, bytes.fromhex(wrong.expected), bytes.fromhex(wrong.seen))
+    compare(f"{what}: count", 0, str(total).encode(), str(done.bytes).encode())
 
 
 def encoded(wish: Mapping[str, object]) -> bytes:

@@ -29,8 +29,8 @@ class Calls:
         :raise Ended: the line did.
         """
         wish = {"port": self._listener.port, "does": AGAIN, "label": label}
-        line.write(encode(Frame(Kind.DIAL, FIRST, json.dumps(wish).encode())))
-        if line.until(FIRST, Kind.REPLY, end):
+        line.write(encode(Frame(Kind.DIAL, line.work + FIRST, json.dumps(wish).encode())))
+        if line.until(line.work + FIRST, Kind.REPLY, end):
             self.take(end=end, most=1)
         return bool(self.last)
 

@@ -91,13 +91,15 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
 
     Of a fault, the first one says that all are there; the second that it was done, `at` that time
     (CLOCK_MONOTONIC), and when it `began`: since then it may have been seen; the third that it is over as far
-    as it ever is, with the `endpoint` where the agent is now, if that is another, and whether there is one.
+    as it ever is, with the `endpoint` where the agent is now, if that is another, and whether there is one;
+    and whether a port is `taken` over, by whoever opened it anew: of what was under way nothing is sure.
     """
 
     at: float = 0.0
     began: float = 0.0
     endpoint: Endpoint | None = None
     agent: bool = True
+    taken: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from harness.agent.errnos import errno_name
-from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import ConnectionLost
 from harness.guest.sockets import AgentSockets
 from harness.link.connect import connect
@@ -19,24 +18,22 @@ from harness.run.doing import WORK
 from harness.run.line import Ended, Line
 
 FIRST, NEXT, LAST = range(WORK + 1, WORK + 4)
-"""Ids of requests: before the fault, at it, and after it."""
-
-
-def ping(request: int) -> bytes:
-    """The smallest that is answered."""
-    return encode(Frame(Kind.ECHO, request, b"meet\r\n\0\xff"))
+"""Ids of requests, counted from a line's `work`: before the fault, at it, and after it."""
 
 
 def round_trip(line: Line, seconds: float) -> str:
     """What one more gives, behind all that was written: ``served``, ``silent``, or how the line ends."""
-    line.write(ping(LAST))
+    line.ping(LAST)
     return answer(line, seconds)
 
 
 def answer(line: Line, seconds: float) -> str:
-    """The same of one that was begun."""
+    """The same of one that was begun.
+
+    :raise SystemFailure: see `Line.answered`.
+    """
     try:
-        return SERVED if line.until(LAST, Kind.DATA, time.monotonic() + seconds) else SILENT
+        return SERVED if line.answered(time.monotonic() + seconds) else SILENT
     except Ended as ended:
         return ended.why
 
@@ -51,7 +48,10 @@ def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> st
             with listening(endpoint) as listener:
                 return dialled(listener, endpoint, patience)
         with connect(endpoint) as sock:
-            return round_trip(Line(sock), patience)
+            line = Line(sock)
+            if endpoint.link.is_serial_port and not endpoint.link.is_proxied:
+                line.overlook()
+            return round_trip(line, patience)
     except OSError as error:
         return errno_name(error)
 

@@ -26,8 +26,8 @@ from harness.model.trace import What
 from harness.run import control
 from harness.run.calls import Calls
 from harness.run.doing import ACTIVITIES, Idle
-from harness.run.fresh import FIRST, NEXT, answer, dialled, ping, reconnected, round_trip
-from harness.run.line import FLAGS, Ended, Line
+from harness.run.fresh import FIRST, NEXT, answer, dialled, reconnected, round_trip
+from harness.run.line import FLAGS, Ended, Line, ping
 from harness.run.patience import ROUNDS
 
 ANSWER_TAKES = (3.0, 0.7)
@@ -91,13 +91,17 @@ class Encounter:
         tell(What.NOTICED, doing=doing.value, sees=sees, seconds=seconds)
         self.over()
         facts = {"then": self.then()} if doing.has_connection else {}
-        link = self._endpoint.link
         if doing is While.LISTENING:
             facts["reconnect"] = dialled(self._listener, self._endpoint, self._patience)
-        elif not link.is_serial_port or link.is_proxied or facts["then"] not in (SERVED, SILENT):
+        elif not self._has_one_client or facts["then"] not in (SERVED, SILENT):
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}
+
+    @property
+    def _has_one_client(self) -> bool:
+        """Whether there is no other connection while this one is there."""
+        return self._endpoint.link.is_serial_port and not self._endpoint.link.is_proxied
 
     @property
     def _is_called(self) -> bool:
@@ -109,10 +113,14 @@ class Encounter:
 
         :raise ConnectionLost: it does not answer.
         """
-        self._line.write(encode(Frame(Kind.HELLO, FIRST, json.dumps({"label": label}).encode())))
+        first = self._line.work + FIRST
+        self._line.write(encode(Frame(Kind.HELLO, first, json.dumps({"label": label}).encode())))
+        if self._has_one_client:
+            self._line.overlook()
         try:
-            if not self._line.until(FIRST, Kind.REPLY, time.monotonic() + 10 * self._patience):
+            if not self._line.until(first, Kind.REPLY, time.monotonic() + 10 * self._patience):
                 raise ConnectionLost("silent", "meet-fault: no answer before the fault")
+            self._line.other = self._activity.take
         except Ended as end:
             raise _too_early(end.why) from end
 
@@ -172,7 +180,7 @@ class Encounter:
         """What one more send() gives: ``ok``, ``blocked`` or the errno's name."""
         try:
             if not self._line.writing:
-                self._line.write(ping(NEXT))
+                self._line.ping(NEXT)
             return OK if self._line.flush() else BLOCKED
         except Ended as end:
             self.ended = True
@@ -187,17 +195,23 @@ class Encounter:
             self._endpoint = order.endpoint or self._endpoint
             if not order.agent:
                 self._patience, _ = ANSWER_TAKES
+            if order.taken and self._has_one_client:
+                self._line.overlook()
+                self._activity = Idle(self._line, 0)
 
     def then(self) -> str:
         """What became of the connection: ``served`` again, ``silent``, ``gone``, or how it ends only now."""
         if self.ended:
             return GONE
         end, moved = time.monotonic() + self._patience, self._line.moved
+        self._activity.finish()
         said = round_trip(self._line, min(self._patience, ANSWER_TAKES[0]))
         if said == SILENT:  # a slow machine is given time, but for one thing: see _others_are_served
             stuck = self._line.moved == moved and self._others_are_served()
             said = answer(self._line, self._between if stuck else end - time.monotonic())
         self.ended = said != SERVED
+        if said == SERVED:
+            self._activity.whole()
         return said
 
     def _others_are_served(self) -> bool:
@@ -206,9 +220,7 @@ class Encounter:
         Where not a byte moves on the old one meanwhile, that says more than time does: the machine is not too
         slow, nor its agent too busy.
         """
-        if self._endpoint.link.is_serial_port and not self._endpoint.link.is_proxied:
-            return False
-        return all(self.reconnect() == SERVED for _ in range(ROUNDS))
+        return not self._has_one_client and all(self.reconnect() == SERVED for _ in range(ROUNDS))
 
     def reconnect(self) -> str:
         """What a new connection, opened by the same side, gets: ``served``, ``silent``, or the errno's name
@@ -277,7 +289,7 @@ class Encounter:
         After the fault only a moment: it may never come, and this is about connect().
         """
         with contextlib.suppress(OSError):
-            sock.send(ping(NEXT), FLAGS)
+            sock.send(ping(self._line.work + NEXT), FLAGS)
         if self._fault_at is not None:
             return self._told(self._between)
         poll = select.poll()

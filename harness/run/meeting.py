@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.model.factwords import GONE, NOTHING
+from harness.model.fault import FaultKind
 from harness.model.link import Endpoint
 from harness.model.plan import Plan
 from harness.model.steps import MeetFault
@@ -19,6 +20,9 @@ from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, Event, What
 from harness.run import control
 from harness.run.peer import Peer
 from harness.run.roster import Roster
+
+_TAKEN = frozenset({FaultKind.GUEST_RESET, FaultKind.UNPLUG})
+"""After these the connection of a port's client, if it goes on, leads to another opening of the port."""
 
 
 class GuestEnd(msgspec.Struct, frozen=True):
@@ -152,7 +156,8 @@ class Meeting:
             order = control.Go(at=result.at, began=result.began)
         else:
             self._stage = _Stage.OVER
-            order = control.Go(endpoint=result.endpoint, agent=result.agent)
+            taken = self._fault is not None and self._fault.kind in _TAKEN
+            order = control.Go(endpoint=result.endpoint, agent=result.agent, taken=taken)
             for peer in self._meeting():
                 if not peer.group.elsewhere and (facts := result.learned(peer.name, self._when)):
                     self._roster.learned(peer, **facts)

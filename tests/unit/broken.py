@@ -104,6 +104,34 @@ Session.end_containers = _end
 """
 """The containers of a client that has gone run on for a while: over before anybody counts them."""
 
+TELLS_OTHERS = """
+import contextlib
+from agent.channel import Gone
+from agent.session import Session
+sessions = []
+def _echo(self, frame, real=Session._echo):
+    for other in sessions:
+        with contextlib.suppress(Gone):
+            real(other, frame)
+    real(self, frame)
+def _hello(self, frame, real=Session._hello):
+    real(self, frame)
+    sessions.append(self)
+Session._echo, Session._hello = _echo, _hello
+"""
+"""An echo goes to all who have said who they are as well."""
+
+FORGETS_WHAT_CAME = """
+from agent.session import Session
+def _finish(self, request, cut=False, real=Session._finish_sink):
+    if self._sinks[request].whole:
+        del self._sinks[request]
+    else:
+        real(self, request, cut=cut)
+Session._finish_sink = _finish
+"""
+"""Of what came whole it does not say that it did."""
+
 CUTS_ALL_OFF_AT_A_DEATH = """
 import contextlib, socket
 from agent.session import Session

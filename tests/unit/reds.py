@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.model.trace import What
 from tests.unit import traces
 from tests.unit.systems import (
     System,
@@ -22,6 +23,7 @@ from tests.unit.systems import (
     served_next,
     serving,
     slow,
+    spoiled,
     surviving,
     undialled,
     undialled_by_guest,
@@ -307,6 +309,26 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-unbound", "vsock", hit(sees="ECONNRESET"), "of idle/0 is ECONNRESET, expected nothing"),
     ("reliability-unbound", "vsock", hit(reconnect="ETIMEDOUT"), "idle/0 is ETIMEDOUT, expected served"),
+    *(
+        (scenario, link, spoiled(client), f"{client} read wrong data in step ")
+        for scenario, link, client in (
+            ("reliability-paused", "vsock", "sending/0"),
+            ("reliability-paused", "vsock", "receiving/1"),
+            ("reliability-proxied-paused", "serial-proxy", "sending/2"),
+            ("reliability-proxied-paused", "serial-proxy", "receiving/0"),
+            ("reliability-serial-paused", "virtio-serial", "shim/0"),
+        )
+    ),
+    *(
+        (scenario, link, spoiled(client, What.STALE), f"{client} read a reply to a request it never made")
+        for scenario, link, client in (
+            ("reliability-paused", "vsock", "beside/0"),
+            ("reliability-paused", "hybrid-vsock", "beside/0"),
+            ("reliability-shim-killed", "vsock", "idle/0"),
+            ("reliability-shim-killed", "serial-proxy", "idle/0"),
+            ("reliability-serial-paused", "virtio-serial", "beside/0"),
+        )
+    ),
     ("reliability-serial-unplugged", "virtio-serial", hit(then="silent"), "is silent, expected served"),
     (
         "reliability-serial-shim-killed",

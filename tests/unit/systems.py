@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.model.plan import Initiated, Plan
+from harness.model.steps import MeetFault
 from harness.model.trace import Event, What
 from tests.unit.telling import Telling
 from tests.unit.traces import everybody_served, met, one_at_a_time, right, without
@@ -153,6 +154,21 @@ def untold(client: str, name: str) -> System:
         return msgspec.structs.replace(event, detail=detail) if event.client == client else event
 
     return lambda on_link: [one(event) for event in met(on_link)]
+
+
+def spoiled(client: str, what: What = What.WRONG) -> System:
+    """One that met the fault reads what is not its own, or not as it was sent."""
+
+    def tell(on_link: Plan) -> list[Event]:
+        group = next(group for group in on_link.groups if client in group.clients)
+        index = next(index for index, step in enumerate(group.workload) if isinstance(step, MeetFault))
+        telling = Telling(on_link)
+        telling.events = without(met(on_link), client)
+        telling.connects(client).works(client, index).asks(client, index)
+        telling.say(client, what, index, "meet-fault", expected="00", seen="ff", request=7)
+        return telling.leaves(client).events
+
+    return tell
 
 
 def surviving(on_link: Plan) -> list[Event]:
