@@ -9,6 +9,9 @@ GONE, SERVED, SILENT = "gone", "served", "silent"
 OK, BLOCKED = "ok", "blocked"
 OPENED, NO_DEVICE = "opened", "no-device"
 
+EARLY = " early"
+"""Behind what `sees` says where that was seen before the fault was done, which had begun."""
+
 
 class FactName(StrEnum):
     """Facts that steps report."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.model.document import Node, Problems, nearest
 from harness.model.expect import ENDS, Counts, Noticed
-from harness.model.factwords import RUNNING, WORDS, FactName
+from harness.model.factwords import EARLY, RUNNING, WORDS, FactName
 from harness.model.plan import GroupPlan
 from harness.model.steps import MeetFault
 from harness.model.values import ERRNOS
@@ -22,6 +22,8 @@ def fact_values(node: Node, fact: str, problems: Problems) -> None:
     counted = fact == FactName.CONTAINERS
     for one in _leaves(node):
         value = str(one.value)
+        if fact == FactName.SEES:
+            value = value.removesuffix(EARLY)
         if value in words or (re.fullmatch(RUNNING, value) if counted else value in ERRNOS):
             continue
         other = "a number as '2 running'" if counted else "an errno's name such as EPIPE"

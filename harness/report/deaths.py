@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from harness.model.expect import is_wanted, version_of
-from harness.model.factwords import CALLED
+from harness.model.factwords import CALLED, EARLY
 from harness.model.fault import FaultKind, While
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import MeetFault, Start
@@ -194,7 +194,7 @@ def _in_time(saw: str, after: float | None) -> str:
     if after is None:
         return saw
     if after < 0:
-        return f"{saw} {seconds(-after)} before"
+        return f"{saw.removesuffix(EARLY)} {seconds(-after)} before"
     return f"{saw} {'in' if saw == ALIVE else 'after'} {seconds(after)}"
 
 

@@ -18,7 +18,7 @@ from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import ConnectionLost
 from harness.link.connect import connect
 from harness.link.listen import Listener, listening
-from harness.model.factwords import BLOCKED, CALLED, GONE, NOTHING, OK, SERVED, SILENT
+from harness.model.factwords import BLOCKED, CALLED, EARLY, GONE, NOTHING, OK, SERVED, SILENT
 from harness.model.fault import While
 from harness.model.plan import Initiated
 from harness.model.steps import MeetFault
@@ -158,7 +158,7 @@ class Encounter:
     def notice(self) -> tuple[str, float]:
         """Go on until the fault shows, or for `within` seconds after it: what was seen, and seconds after it.
 
-        They are negative for what was seen after the fault had begun and before it was done.
+        They are negative for what was seen after the fault had begun and before it was done: it is `EARLY`.
 
         :raise ConnectionLost: the connection ended before the fault began.
         """
@@ -174,7 +174,7 @@ class Encounter:
         fault_at = self._wait()
         if at < self._began:
             raise _too_early(seen)
-        return seen, at - fault_at
+        return seen + (EARLY if at < fault_at else ""), at - fault_at
 
     def next_send(self) -> str:
         """What one more send() gives: ``ok``, ``blocked`` or the errno's name."""

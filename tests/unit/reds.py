@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from harness.model.trace import What
 from tests.unit import traces
 from tests.unit.systems import (
     System,
@@ -23,13 +22,13 @@ from tests.unit.systems import (
     served_next,
     serving,
     slow,
-    spoiled,
     surviving,
     undialled,
     undialled_by_guest,
     untold,
 )
 from tests.unit.traces import everybody_served, one_at_a_time
+from tests.unit.unasked import UNASKED
 
 _ON_A_PORT = {
     "qemu-killed": ({"sees": "nothing"}, "is nothing, expected "),
@@ -117,6 +116,7 @@ BEHIND_A_PORT: list[tuple[str, str, System, str]] = [
 """Of a serial port that has one client."""
 
 RED: list[tuple[str, str, System, str]] = [
+    *UNASKED,
     ("serial-portable", "virtio-serial", flipped, "garbled 1 of 1, expected 0"),
     ("serial-portable", "virtconsole", flipped, "read wrong data in step 4 (echo): expected 00, seen 01"),
     ("serial-portable", "isa-serial", dead, "waiting 1 of 1, expected 0"),
@@ -309,26 +309,6 @@ RED: list[tuple[str, str, System, str]] = [
     ("reliability-proxied-agent-killed", "serial-proxy", hit(sees="eof"), "is eof, expected nothing"),
     ("reliability-unbound", "vsock", hit(sees="ECONNRESET"), "of idle/0 is ECONNRESET, expected nothing"),
     ("reliability-unbound", "vsock", hit(reconnect="ETIMEDOUT"), "idle/0 is ETIMEDOUT, expected served"),
-    *(
-        (scenario, link, spoiled(client), f"{client} read wrong data in step ")
-        for scenario, link, client in (
-            ("reliability-paused", "vsock", "sending/0"),
-            ("reliability-paused", "vsock", "receiving/1"),
-            ("reliability-proxied-paused", "serial-proxy", "sending/2"),
-            ("reliability-proxied-paused", "serial-proxy", "receiving/0"),
-            ("reliability-serial-paused", "virtio-serial", "shim/0"),
-        )
-    ),
-    *(
-        (scenario, link, spoiled(client, What.STALE), f"{client} read a reply to a request it never made")
-        for scenario, link, client in (
-            ("reliability-paused", "vsock", "beside/0"),
-            ("reliability-paused", "hybrid-vsock", "beside/0"),
-            ("reliability-shim-killed", "vsock", "idle/0"),
-            ("reliability-shim-killed", "serial-proxy", "idle/0"),
-            ("reliability-serial-paused", "virtio-serial", "beside/0"),
-        )
-    ),
     ("reliability-serial-unplugged", "virtio-serial", hit(then="silent"), "is silent, expected served"),
     (
         "reliability-serial-shim-killed",

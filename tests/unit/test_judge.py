@@ -7,6 +7,7 @@ import pytest
 from harness.judge import judge
 from harness.model.expect import Word
 from harness.model.fault import FaultKind
+from harness.model.link import Link
 from harness.model.verdict import Outcome
 from tests.unit.reds import RED
 from tests.unit.systems import System, changed, late, met_as
@@ -77,6 +78,14 @@ def test_a_slow_host_has_more_time_to_notice() -> None:
     assert not judge(on_link, seen(on_link)).passed
     assert judge(on_link.stretched(6.0), seen(on_link)).passed
     assert f"within {most:g} s × 4" in judge(on_link.stretched(4.0), seen(on_link)).difference
+
+
+@pytest.mark.parametrize(("kernel", "passes"), [("6.12", False), ("7.2", True)])
+def test_what_is_seen_before_a_fault_is_done_is_named(kernel: str, passes: bool) -> None:
+    """Of a VM that is stopped to be saved only Linux 7.2 tells."""
+    on_link = loaded("reliability-restored").for_link(Link.VSOCK).on_kernel(kernel, "6.12")
+    early = changed(right(on_link), "sending/0", {"sees": "EHOSTUNREACH early", "seconds": "-0.4"})
+    assert judge(on_link, early).passed is passes
 
 
 def test_who_sees_nothing_has_not_noticed() -> None:
