@@ -18,6 +18,7 @@ from harness.model.link import Link
 from harness.model.scenario import load
 from harness.model.trace import What
 from harness.plugin.fixtures import Pods
+from harness.run import record
 from harness.run.coordinator import run_plan
 from harness.run.faults import PodFault, copying
 from harness.run.nursery import Nursery
@@ -51,6 +52,8 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
             elsewhere=beside,
         )
         verdict = judge(plan, trace)
+        about = record.facts(pods.place, plan.link, pod.hello, pod.qemu, pod.seconds, slowness())
+        record.write(pods.folder / f"restore-{done + 1}", plan, trace, verdict, about)
         if verdict.differences:
             record_property("seen", f"{done} restores, then {verdict.difference}")
         assert verdict.differences == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.host.keeper import MARK
@@ -176,6 +177,7 @@ class Restores:
         monkeypatch.setattr(RELIABILITY.platform, "release", lambda: "6.12")
         monkeypatch.setattr(RELIABILITY, "copying", lambda *_: None)
         monkeypatch.setattr(RELIABILITY, "PodFault", self)
+        monkeypatch.setattr(RELIABILITY.record, "facts", lambda *_: {})
         self._set = monkeypatch.setattr
 
     @contextlib.asynccontextmanager
@@ -202,7 +204,15 @@ class Restores:
         return self.told
 
     def _machine(self) -> Any:
-        return SimpleNamespace(endpoint=lambda link: Endpoint(link=link, cid=42))
+        monitor = SimpleNamespace(version="10.0")
+        return SimpleNamespace(endpoint=lambda link: Endpoint(link=link, cid=42), monitor=monitor)
+
+    def written(self) -> list[str]:
+        """Of each restore, what its verdict says, from the files that it left."""
+        found = sorted(self._folder.glob("restore-*"))
+        assert all((folder / "trace.jsonl").stat().st_size for folder in found)
+        texts = [msgspec.json.decode((folder / "verdict.json").read_bytes()) for folder in found]
+        return [text["outcome"] for text in texts]
 
 
 @pytest.fixture
@@ -214,6 +224,7 @@ def test_five_restores_pass(restores: Restores) -> None:
     told = restores.run(*[right] * 5)
     assert str(told["seen"]).startswith("5 restores; the end was seen after 0.03 to 0.03 s")
     assert len(set(map(id, restores.moved))) == 5, "each of the one before"
+    assert restores.written() == ["passed"] * 5
 
 
 def test_a_restore_that_shows_something_else_turns_it_red(restores: Restores) -> None:
@@ -224,6 +235,7 @@ def test_a_restore_that_shows_something_else_turns_it_red(restores: Restores) ->
         restores.run(right, right, right, other)
     fact = "fact guest of idle/1 is nothing, expected ECONNRESET"
     assert restores.told["seen"] == f"3 restores, then vsock: {fact}"
+    assert restores.written() == [*["passed"] * 3, "failed"]
 
 
 def test_a_restore_that_does_not_come_turns_it_red(restores: Restores) -> None:
