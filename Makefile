@@ -18,7 +18,7 @@ SPREAD = -n auto --maxprocesses 8 --dist worksteal
 COMPILE = build/uv/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup e2e catalogue backends hybrid kernels guests distribution test unit lint requirements bench lifecycles soak lock clean packages venv
+.PHONY: help setup venv e2e catalogue backends hybrid kernels guests distribution test unit lint requirements bench lifecycles soak lock clean packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -30,6 +30,9 @@ help: ## list the targets
 setup: packages ## install what is missing: Debian packages (as root or by sudo), .venv
 	@echo 'ready: make e2e runs the main job, make test the tests; the command is $(CURDIR)/$(BIN)/vsock-harness'
 	@echo 'to have it by its name: . $(BIN)/activate'
+
+venv: ## install what needs no root: .venv, with the command; enough for reports, doctor and Kata
+	@$(BOOTSTRAP)
 
 RUN = $(BIN)/vsock-harness run scenarios --host '$(HOST)' $(if $(LINK),--link '$(LINK)') $(if $(N),-n '$(N)')
 
@@ -121,6 +124,3 @@ clean: ## remove .venv, caches and results/ (images stay: vsock-harness images p
 
 packages:
 	@$(BOOTSTRAP) --images
-
-venv:
-	@$(BOOTSTRAP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,10 @@ PIPE_CLOSED = 141
 
 def entry() -> NoReturn:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # a terminal that has no such letter sees its number
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -132,3 +137,7 @@ class _Version(argparse.Action):
         of = commit()
         print(f"vsock-harness {version('vsock-harness')}{f' (commit {of})' if of else ''}")
         raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    entry()

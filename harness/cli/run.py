@@ -73,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _choosing(made)
     made.add_argument(
         "--boot",
-        choices=list(Boot),
+        choices=list(map(str, Boot)),
         help="every scenario's VM so, whatever its file says: cold, from nothing, or clone",
     )
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")

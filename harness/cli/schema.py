@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,5 +33,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the schema."""
     from harness.model import schema
 
-    print(schema.text(), end="")
+    text = schema.text()
+    if not sys.stdout.encoding.lower().startswith("utf"):
+        text = json.dumps(json.loads(text), indent=2) + "\n"  # JSON of ASCII alone
+    print(text, end="")
     return 0

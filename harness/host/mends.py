@@ -44,8 +44,10 @@ NOTHING = Mend()
 
 
 def as_root(command: str) -> str:
-    """The command as this user has to type it to run it as root."""
-    return command if os.geteuid() == 0 else f"sudo {command}"
+    """The command as this user has to type it to run it as root; by su(1) where there is no sudo."""
+    if os.geteuid() == 0:
+        return command
+    return f"sudo {command}" if shutil.which("sudo") else f"su -c {shlex.quote(command)}"
 
 
 def shown(step: Step) -> str:

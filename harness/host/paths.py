@@ -6,7 +6,11 @@ short place, never in the checkout, and every socket path is made by `socket_pat
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import os
+import pwd
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +24,8 @@ SUN_PATH_BYTES = 108
 SHARED_IMAGES = Path("/var/lib/vsock-harness/images")
 """Where a host may have images for all its users; a lab has its own there."""
 
+_log = logging.getLogger(__name__)
+
 LONGEST_BASE = 48
 """Bytes a place for run folders may have: leaves 50 for a socket's name below an 8-letter folder."""
 
@@ -27,7 +33,8 @@ LONGEST_BASE = 48
 def cache_root(environ: Mapping[str, str] | None = None) -> Path:
     """``$XDG_CACHE_HOME/vsock-harness``, by default ``~/.cache/vsock-harness``. Makes nothing.
 
-    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification wants.
+    A relative XDG_CACHE_HOME is ignored, as the XDG Base Directory Specification wants, and said to be, once.
+    An empty HOME is none: the user's is then that of the password database.
 
     :raise UsageError: when neither XDG_CACHE_HOME nor a home folder is known.
     """
@@ -35,15 +42,23 @@ def cache_root(environ: Mapping[str, str] | None = None) -> Path:
     named = env.get("XDG_CACHE_HOME", "")
     if named and Path(named).is_absolute():
         return Path(named) / PROGRAM
+    if named:
+        _say_ignored(named)
     home = env.get("HOME", "")
     if not home and environ is None:
-        home = os.path.expanduser("~")  # noqa: PTH111 -- Path.home() raises where this leaves "~"
+        with contextlib.suppress(KeyError):  # a user without an entry has none
+            home = pwd.getpwuid(os.getuid()).pw_dir
     if not Path(home).is_absolute():
         raise UsageError(
             "no cache folder: HOME is not set and XDG_CACHE_HOME is not an absolute path",
             hint="export XDG_CACHE_HOME=/some/folder",
         )
     return Path(home) / ".cache" / PROGRAM
+
+
+@functools.cache
+def _say_ignored(named: str) -> None:
+    _log.warning("XDG_CACHE_HOME=%s is ignored: it is not an absolute path", named)
 
 
 class Cache:

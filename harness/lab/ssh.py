@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import secrets
 import shlex
 import socket
@@ -29,6 +30,13 @@ _PATIENCE = 60.0
 """Seconds for a command, a step of the SSH handshake, or without a byte of what is sent or fetched;
 multiplied by this machine's slowness. An emulated host takes two. Who does not answer then is given up, and
 the connection ended: a host whose kernel hangs would keep it up for ever."""
+
+_BANNER_WITHIN = 10.0
+"""Seconds for a server's first line, once it took the connection; multiplied likewise."""
+
+# what paramiko logs of a connection that breaks is a traceback; whoever asked is told by our error
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
 
 _BROKEN = (paramiko.SSHException, OSError, EOFError)
 """What paramiko raises where a connection breaks."""
@@ -91,7 +99,7 @@ class Ssh:
                 allow_agent=address.key is None and not address.only_keys,
                 look_for_keys=not keys,
                 timeout=patience,
-                banner_timeout=patience,
+                banner_timeout=_BANNER_WITHIN * slowness(),
                 auth_timeout=patience,
                 sock=sock,
             )

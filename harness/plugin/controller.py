@@ -15,6 +15,7 @@ from harness.host import admission
 from harness.host.paths import cache_root, from_here
 from harness.host.runfolder import RunFolder
 from harness.image.store import Image, Store
+from harness.lab import lab
 from harness.lab.openssh import resolved
 from harness.model.errors import InfrastructureError, UsageError
 from harness.model.progress import Progress
@@ -99,7 +100,10 @@ def _checked(config: pytest.Config) -> asked.Asked:
     if options.hosts(config) == ["none"]:
         wish = asked.for_none(config)
     options.proxy(config)
-    options.lab_memory(config)
+    options.ssh_config(config)
+    memory = options.lab_memory(config)
+    if memory is not None and options.hosts(config)[0] in ("auto", "lab"):
+        lab.check_memory(memory)
     options.lab_kernel(config)
     options.images(config)
     return wish

@@ -25,6 +25,10 @@ def scenario(path: Path) -> Scenario:
     """
     path = from_here(path)  # as mistakes are told
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{str(path)!a}: the name is not UTF-8", hint="rename the file") from error
+    try:
         key = hashlib.sha256(f"{path.stem}\0".encode() + path.read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error

@@ -83,7 +83,7 @@ def _add_pod(group: pytest.OptionGroup) -> None:
     )
     group.addoption(
         "--boot",
-        choices=list(Boot),
+        choices=list(map(str, Boot)),
         dest="vsock_boot",
         default=None,
         help="boot every scenario's VM so, whatever its file says: cold, from nothing, or clone",

@@ -96,3 +96,26 @@ def test_a_connection_that_broke_is_our_infrastructures_fault(host: Host, asked:
 def test_a_command_whose_connection_breaks_did_not_just_end(host: Host) -> None:
     with pytest.raises(InfrastructureError, match="connection lost while it ran sh"):
         host.ssh.run_unchecked(["sh", "-c", f"kill -9 {host.process.pid}; sleep 1"], deadline=Deadline(HANGS))
+
+
+SILENT = """
+import socket
+from harness.lab import ssh
+from harness.lab.address import Address
+ssh._BANNER_WITHIN = 0.3
+ssh.slowness = lambda: 1.0
+with socket.create_server(("127.0.0.1", 0)) as server:
+    try:
+        ssh.Ssh.connect(Address(host="127.0.0.1", port=server.getsockname()[1], user="me"))
+    except ssh.InfrastructureError as error:
+        print(error.summary)
+"""
+
+
+def test_a_server_that_says_nothing_is_our_error_alone_and_soon() -> None:
+    """In a process of its own: pytest has handlers of its own for all that is logged."""
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert "no SSH: Error reading SSH protocol banner" in done.stdout
+    assert done.stderr == ""
