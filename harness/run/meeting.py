@@ -64,8 +64,9 @@ class After(msgspec.Struct, frozen=True, kw_only=True):
             end = self.ended.get(client)
             if end and end.at >= when.began:
                 facts |= {"guest": end.how, GUEST_NOTICED: round(end.at - when.at, 4)}
-        if client in self.removed:
-            facts[CONTAINERS_GONE] = round(self.removed[client] - when.at, 4)
+        gone = self.removed.get(client)
+        if gone is not None and gone >= when.began:
+            facts[CONTAINERS_GONE] = round(gone - when.at, 4)
         if self.containers is not None:
             facts["containers"] = f"{self.containers} running" if self.containers else GONE
         return facts

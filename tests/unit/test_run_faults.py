@@ -208,6 +208,7 @@ def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) ->
     assert After(ended={}, containers=0).learned("x/0", when) == {"guest": "nothing", "containers": "gone"}
     ended = {"x/0": GuestEnd(how="eof", at=5.25)}
     assert After(ended=ended).learned("x/0", when) == {"guest": "eof", "guest-noticed": 0.25}
-    removed = After(removed={"x/0": 5.75})
+    removed = After(removed={"x/0": 5.75, "early/0": 4.75})
     assert removed.learned("x/0", when) == {"containers-gone": 0.75}
+    assert removed.learned("early/0", when) == {}
     assert removed.learned("y/0", when) == After().learned("x/0", when) == {}
