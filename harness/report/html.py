@@ -17,13 +17,13 @@ from harness.report.drawing import definitions
 from harness.report.latency import latency
 from harness.report.markup import Markup, document, el, join
 from harness.report.matrix import matrix
-from harness.report.overview import attention, header, verdict
+from harness.report.overview import attention, header, heading, whole_outcome
 from harness.report.rest import evidence, others
 from harness.report.results import Results
 from harness.report.scenarios import scenarios
 from harness.report.section import Maker, Section
 from harness.report.times import times
-from harness.report.words import SIGNS, worst
+from harness.report.words import SIGNS
 
 NAME = "report.html"
 
@@ -44,8 +44,8 @@ SECTIONS: tuple[Maker, ...] = (
 def page(results: Results) -> str:
     """The whole file. Pure: the same results give the same text."""
     made = [section for maker in SECTIONS if (section := maker(results))]
-    outcome = worst(case.outcome for case in results.cases)
-    title = f"{SIGNS[outcome]} {verdict(results.counts)} – {results.name} – vsock-harness"
+    outcome = whole_outcome(results)
+    title = f"{SIGNS[outcome]} {heading(results)} – {results.name} – vsock-harness"
     body = join(
         [
             definitions(),

@@ -12,9 +12,9 @@ from harness.report.corrected import corrected
 from harness.report.deaths import COLUMNS, DIED, Death, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
-from harness.report.overview import facts, verdict, warnings
+from harness.report.overview import facts, heading, warnings, whole_outcome
 from harness.report.results import Case, CaseOutcome, Results, counted
-from harness.report.words import WORST_FIRST, cut, stated, worst
+from harness.report.words import WORST_FIRST, cut, stated
 
 NAME = "summary.md"
 
@@ -39,9 +39,9 @@ _HOST_LINES = ("host", "lab", "slowness", "duration", "harness")
 
 def markdown(results: Results) -> str:
     """The whole text. Pure."""
-    outcome = worst(case.outcome for case in results.cases)
+    outcome = whole_outcome(results)
     lines = [
-        f"## {_SIGNS[outcome]} {verdict(results.counts)} ({code(results.name)})",
+        f"## {_SIGNS[outcome]} {heading(results)} ({code(results.name)})",
         "",
         "; ".join(filter(None, [stated(results.counts), code(results.choice) if results.choice else ""])),
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.report.markup import Child, Markup, el, join
-from harness.report.results import Case, CaseOutcome, Results
+from harness.report.results import RUN, Case, CaseOutcome, Item, Results
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css
 from harness.report.words import SIGNS, WORST_FIRST, cut, number, seconds, stated, worst
@@ -21,6 +21,9 @@ _ENDINGS = {
 _SLOW = 3.0
 """From this slowness on absolute times say little."""
 
+_NAMED = 3
+"""Tests with torn evidence that are named at the top."""
+
 _LONGEST = 4000
 """Characters of one failure's text that are shown."""
 
@@ -29,17 +32,30 @@ def header(results: Results) -> Markup:
     """Verdict, counts, and the facts of host, versions and times."""
     counts = results.counts
     total = sum(counts.values())
-    outcome = worst(case.outcome for case in results.cases)
+    outcome = whole_outcome(results)
     return el(
         "header",
         el("p", "vsock-harness report ", el("code", results.name), class_="name"),
-        el("h1", el("span", SIGNS[outcome], aria_hidden="true", class_="sign"), verdict(counts)),
+        el("h1", el("span", SIGNS[outcome], aria_hidden="true", class_="sign"), heading(results)),
         el("p", results.choice, class_="left-out") if results.choice else None,
         *(el("p", line, class_="warning") for line in warnings(results)),
         _bar(counts, total),
         el("dl", *(_fact(name, value) for name, value in facts(results)), class_="facts"),
         class_=css(outcome),
     )
+
+
+def heading(results: Results) -> str:
+    """`verdict`, and of a run that was cut off that it is no more than what came so far."""
+    said = verdict(results.counts)
+    return said if results.run else f"Cut off; {stated(results.counts)} so far"
+
+
+def whole_outcome(results: Results) -> CaseOutcome:
+    """The one to look at first. A run that was cut off has not passed, whatever passed before."""
+    outcome = worst(case.outcome for case in results.cases)
+    green = outcome in (CaseOutcome.PASSED, CaseOutcome.SKIPPED)
+    return CaseOutcome.NOT_RUN if green and results.run is None else outcome
 
 
 def verdict(counts: dict[CaseOutcome, int]) -> str:
@@ -57,15 +73,27 @@ def verdict(counts: dict[CaseOutcome, int]) -> str:
 def warnings(results: Results) -> list[str]:
     """What makes the counts less than the whole story."""
     run = results.run
+    unreadable = [*results.unreadable, *_torn(results.items)]
     if run is None:
+        torn = any(line.startswith(RUN) for line in unreadable)
         first = (
-            "run.json is missing: the run was cut off before its end. Only what verdicts say is shown; "
-            "skips, errors and tests that never ran are not known."
+            f"run.json is {'torn' if torn else 'missing'}: the run was cut off before its end. Only what "
+            "verdicts say is shown; skips, errors and tests that never ran are not known."
         )
-        return [first, *results.unreadable]
+        return [first, *unreadable]
     found = [_ENDINGS[run.exit_code]] if run.exit_code in _ENDINGS else []
     found += ["The run did not come to an end of its own."] if run.exit_code is None else []
-    return [*found, *run.notes, *results.unreadable]
+    return [*found, *run.notes, *unreadable]
+
+
+def _torn(items: Iterable[Item]) -> list[str]:
+    """A line if evidence of tests can't be read; what it is stands at each."""
+    names = [item.folder for item in items if item.unreadable]
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    tests = "1 test" if len(names) == 1 else f"{len(names)} tests"
+    return [f"Evidence of {tests} can't be read: {', '.join(names[:_NAMED])}{more}."]
 
 
 def facts(results: Results) -> list[tuple[str, list[str]]]:

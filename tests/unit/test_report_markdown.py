@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.claims import Claim
-from harness.report import markdown
+from harness.report import markdown, reading
 from harness.report.markup import shown
 from harness.report.results import CaseOutcome
 from tests.unit import runs
@@ -83,3 +83,28 @@ def test_a_green_run_is_short(tmp_path: Path) -> None:
     text = path.read_text()
     assert text.startswith("## ✅ 1 passed (")
     assert "- " not in text.replace("---", "")
+
+
+def test_a_run_that_was_cut_off_is_not_green(tmp_path: Path) -> None:
+    on_link = plan("pod-diagram", "vsock")
+    runs.evidence(tmp_path, on_link, right(on_link))
+    text = markdown.markdown(reading.read(tmp_path))
+    assert text.startswith("## ⚪ Cut off; 1 passed so far (")
+    assert "run.json is missing: the run was cut off" in text
+    (tmp_path / "run.json").write_text('{"cases": ')
+    text = markdown.markdown(reading.read(tmp_path))
+    assert "run.json is torn: the run was cut off" in text
+    assert "missing" not in text
+
+
+def test_torn_evidence_of_what_passed_is_said_at_the_top(tmp_path: Path) -> None:
+    links = ("vsock", "virtio-serial", "virtconsole", "isa-serial")
+    cases = []
+    for link in links:
+        on_link = plan("pod-diagram", link)
+        cases.append(runs.evidence(tmp_path, on_link, right(on_link)))
+        (tmp_path / f"pod-diagram-{link}" / "trace.jsonl").write_bytes(b"\xff\xfe")
+    text = markdown.markdown(runs.write(tmp_path, cases))
+    assert text.startswith("## ✅ All 4 passed (")
+    assert "Evidence of 4 tests can't be read: pod-diagram-" in text
+    assert " and 1 more." in text
