@@ -11,6 +11,7 @@ import datetime
 import os
 import sys
 import time
+import types
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +25,7 @@ from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin import trial
 from harness.plugin.bench import SLOWNESS
 from harness.plugin.collect import LEFT_OUT, scenario_files
-from harness.plugin.rerunreport import RERUN
+from harness.plugin.rerunreport import NOT_RUN, RERUN
 from harness.report import html, markdown, reading, results
 from harness.report.results import About, Case, CaseOutcome, LeftOut, Run, Shown, Subject
 
@@ -181,6 +182,16 @@ class Record:
         if report.when == "setup":
             self._reports[report.nodeid] = {}
         self._reports.setdefault(report.nodeid, {})[str(report.when)] = report
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """What never ran has its number in pytest's last line, which is not green then."""
+        missing = [
+            types.SimpleNamespace(nodeid=name)  # other plugins look at what they take for reports
+            for name, told in self._reports.items()
+            if _outcome(told) is CaseOutcome.NOT_RUN
+        ]
+        if missing:
+            terminalreporter._add_stats(NOT_RUN, missing)
 
     def run(self, host: list[str], notes: list[str], choice: str) -> Run:
         """All of it, as far as it came."""

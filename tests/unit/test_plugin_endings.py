@@ -90,11 +90,12 @@ def test_before_the_tests_it_is_a_line_and_an_end_is_written(project: Path, numb
 
 def test_a_second_interrupt_does_not_cut_the_end_short(project: Path) -> None:
     (project / "conftest.py").write_text(DURING)
-    (project / "test_it.py").write_text(TESTS)
+    (project / "test_it.py").write_text(TESTS + "def test_never():\n    pass\n")
     code, said = signalled(project, "test_it.py", "--host", "none", signals=[signal.SIGINT] * 2)
     assert code == 2, said
     assert "Traceback" not in said
     assert "ending what was begun" in said
+    assert "2 not run in " in said
     assert json.loads((project / "results/latest/run.json").read_text())["exit_code"] == 2
 
 
