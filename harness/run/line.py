@@ -31,6 +31,10 @@ def ping(request: int) -> bytes:
     return encode(Frame(Kind.ECHO, request, PINGED))
 
 
+def _let_be(frame: Frame) -> None:
+    """What is done with what comes, where all is overlooked."""
+
+
 class Ended(Exception):
     """The connection ended: `why` is an errno's name or ``eof``, `at` when (CLOCK_MONOTONIC)."""
 
@@ -97,6 +101,8 @@ class Line:
         self.moved += count
         for frame in self._decoder.filled(count):
             if isinstance(frame, BadFrame):
+                if self.other is _let_be:
+                    continue
                 raise Garbled(frame.reason, f"read {frame.skipped} bytes that are no frame: {frame.reason}")
             yield frame
 
@@ -140,13 +146,14 @@ class Line:
         return False
 
     def overlook(self) -> None:
-        """From now on let any frame be, and ask for no ping's answer but those to come.
+        """From now on let any frame be, torn ones too, and ask for no ping's answer but those to come.
 
         On a serial port one may read another client's answers, and what the agent says of what that one left
-        (`serial-stale-reply` is about that); and who opens a port next answers in the place of who was there.
+        (`serial-stale-reply` is about that); and who opens a port next answers in the place of who was there,
+        behind the half of a frame that was on its way when that one's port went.
         """
         self._pinged.clear()
-        self.other = lambda frame: None
+        self.other = _let_be
 
     def _pong(self, frame: Frame) -> None:
         first, *self._pinged = self._pinged

@@ -202,6 +202,19 @@ def test_who_takes_a_port_over_need_not_answer_for_who_was_there(far: Far) -> No
     assert round_trip(far.line, 20) == "served"
 
 
+def test_half_a_frame_is_the_end_of_who_was_there(far: Far) -> None:
+    half = encode(Frame(Kind.DATA, 1, b"x" * 500))[:300]
+    far.line.overlook()
+    far.sock.sendall(half)
+    far.says(far.pong())
+    assert round_trip(far.line, 20) == "served"
+    far.line.other = Idle(far.line, SEED).take
+    far.sock.sendall(half)
+    far.says(far.pong())
+    with pytest.raises(Garbled, match="no frame"):
+        round_trip(far.line, 20)
+
+
 def test_no_answer_is_silence(far: Far) -> None:
     far.line.ping(LAST)
     before = time.monotonic()
