@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from harness.model.factwords import CALLED
 from harness.model.fault import FaultKind, While
-from harness.report.deaths import ALIVE, DIED, Death, Met, kernels
+from harness.report.deaths import ALIVE, Death, Met, kernels
 from harness.report.words import seconds
 
 VM_DIES = frozenset(
@@ -35,7 +35,7 @@ def corrected(found: Iterable[Death]) -> Iterator[str]:
         for death in of:
             if death.kind is FaultKind.SHIM_KILL:
                 link = death.item.subject.link
-                yield f"{where}of a killed shim ({link}) others notice: {death.others}."
+                yield f"{where}{death.died} ({link}); others notice: {death.others}."
 
 
 def _connected(death: Death) -> list[Met]:
@@ -77,7 +77,7 @@ def _told(death: Death) -> str:
     """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
     cut = [one for one in death.hit if _has_one(one) and one.sees != ALIVE]
     fresh = [one for one in death.hit if not _has_one(one) and one.sees not in (ALIVE, CALLED)]
-    where = f"{DIED[death.kind]} ({death.item.subject.link})"
+    where = f"{death.died} ({death.item.subject.link})"
     saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
     if cut:
         return f"{where}: {saw} within {seconds(max(0.0, *(one.seconds or 0 for one in cut)))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from harness.model.expect import is_wanted, version_of
 from harness.model.factwords import CALLED, EARLY
 from harness.model.fault import FaultKind, While
+from harness.model.link import Link
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import MeetFault, Start
 from harness.model.trace import CONTAINERS_GONE, GUEST_NOTICED, What
@@ -60,9 +62,11 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault on one link. `others`: what else was disturbed, in words."""
+    """One fault on one link. `died`: which, in words; of several scenarios that have it there, with what ends
+    were doing. `others`: what else was disturbed, in words."""
 
     item: Item
+    died: str
     kind: FaultKind
     kernel: str
     met: tuple[Met, ...]
@@ -98,10 +102,24 @@ def bystander(kind: FaultKind, one: Met) -> bool:
 
 
 def deaths(results: Results) -> tuple[Death, ...]:
-    """Every fault that the run did, in the order of `FaultKind`."""
+    """Every fault that the run did, in the order of `FaultKind`, and of each in the order of links."""
     found = [death for item in results.items if (death := _death(item))]
-    order = list(FaultKind)
-    return tuple(sorted(found, key=lambda death: order.index(death.kind)))
+    kinds, links = list(FaultKind), list(Link)
+    found.sort(key=lambda one: (kinds.index(one.kind), links.index(one.item.subject.link)))
+    places = Counter(_place(one) for one in found)
+    return tuple(_told_apart(one) if places[_place(one)] > 1 else one for one in found)
+
+
+def _place(death: Death) -> tuple[FaultKind, Link, str]:
+    return death.kind, death.item.subject.link, death.kernel
+
+
+def _told_apart(death: Death) -> Death:
+    """With what those were doing whom it hit."""
+    hurt = [one for one in death.met if one.victim] or list(death.hit)
+    doing = dict.fromkeys(one.cells[0] for one in hurt if While(one.cells[0]).has_connection)
+    said = f"{death.died} while {' and '.join(doing)}" if doing else death.died
+    return msgspec.structs.replace(death, died=said)
 
 
 def kernels(found: Iterable[Death]) -> tuple[str, ...]:
@@ -135,6 +153,7 @@ def _death(item: Item) -> Death | None:
     told = tuple(one for one in met if one.seconds is not None or one.victim)
     return Death(
         item=item,
+        died=DIED[plan.fault.kind],
         kind=plan.fault.kind,
         kernel=_kernel(item),
         met=told,

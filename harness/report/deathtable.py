@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.model.claims import Claim
 from harness.report.corrected import corrected
-from harness.report.deaths import COLUMNS, DIED, Death, deaths, kernels, who
+from harness.report.deaths import COLUMNS, Death, deaths, kernels, who
 from harness.report.markup import Markup, el
 from harness.report.results import Results
 from harness.report.scenarios import anchor
@@ -53,7 +53,7 @@ def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:
     height = len(death.shown) or 1
     what = el(
         "th",
-        el("a", DIED[death.kind], href=f"#{anchor(death.item.subject)}"),
+        el("a", death.died, href=f"#{anchor(death.item.subject)}"),
         f" {death.item.subject.link}{f', Linux {death.kernel}' if name_kernel else ''} ",
         badge(death.item.outcome),
         scope="rowgroup",

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.model.claims import Claim
 from harness.report import density, whole
 from harness.report.corrected import corrected
-from harness.report.deaths import COLUMNS, DIED, Death, deaths, kernels, who
+from harness.report.deaths import COLUMNS, Death, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, heading, warnings, whole_outcome
@@ -166,7 +166,7 @@ def _matrix(found: Sequence[Death]) -> Iterator[str]:
             said = (who(one), *one.cells[1:], *([death.others] if place == 0 else []))
             cells = [code(text).replace("|", "\\|") for text in said]
             mark = "" if one.fits else "≠ "
-            yield _row(f"{mark}{DIED[death.kind]}", death.item.subject.link, *cells, *([""] if place else []))
+            yield _row(f"{mark}{death.died}", death.item.subject.link, *cells, *([""] if place else []))
 
 
 def _name(case: Case) -> str:

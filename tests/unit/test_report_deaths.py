@@ -134,7 +134,7 @@ def test_a_container_that_runs_on_is_not_said_to_be_gone(tmp_path: Path) -> None
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
     killed, paused, shim, proxied = corrected(deaths.deaths(results))
-    assert shim.startswith("of a killed shim (vsock) others notice: nothing (6 clients of ")
+    assert shim.startswith("shim killed (vsock); others notice: nothing (6 clients of ")
     assert "(serial-proxy)" in proxied
     assert killed == (
         "lost as well, though VM and shim live: agent killed (vsock): eof, EPIPE within 0.03 s."
