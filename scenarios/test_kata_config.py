@@ -61,12 +61,12 @@ def test_doctor_kata(
     assert seen == expected
     said = [row["seen"] for row in found.values() if SAYS[name] in row["seen"]]
     assert said, found
-    words = said[0].removeprefix(f"{file}:")
+    words = said[0].replace(f"{file}:", "line ", 1)
     if name in MENDED:
         mend = found["kata-qemu"]["mend"].removeprefix("sudo ")
         subprocess.run(["sh", "-c", mend], check=True)
         assert MENDED[name] in file.read_text().splitlines()
         after = doctor(file, version, capsys)["kata-qemu"]
         assert after["verdict"] == "ok"
-        words += f"; mended: {after['seen'].removeprefix(f'{file}:')}"
+        words += "; mended: " + after["seen"].replace(f"{file}:", "line ", 1)
     record_property("seen", words)
