@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.model.expect import Word
@@ -154,7 +154,7 @@ def _uncompared(steps: tuple[Step, ...], events: list[Event]) -> str:
     return ""
 
 
-def _asked(step: Step) -> dict[str, int | None]:
+def _asked(step: Step) -> Mapping[str, str | int | None]:
     """What the answer's detail must have; None where its being there is enough."""
     match step:
         case Echo():
@@ -170,7 +170,8 @@ def _asked(step: Step) -> dict[str, int | None]:
         case Messages():
             return {"messages": step.times, "bytes": None}
         case Shutdown():
-            return {"bytes": step.bytes, "own-write": None, "to-deaf-agent": None, "agents-write": None}
+            deaf = dict.fromkeys(("to-deaf-agent", "agents-write"), step.deaf.value)
+            return {"bytes": step.bytes, "answer": step.answer.value, "own-write": "EPIPE", **deaf}
         case Run() | Finish():
             given = {"stdout": step.stdout, "stderr": step.stderr, "exit": step.exit, "signal": step.signal}
             return {name: None for name, value in given.items() if value is not None}

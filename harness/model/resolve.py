@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from harness.model import steps, written
 from harness.model.document import Node, Place, Problems
 from harness.model.fault import While
+from harness.model.halves import Answer, Deaf
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, GroupPlan, Initiated
 from harness.model.program import ProgramName, ProgramPlan, ToolPlan
@@ -142,6 +143,10 @@ class Resolver:
             given["times"] = self._value(given["times"], (*path, op, "times"), 1)
         if "doing" in given:
             given["doing"] = self._value(given["doing"], (*path, op, "while"), While.IDLE)
+        if "answer" in given:
+            given["answer"] = self._value(given["answer"], (*path, op, "answer"), Answer.WHOLE)
+        if "deaf" in given:
+            given["deaf"] = self._value(given["deaf"], (*path, op, "deaf"), Deaf.REFUSED)
         if "running" in given:
             given["running"] = self._value(given["running"], (*path, op, "running"), 0)
         if "bytes" in given:

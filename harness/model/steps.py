@@ -13,6 +13,7 @@ import msgspec
 
 from harness.model.expect import version_of
 from harness.model.fault import While
+from harness.model.halves import Answer, Deaf
 
 
 class Moment(StrEnum):
@@ -239,13 +240,16 @@ class Messages(_Step, frozen=True, kw_only=True, tag="messages"):
 class Shutdown(_Step, frozen=True, kw_only=True, tag="shutdown"):
     """Close halves of further connections, and compare what each end sees.
 
-    Writing: the agent reads `bytes` bytes and then the end, and its answer of as many comes back; an own
-    write fails with EPIPE. Reading, at either end: the other end's write fails with EPIPE.
+    Writing: the agent reads `bytes` bytes and then the end, and its answer of as many comes back, unless
+    `answer` is none; an own write fails with EPIPE. Reading, at either end: the other end's write gives
+    `deaf`.
     """
 
     op: ClassVar[str] = "shutdown"
     bytes: int
     type: SocketType = SocketType.STREAM
+    answer: Answer = Answer.WHOLE
+    deaf: Deaf = Deaf.REFUSED
 
 
 class Exchange(_Step, frozen=True, kw_only=True, tag="exchange"):

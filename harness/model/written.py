@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from harness.model.claims import Claim
 from harness.model.fault import FaultKind, While
+from harness.model.halves import Answer, Deaf
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, Initiated, Schedule
 from harness.model.program import ProgramName
@@ -190,6 +191,13 @@ class Shutdown(Written, frozen=True, kw_only=True):
 
     bytes: Size
     type: SocketType = SocketType.STREAM
+    answer: Annotated[
+        Answer | dict[Where, Answer],
+        Limits(help="whole: the other direction goes on; none: it ends as well, without a byte"),
+    ] = Answer.WHOLE
+    deaf: Annotated[
+        Deaf | dict[Where, Deaf], Limits(help="what a write to an end that shut down reading gives")
+    ] = Deaf.REFUSED
 
 
 class Step(Written, frozen=True, kw_only=True):

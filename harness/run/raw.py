@@ -21,6 +21,7 @@ from harness.guest.sockets import AgentSockets, Came, guest_error
 from harness.host.cid import CidLease, unheld
 from harness.link.connect import KERNEL_TIMEOUT, connect
 from harness.link.listen import listening
+from harness.model.halves import Answer
 from harness.model.link import AGENT_PORT, Endpoint, Link
 from harness.model.plan import Initiated
 from harness.model.steps import Connect, Messages, Shutdown, SocketType, Target
@@ -192,33 +193,35 @@ class Raw:
     def _shutdown(self, seed: int, step: Shutdown) -> Detail:
         seen: Detail = {"bytes": step.bytes, "seed": seed, "type": step.type.value}
         seen["own-write"] = self._half_closed(seed, step)
+        seen["answer"] = step.answer.value
         with self._opened(step.type, "deaf") as (connection, _):
-            connection.recv(1)  # the agent's word that it has shut down reading
-            seen["to-deaf-agent"] = _written(connection)
+            if not connection.recv(1):
+                raise Wrong("the agent's word that it has shut down reading", "the end")
+            seen["to-deaf-agent"] = _as("to-deaf-agent", step.deaf.value, _written(connection))
         with self._opened(step.type, "write") as (connection, agent):
             connection.shutdown(socket.SHUT_RD)
             connection.sendall(b"s")
-            seen["agents-write"] = agent.came().errno or "written"
-        for name in ("own-write", "to-deaf-agent", "agents-write"):
-            if seen[name] != "EPIPE":
-                raise Wrong(f"{name} EPIPE", str(seen[name]))
+            came = agent.came()
+            write = (came.errno or "written") + ("" if came.bytes else ", nothing read before")
+            seen["agents-write"] = _as("agents-write", step.deaf.value, write)
         return seen
 
     def _half_closed(self, seed: int, step: Shutdown) -> str:
-        """Half-close writing, while the other direction goes on; what a write after it gives."""
+        """Half-close writing, and read what comes; what an own write after it gives."""
         with self._opened(step.type, "half-close", seed, step.bytes) as (connection, agent):
             for piece in stream(seed, step.bytes, CHUNK):
                 connection.sendall(piece)
             connection.shutdown(socket.SHUT_WR)
-            written = _written(connection)
+            written = _as("own-write", "EPIPE", _written(connection))
+            wanted = step.bytes if step.answer is Answer.WHOLE else 0
             expected = Seeded(seed + 1, step.bytes)
             came = 0
             while piece := connection.recv(LONGEST):
                 compare("answer", came, expected.piece(came, len(piece)), piece)
                 came += len(piece)
-            if came != step.bytes:
-                raise Wrong(f"an answer of {step.bytes} bytes", f"its end after {came}")
-            _agent_saw(agent.came(), step.bytes)
+            if came != wanted:
+                raise Wrong(f"an answer of {wanted} bytes", f"its end after {came}")
+            _agent_saw(agent.came(), step.bytes, answered=step.answer is Answer.WHOLE)
         return written
 
 
@@ -237,11 +240,19 @@ def _written(connection: socket.socket) -> str:
     return "written"
 
 
-def _agent_saw(came: Came, total: int, messages: int | None = None) -> None:
+def _as(name: str, wanted: str, seen: str) -> str:
+    """`seen`, which is as `wanted`."""
+    if seen != wanted:
+        raise Wrong(f"{name} {wanted}", seen)
+    return seen
+
+
+def _agent_saw(came: Came, total: int, messages: int | None = None, *, answered: bool = True) -> None:
+    """It read all that was sent; and wrote its answer, where there is one to be `answered`."""
     seen = (
         f"{came.bytes} bytes in {came.messages} reads, {came.wrong or 'right'}, {came.errno or 'to the end'}"
     )
-    right = came.bytes == total and came.wrong is None and came.errno is None
+    right = came.bytes == total and came.wrong is None and not (answered and came.errno)
     if not right or (messages is not None and came.messages != messages):
         wanted = f"{total} bytes" + (f" in {messages} messages" if messages is not None else "")
         raise Wrong(f"the agent to read {wanted}", seen)

@@ -224,8 +224,8 @@ def compared(step: Step) -> dict[str, Value]:
         case Messages():
             return {"messages": step.times, "bytes": step.bytes}
         case Shutdown():
-            epipe = dict.fromkeys(("own-write", "to-deaf-agent", "agents-write"), "EPIPE")
-            return {"bytes": step.bytes, **epipe}
+            deaf = dict.fromkeys(("to-deaf-agent", "agents-write"), step.deaf.value)
+            return {"bytes": step.bytes, "answer": step.answer.value, "own-write": "EPIPE", **deaf}
         case Containers():
             return {"running": step.running}
         case Run() | Finish():

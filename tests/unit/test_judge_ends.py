@@ -94,6 +94,33 @@ def test_an_answer_that_compared_less_is_served_but_not_intact(told: dict[str, i
     )
 
 
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        (link, (name, value))
+        for link, deaf, answer in (("vsock", "written", "none"), ("hybrid-vsock", "EPIPE", "whole"))
+        for name, value in (
+            ("bytes", 1),
+            ("answer", answer),
+            ("own-write", "written"),
+            ("to-deaf-agent", deaf),
+            ("agents-write", deaf),
+        )
+    ],
+)
+def test_a_shutdown_that_tells_of_another_end_is_not_intact(link: str, told: tuple[str, str | int]) -> None:
+    on_link = plan("reliability-half-close", link)
+    name, value = told
+    events = [
+        msgspec.structs.replace(event, detail={**event.detail, name: value})
+        if event.client == "dialled/0" and event.op == "shutdown"
+        else event
+        for event in right(on_link)
+    ]
+    assert judge(on_link, right(on_link)).passed
+    assert f"step 1 (shutdown) compared {name} {value}, not {name} " in judge(on_link, events).difference
+
+
 def test_served_without_intact_asks_for_all_served_to_be_intact() -> None:
     on_link = plan("pod-diagram", "virtio-serial")
     events = one_at_a_time(on_link)

@@ -21,7 +21,7 @@ from harness.model.plan import Initiated
 from harness.model.steps import Connect, Messages, Ping, Shutdown, SocketType, Step, Target
 from harness.model.trace import What
 from harness.run.hybrid import GUEST_CID
-from harness.run.raw import HYBRID_NOBODY, Raw, Wrong
+from harness.run.raw import HYBRID_NOBODY, Open, Raw, Wrong
 from tests.unit.agents import unix_agent
 from tests.unit.running import endpoint, ends, group, only, plan, run
 
@@ -70,6 +70,7 @@ def test_halves_are_closed(agent: Path, initiated: Initiated, kind: SocketType) 
         "bytes": 100_000,
         "seed": SEED,
         "type": kind.value,
+        "answer": "whole",
         "own-write": "EPIPE",
         "to-deaf-agent": "EPIPE",
         "agents-write": "EPIPE",
@@ -157,6 +158,11 @@ def test_a_cid_that_nobody_holds_on_hybrid_vsock(agent: Path, monkeypatch: pytes
 
 def misbehaving(path: Path, serve: Callable[[socket.socket], object]) -> Raw:
     """Steps whose raw connections have `serve` at the other end, in a thread, and not the agent."""
+    return Raw(endpoint(path), Initiated.HOST, 10.0, open_=end_of(serve))
+
+
+def end_of(serve: Callable[[socket.socket], object]) -> Open:
+    """Opens one such connection."""
 
     def opened(where: Endpoint, kind: SocketType, patience: float) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, KINDS[kind])
@@ -168,7 +174,7 @@ def misbehaving(path: Path, serve: Callable[[socket.socket], object]) -> Raw:
         threading.Thread(target=run_, daemon=True).start()
         return ours
 
-    return Raw(endpoint(path), Initiated.HOST, 10.0, open_=opened)
+    return opened
 
 
 def merging(sock: socket.socket) -> None:
@@ -212,77 +218,6 @@ def test_messages_that_do_not_stay_what_they_were(
 def test_messages_with_other_bytes(agent: Path) -> None:
     with pytest.raises(WrongData, match="message: wrong data at byte 0"):
         misbehaving(agent, flipping).do(SEED, MESSAGES)
-
-
-def drained(sock: socket.socket) -> None:
-    while sock.recv(65536):
-        pass
-
-
-def short(sock: socket.socket) -> None:
-    """The other direction is closed as well."""
-    drained(sock)
-
-
-def other(sock: socket.socket) -> None:
-    drained(sock)
-    sock.sendall(b"\0" * 100)
-
-
-def test_a_half_that_takes_the_other_along(agent: Path) -> None:
-    with pytest.raises(Wrong, match="want an answer of 100000 bytes, got its end after 0"):
-        misbehaving(agent, short).do(SEED, SHUTDOWN)
-    with pytest.raises(WrongData, match="answer: wrong data at byte 0"):
-        misbehaving(agent, other).do(SEED, SHUTDOWN)
-
-
-class Open(socket.socket):
-    """shutdown() does nothing to the half that `ignores` names."""
-
-    ignores = socket.SHUT_RD
-
-    def shutdown(self, how: int) -> None:
-        if how != self.ignores:
-            super().shutdown(how)
-
-
-def test_an_agent_that_can_write_to_who_reads_no_more(agent: Path) -> None:
-    def opened(where: Endpoint, kind: SocketType, patience: float) -> socket.socket:
-        sock = open_(where, kind, patience)
-        return Open(sock.family, sock.type, sock.proto, fileno=sock.detach())
-
-    with pytest.raises(Wrong, match="want agents-write EPIPE, got written"):
-        Raw(endpoint(agent), Initiated.HOST, 10.0, open_=opened).do(SEED, SHUTDOWN)
-
-
-def test_an_agent_that_is_not_deaf(agent: Path) -> None:
-    """The agent says that it has shut down reading, and goes on reading."""
-
-    def hearing(sock: socket.socket) -> None:
-        with sock:
-            sock.sendall(b"d")
-            drained(sock)
-
-    count = 0
-
-    def opened(where: Endpoint, kind: SocketType, patience: float) -> socket.socket:
-        nonlocal count
-        count += 1
-        if count != 2:
-            return open_(where, kind, patience)
-        ours, theirs = socket.socketpair()
-        threading.Thread(target=hearing, args=(theirs,), daemon=True).start()
-        return ours
-
-    with pytest.raises(Wrong, match="want to-deaf-agent EPIPE, got written"):
-        Raw(endpoint(agent), Initiated.HOST, 10.0, open_=opened).do(SEED, SHUTDOWN)
-
-
-def test_no_connection_at_all(agent: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").symlink_to(agent)
-    for initiated in Initiated:
-        with pytest.raises(Wrong, match="want a stream connection, got ENOENT"):
-            raw(tmp_path / "elsewhere", initiated).do(SEED, SHUTDOWN)
 
 
 # In a client

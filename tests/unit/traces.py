@@ -122,8 +122,6 @@ def right(plan: Plan) -> list[Event]:
     """What each of our scenarios leaves where the system is as it should be."""
     if plan.fault:
         return met(plan)
-    if plan.scenario == "reliability-half-close" and plan.link is Link.HYBRID_VSOCK:
-        return unanswered(plan)
     if plan.scenario == "multiple-clients-qemu-ga" and plan.link.is_vsock:
         return backlogged(plan)
     if plan.link.is_vsock or plan.link.is_proxied:
