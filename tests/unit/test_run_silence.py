@@ -22,6 +22,7 @@ from harness.model.plan import Initiated
 from harness.model.steps import MeetFault
 from harness.model.trace import What
 from harness.run import control
+from harness.run import fresh as fresh_module
 from harness.run import meet as meet_module
 from harness.run.nursery import Nursery
 from tests.unit.meetings import Agent, Fake, facts, meet, meeting
@@ -103,7 +104,7 @@ def test_a_listening_end_hears_nothing_of_the_fault(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, calls: int, reconnect: str
 ) -> None:
     monkeypatch.setattr(FakeGuest, "calls", calls)
-    monkeypatch.setattr(meet_module, "AgentSockets", FakeGuest)
+    monkeypatch.setattr(fresh_module, "AgentSockets", FakeGuest)
     ours, theirs = control.pair()
     told: list[tuple[What, dict[str, object]]] = []
     where = Endpoint(link=Link.SERIAL_PROXY, path=str(agent.path))

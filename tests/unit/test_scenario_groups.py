@@ -53,7 +53,7 @@ IN_GROUPS = [
     (
         "ping: {}",
         'connect: {to: no-vm, fails: {vsock: {linux: "7.2", before: reset, since: EPIPE}}}',
-        "5:80: before must be an errno's name such as EPIPE, not 'reset'",
+        "5:80: before must be an errno's name such as EPIPE, not 'reset'; did you mean 'ENETRESET'?",
     ),
     (
         "ping: {}",
