@@ -47,7 +47,12 @@ def as_root(command: str) -> str:
     """The command as this user has to type it to run it as root; by su(1) where there is no sudo."""
     if os.geteuid() == 0:
         return command
-    return f"sudo {command}" if shutil.which("sudo") else f"su -c {shlex.quote(command)}"
+    return f"sudo {command}" if has_sudo() else f"su -c {shlex.quote(command)}"
+
+
+def has_sudo() -> bool:
+    """Whether this machine has sudo(8), whoever may use it."""
+    return shutil.which("sudo") is not None
 
 
 def shown(step: Step) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host import mends
 from harness.host.runfolder import RunFolder
 from harness.run.nursery import Nursery
 from tests.unit import chromium
@@ -24,6 +25,12 @@ from tests.unit.rerunning import Project
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # so a shell starts what is in the background, and all that comes of it; some tests are about Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has it, in what is said to users."""
+    monkeypatch.setattr(mends, "has_sudo", lambda: True)
 
 
 @pytest.fixture(scope="module")

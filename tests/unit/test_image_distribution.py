@@ -59,7 +59,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The words that mmdebstrap got; it makes a small root. Packing makes a file that lists what it packs."""
     words: list[str] = []
 
-    def run(argv: list[str], what: str, *, env: dict[str, str] | None = None) -> str:
+    def run(argv: list[str], what: str, *, env: dict[str, str] | None = None, mounts: bool = False) -> str:
         if argv[0] == "mmdebstrap":
             words.extend(argv)
             made = tmp_path / "made"
