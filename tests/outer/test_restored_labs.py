@@ -65,6 +65,6 @@ def test_two_labs_share_memory_and_have_this_machines_time(
     words = f"behind {before} s, then {after} s; RSS and PSS {seen} MiB"
     record_property("seen", words)
     assert all(abs(seconds) < 2 * slowness() for seconds in after), words
-    # what both have touched of the saved memory counts half for each: 60 MiB less, of 196, was seen three
-    # times; of two copies only QEMU's own text would
-    assert all(rss - pss > 40 for rss, pss in seen), words
+    # what both have touched of the saved memory counts half for each: 60 MiB less of 196, and 37 of 143, were
+    # seen; of two copies only QEMU's own text would
+    assert all(rss - pss > rss / 5 for rss, pss in seen), words
