@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 NOTHING, EOF, CALLED = "nothing", "eof", "called"
-GONE, SERVED, SILENT = "gone", "served", "silent"
+GONE, SERVED, SILENT, GARBLED = "gone", "served", "silent", "garbled"
 OK, BLOCKED = "ok", "blocked"
 OPENED, NO_DEVICE = "opened", "no-device"
 
@@ -30,7 +30,7 @@ WORDS: dict[FactName, tuple[str, ...]] = {
     FactName.SEES: (NOTHING, EOF, CALLED),
     FactName.NEXT_SEND: (OK, BLOCKED),
     FactName.THEN: (GONE, SERVED, SILENT, EOF),
-    FactName.RECONNECT: (SERVED, SILENT, EOF),
+    FactName.RECONNECT: (SERVED, SILENT, EOF, GARBLED),
     FactName.GUEST: (NOTHING, EOF),
     FactName.CONTAINERS: (GONE,),
 }

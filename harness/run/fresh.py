@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from harness.agent.errnos import errno_name
-from harness.guest.errors import ConnectionLost
+from harness.guest.errors import AgentError, ConnectionLost, Garbled, StaleReply, WrongData
 from harness.guest.sockets import AgentSockets
 from harness.link.connect import connect
 from harness.link.listen import Listener, listening
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
-from harness.model.factwords import SERVED, SILENT
+from harness.model.factwords import GARBLED, SERVED, SILENT
 from harness.model.link import Endpoint
 from harness.model.plan import Initiated
 from harness.run.doing import WORK
@@ -39,7 +39,8 @@ def answer(line: Line, seconds: float) -> str:
 
 
 def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> str:
-    """What a new connection, opened by that side, gets: ``served``, ``silent``, the errno's name or ``eof``.
+    """What a new connection, opened by that side, gets: ``served``, ``silent``, the errno's name or ``eof``;
+    ``garbled``, where what comes on it is no answer, or another's.
 
     :param patience: seconds for each answer.
     """
@@ -52,6 +53,8 @@ def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> st
             if endpoint.link.is_serial_port and not endpoint.link.is_proxied:
                 line.overlook()
             return round_trip(line, patience)
+    except (Garbled, StaleReply, WrongData, AgentError):
+        return GARBLED
     except OSError as error:
         return errno_name(error)
 

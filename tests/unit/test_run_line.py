@@ -8,16 +8,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from harness.agent.decoder import Decoder
 from harness.agent.seeded import Seeded
 from harness.agent.wire import Frame, Kind, encode
 from harness.guest.errors import AgentError, Garbled, StaleReply, WrongData
 from harness.model.errors import SystemFailure
 from harness.model.factwords import SILENT
+from harness.model.link import Endpoint, Link
+from harness.model.plan import Initiated
 from harness.run.doing import ASKED, GUESTS_CHUNK, SENT, Activity, Idle, Receiving, Sending
-from harness.run.fresh import LAST, NEXT, answer, round_trip
+from harness.run.fresh import LAST, NEXT, answer, reconnected, round_trip
 from harness.run.line import PINGED, Line
 
 SEED = 7
@@ -213,6 +217,42 @@ def test_half_a_frame_is_the_end_of_who_was_there(far: Far) -> None:
     far.says(far.pong())
     with pytest.raises(Garbled, match="no frame"):
         round_trip(far.line, 20)
+
+
+@pytest.mark.parametrize(
+    ("comes", "got"),
+    [
+        (Frame(Kind.ERROR, 0, b'{"code": "bad-frame-torn", "message": "torn"}'), "garbled"),
+        (Frame(Kind.DATA, 1, b"another's"), "garbled"),
+        (None, "served"),
+    ],
+)
+def test_what_a_new_connection_reads_that_is_no_answer_is_told(
+    tmp_path: Path, comes: Frame | None, got: str
+) -> None:
+    path = tmp_path / "new"
+
+    def serve() -> None:
+        with listener.accept()[0] as far:
+            asked = far.recv(4096)  # a ping comes in one piece, and its answer is the same
+            far.sendall(encode(comes) if comes else asked_to_answer(asked))
+            far.recv(1)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        serving = threading.Thread(target=serve)
+        serving.start()
+        where = Endpoint(link=Link.SERIAL_PROXY, path=str(path))
+        assert reconnected(where, Initiated.HOST, 20) == got
+        serving.join()
+
+
+def asked_to_answer(asked: bytes) -> bytes:
+    """The DATA that answers an ECHO."""
+    (frame,) = Decoder().feed(asked)
+    assert isinstance(frame, Frame)
+    return encode(Frame(Kind.DATA, frame.request, frame.payload))
 
 
 def test_no_answer_is_silence(far: Far) -> None:
