@@ -9,9 +9,12 @@ from harness.judge.notices import noticed
 from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
 from harness.model.expect import Bounds, Word, in_words, is_wanted
+from harness.model.factwords import GARBLED, FactName
 from harness.model.plan import Plan
 from harness.model.trace import Event
 from harness.model.verdict import ClientEnd, Outcome, Slowed, Tally, Verdict
+
+RECONNECT = FactName.RECONNECT.value
 
 
 def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
@@ -114,6 +117,11 @@ def _fact_differences(plan: Plan, ends: dict[str, ClientEnd]) -> Iterator[str]:
                     yield f"fact {name} of {client} is {seen or 'not reported'}, expected {in_words(wanted)}"
             if not told:
                 yield f"fact {name} of group {group.name}: nobody reported it, expected {in_words(wanted)}"
+        if RECONNECT not in plan.expect.facts.get(group.name, {}):  # garbled is red where nobody names it
+            spoilt = [client for client in group.clients if ends[client].facts.get(RECONNECT) == GARBLED]
+            yield from (
+                f"fact {RECONNECT} of {client} is {GARBLED}, which is not expected" for client in spoilt
+            )
 
 
 def _slow_differences(slow: Sequence[Slowed]) -> Iterator[str]:

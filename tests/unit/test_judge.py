@@ -118,3 +118,12 @@ def test_at_each_death_somebody_looks_on_who_should_notice_nothing(scenario: str
     beside = [group.name for group in groups if group.elsewhere or shim]
     looking = [name for name in beside if on_link.expect.facts.get(name, {}).get("sees") == "nothing"]
     assert looking
+
+
+@pytest.mark.parametrize(("death", "passes"), [("guest-reset", False), ("restored", True)])
+def test_a_garbled_new_connection_is_red_where_the_scenario_does_not_name_it(
+    death: str, passes: bool
+) -> None:
+    on_link = plan(f"reliability-proxied-{death}", "serial-proxy")
+    found = judge(on_link, met_as("idle/0", reconnect="garbled")(on_link))
+    assert found.passed is passes, found.differences
