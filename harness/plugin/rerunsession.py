@@ -13,54 +13,17 @@ from typing import Any
 import execnet
 import pytest
 from xdist.dsession import DSession
+from xdist.remote import WorkerInfo
 from xdist.workermanage import WorkerController
 
 from harness.model.errors import HarnessError
 from harness.plugin import evidence
 from harness.plugin.rerun import Hosts, Replacing
 from harness.plugin.rerunreport import Place, Reruns, Spoilt, Try, not_run, publish
-from harness.plugin.rerunwork import DISTS, Events, Work
+from harness.plugin.rerunwork import Events, Work, outlive
 
 _NO_WORKER = (OSError, EOFError, AssertionError, execnet.HostNotFound, execnet.RemoteError)
 """What execnet raises where a worker can't be started; an assertion is about the first byte from there."""
-
-
-def use(
-    config: pytest.Config, hosts: Hosts, count: int, alias: Callable[[execnet.XSpec], str] | None = None
-) -> None:
-    """Have xdist's session replace hosts; to be called before pytest configures its plugins.
-
-    At most `2 * count + 2` replacements are made, `count` being how many hosts there are; or as many as
-    `--max-worker-restart` says. `alias` tells a host from its workers' spec (the destination of `ssh=`). With
-    another `--dist` than load and worksteal nothing is replaced: a worker that dies ends the run.
-    """
-    option = config.option
-    if option.dist not in DISTS:
-        # xdist would start the worker anew on the dead host, and end the session without a table
-        option.maxworkerrestart = option.maxworkerrestart or "0"
-        return
-    most = 2 * count + 2 if option.maxworkerrestart is None else int(option.maxworkerrestart)
-    told = Reruns()
-    config.pluginmanager.register(told, "vsock-harness-reruns")
-    session = _Swap(lambda: Session(config, hosts, told, most, alias or (lambda spec: str(spec.ssh))))
-    config.pluginmanager.register(session, "vsock-harness-rerun")
-
-
-class _Swap:
-    """Puts our session in the place of xdist's."""
-
-    def __init__(self, make: Callable[[], Session]) -> None:
-        self._make = make
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """After xdist's own: that is trylast too, but registered before. It makes none to collect only."""
-        manager = config.pluginmanager
-        if manager.has_plugin("dsession"):
-            for name in ("dsession", "terminaldistreporter"):
-                if manager.has_plugin(name):
-                    manager.unregister(name=name)
-            manager.register(self._make(), "dsession")
 
 
 class Session(DSession):
@@ -111,6 +74,11 @@ class Session(DSession):
             self._active_nodes.difference_update(self._replacing.release())
         elif (self._collects or self._work.waiting) and not self._is_coming:
             self._revive()
+
+    def worker_workerready(self, node: WorkerController, workerinfo: WorkerInfo) -> None:
+        """A worker has started."""
+        outlive(node)
+        super().worker_workerready(node, workerinfo)
 
     def worker_logstart(self, node: WorkerController, nodeid: str, location: Place) -> None:
         """An item begins."""

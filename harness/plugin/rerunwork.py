@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from typing import Any
 
@@ -13,6 +14,20 @@ DISTS = ("load", "worksteal")
 
 _KEPT = 2
 """Of the items that a worker was given, those that nobody takes from it."""
+
+
+def outlive(worker: WorkerController) -> None:
+    """Let what is sent to a worker be lost when it has died; its last event, which tells that, is on its way.
+
+    xdist's own ends the session there with an OSError, except for the command to shut down.
+    """
+    send = worker.sendcommand
+
+    def send_if_alive(name: str, **details: object) -> None:
+        with contextlib.suppress(OSError):
+            send(name, **details)
+
+    worker.sendcommand = send_if_alive  # type: ignore[method-assign]
 
 
 class Events(queue.Queue[tuple[str, dict[str, Any]]]):

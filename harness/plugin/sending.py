@@ -16,7 +16,7 @@ from harness.lab import deploy
 from harness.model.errors import UsageError
 from harness.model.proxy import command
 from harness.model.scenario import SUFFIXES
-from harness.plugin import hosts, options, rerunsession
+from harness.plugin import hosts, options, rerunuse
 from harness.plugin.reports import HEADER
 from harness.plugin.together import all_at_once
 
@@ -53,7 +53,7 @@ def distribute(config: pytest.Config, fleet: hosts.Fleet, images: Sequence[Image
     option.dist = "load" if option.dist == "no" else option.dist
     option.maxschedchunk = option.maxschedchunk or 1
     option.numprocesses = None
-    rerunsession.use(config, fleet, len(fleet.remotes))
+    rerunuse.use(config, fleet, len(fleet.remotes))
 
 
 _NEED_CACHE = {"lf": "--lf", "failedfirst": "--ff", "newfirst": "--nf", "stepwise": "--sw"}

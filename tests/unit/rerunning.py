@@ -90,13 +90,13 @@ class Hosts:
 
 def pytest_cmdline_main(config):
     if not hasattr(config, "workerinput"):
-        from harness.plugin import rerunsession
+        from harness.plugin import rerunuse
 
         # as the harness does, what is the controller's alone is not sent to workers
         args = [word for word in config.invocation_params.args if word != "-x"]
         config.invocation_params = dataclasses.replace(config.invocation_params, args=tuple(args))
         count = int(os.environ.get("COUNT", "2"))
-        rerunsession.use(config, Hosts(), count, lambda spec: spec.env["HOST"])
+        rerunuse.use(config, Hosts(), count, lambda spec: spec.env["HOST"])
 
 
 def pytest_testnodeready(node):

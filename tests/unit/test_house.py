@@ -27,7 +27,7 @@ HOMES = {
     "rich": ("harness/report/console.py",),
     "pytest": ("harness/plugin/",),
     "xdist": ("harness/plugin/rerun.py", "harness/plugin/rerunsession.py", "harness/plugin/rerunwork.py"),
-    "execnet": ("harness/plugin/rerunsession.py",),
+    "execnet": ("harness/plugin/rerunsession.py", "harness/plugin/rerunuse.py"),
     "msgspec": ("harness/",),
 }
 """Where each third-party name may be imported: in a file, or anywhere below a folder."""

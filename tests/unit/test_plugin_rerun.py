@@ -27,6 +27,69 @@ def test_a_worker_is_lost_and_its_item_run_once_more(project: Project, dist: str
     assert not done.count("failure") + done.count("error")
 
 
+DEAD_AT = """
+import threading
+
+from xdist.workermanage import Marker, WorkerController
+
+COMPLETE, FAILED = threading.Event(), threading.Event()
+SEND, RECEIVE = WorkerController.sendcommand, WorkerController.process_from_remote
+
+
+def send(node, name, **details):
+    try:
+        SEND(node, name, **details)
+    except OSError:
+        FAILED.set()
+        raise
+
+
+def receive(node, told):
+    if isinstance(told, tuple) and node.gateway.spec.env["HOST"] == "two":
+        (COMPLETE.set if told[0] == "runtest_protocol_complete" else COMPLETE.clear)()
+    # a thread hears of the death, within a millisecond; here it does so after the main thread's attempt
+    if told is Marker.END and node.gateway.spec.env["HOST"] == os.environ["WHO"]:
+        FAILED.wait(60)
+    RECEIVE(node, told)
+
+
+def pytest_configure(config):
+    if "HOST" in os.environ:
+        (STATE / f"pid-{os.environ['HOST']}").write_text(str(os.getpid()))
+    else:
+        WorkerController.sendcommand, WorkerController.process_from_remote = send, receive
+
+
+def pytest_runtest_logfinish(nodeid):
+    if "HOST" not in os.environ and nodeid.endswith(os.environ["AT"]):
+        COMPLETE.wait(60)
+        pid = int((STATE / f"pid-{os.environ['WHO']}").read_text())
+        os.kill(pid, 9)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dist", "who", "at", "counts"),
+    [
+        # it waits for what it is to be sent
+        ("load", "two", "test_c", "6 passed"),
+        # it is in its first, while another's queue runs dry
+        ("worksteal", "one", "test_e", "6 passed, 1 rerun"),
+    ],
+)
+def test_a_worker_is_dead_when_it_is_told_to_take_an_item_or_give_one(
+    project: Project, dist: str, who: str, at: str, counts: str
+) -> None:
+    project.write(DEAD_AT, "conftest.py")
+    project.write(six(f"def test_a():\n    if tries('a') == 1 and {dist == 'worksteal'}: wait_for('never')"))
+    done = project.run("--dist", dist, AT=at, WHO=who)
+    assert done.code == 0
+    assert done.counts == counts
+    assert done.replaced == [who]
+
+
 @pytest.mark.slow
 def test_a_run_with_one_host_goes_on_with_its_replacement(project: Project) -> None:
     project.write(DIES_ONCE + "    def test_b(): tries('b')")

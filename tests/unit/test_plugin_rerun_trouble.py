@@ -220,6 +220,7 @@ PINNED: dict[Callable[..., Any], str] = {
     DSession.worker_workerready: "c67fce7c9b617316",
     DSession._clone_node: "1ae5f3754ffd2001",
     WorkerController.process_from_remote: "04637e607a69d721",
+    WorkerController.sendcommand: "7b2e93cb2781c76b",
     WorkerController.shutdown: "255aafb2b94f4bf6",
     LoadScheduling: "e7bfa3d2b53a77d7",
     WorkStealingScheduling: "8b47ace0769e4b92",
