@@ -39,6 +39,11 @@ class Agent:
         assert self.process.stdout is not None
         assert self.process.stdout.readline()
 
+    def die(self) -> None:
+        """Return once it is gone: until then the kernel takes connections for it, and resets them."""
+        self.process.kill()
+        self.process.wait()
+
     def facts(self) -> Facts:
         with AgentClient(connect(endpoint(self.path))) as client:
             return client.facts(deadline=Deadline(HANGS))

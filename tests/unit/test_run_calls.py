@@ -52,7 +52,7 @@ def test_a_guest_that_is_not_disturbed_calls_on(agent: Agent, nursery: Nursery) 
 
 
 def test_a_guest_that_is_gone_calls_no_more(agent: Agent, nursery: Nursery) -> None:
-    trace = met(agent, nursery, agent.process.kill, asked=False)
+    trace = met(agent, nursery, agent.die, asked=False)
     assert facts(trace, CALLED) == {"sees": "nothing", "reconnect": "ECONNREFUSED"}
     assert float(only(trace, CALLED, What.NOTICED).detail["seconds"] or 0) >= 1
 

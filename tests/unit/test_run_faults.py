@@ -32,7 +32,7 @@ DOINGS = tuple(doing for doing in While if doing is not While.LISTENING)  # with
 
 
 def test_an_agent_that_dies(agent: Agent, nursery: Nursery) -> None:
-    deed = Fake(agent.process.kill)
+    deed = Fake(agent.die)
     trace = meet(meeting(*DOINGS), agent.path, nursery, deed)
     assert deed.did == ["do", "undo"]
     for doing in DOINGS:
@@ -51,7 +51,7 @@ def test_what_is_seen_between_a_faults_beginning_and_its_end_is_the_faults(
     agent: Agent, nursery: Nursery
 ) -> None:
     """As of a restore: the VM is stopped, saved, and only then ends."""
-    trace = meet(meeting(*DOINGS), agent.path, nursery, Fake(agent.process.kill, lasts=0.5))
+    trace = meet(meeting(*DOINGS), agent.path, nursery, Fake(agent.die, lasts=0.5))
     for doing in DOINGS:
         seen = only(trace, f"{doing}/0", What.NOTICED).detail
         assert seen["sees"] in ("eof early", "EPIPE early", "ECONNRESET early", "ECONNREFUSED early")
@@ -60,7 +60,7 @@ def test_what_is_seen_between_a_faults_beginning_and_its_end_is_the_faults(
 
 
 def test_what_is_seen_before_a_fault_began_is_not(agent: Agent, nursery: Nursery) -> None:
-    trace = meet(meeting(While.IDLE), agent.path, nursery, Fake(agent.process.kill, lasts=0.5, late=True))
+    trace = meet(meeting(While.IDLE), agent.path, nursery, Fake(agent.die, lasts=0.5, late=True))
     assert "before the fault" in str(only(trace, "idle/0", What.LOST).detail)
 
 
@@ -96,7 +96,7 @@ def test_the_agent_is_elsewhere_afterwards(agent: Agent, nursery: Nursery, tmp_p
     other = Agent(tmp_path / "other")
     with other.process:
         there = Endpoint(link=Link.SERIAL_PROXY, path=str(other.path))
-        deed = Fake(agent.process.kill, after=lambda: After(endpoint=there))
+        deed = Fake(agent.die, after=lambda: After(endpoint=there))
         trace = meet(meeting(While.IDLE), agent.path, nursery, deed)
         other.process.kill()
     assert facts(trace, "idle/0")["reconnect"] == "served"
@@ -189,7 +189,7 @@ def test_who_was_dialled_is_dialled_again(
     step = MeetFault(doing=While.IDLE, within=1)
     idle = group("idle", step, count=2, initiated=Initiated.BOTH)
     what = msgspec.structs.replace(plan(idle), fault=Fault(kind=fault), link=Link.SERIAL_PROXY)
-    deed = Fake(agent.process.kill if fault is FaultKind.AGENT_KILL else lambda: None)
+    deed = Fake(agent.die if fault is FaultKind.AGENT_KILL else lambda: None)
     trace = meet(what, agent.path, nursery, deed)
     opened = {event.client: event.detail["initiated"] for event in trace if event.what is What.CONNECTED}
     assert opened == {"idle/0": "host", "idle/1": "guest"}
