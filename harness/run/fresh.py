@@ -38,16 +38,21 @@ def answer(line: Line, seconds: float) -> str:
         return ended.why
 
 
-def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> str:
+def reconnected(
+    endpoint: Endpoint, initiated: Initiated, patience: float, listener: Listener | None = None
+) -> str:
     """What a new connection, opened by that side, gets: ``served``, ``silent``, the errno's name or ``eof``;
     ``garbled``, where what comes on it is no answer, or another's.
 
     :param patience: seconds for each answer.
+    :param listener: is to be dialled, by the guest; without it the guest dials one that is made for this.
     """
     try:
+        if listener:
+            return dialled(listener, endpoint, patience)
         if initiated is Initiated.GUEST:
-            with listening(endpoint) as listener:
-                return dialled(listener, endpoint, patience)
+            with listening(endpoint) as made:
+                return dialled(made, endpoint, patience)
         with connect(endpoint) as sock:
             line = Line(sock)
             if endpoint.link.is_serial_port and not endpoint.link.is_proxied:
@@ -60,7 +65,10 @@ def reconnected(endpoint: Endpoint, initiated: Initiated, patience: float) -> st
 
 
 def dialled(listener: Listener, endpoint: Endpoint, patience: float) -> str:
-    """What the guest behind `endpoint` gets that dials `listener`: as `reconnected`."""
+    """What the guest behind `endpoint` gets that dials `listener`: as `reconnected`, but for ``garbled``.
+
+    :raise SystemFailure: what comes is no answer, or another's.
+    """
     try:
         with AgentSockets(connect(endpoint)) as agent:
             failed = agent.dial(listener.port, deadline=Deadline(patience))

@@ -58,7 +58,7 @@ class Encounter:
         self._began = 0.0
         self._fault_at: float | None = None
         self._stack = contextlib.ExitStack()
-        self._listener: Listener
+        self._listener: Listener | None = None  # of who is listening
         self._calls: Calls | None = None  # of the guest, where it is that which connects
         least, each = ANSWER_TAKES
         self._patience = max(least, each * begin.slowness)
@@ -91,9 +91,7 @@ class Encounter:
         tell(What.NOTICED, doing=doing.value, sees=sees, seconds=seconds)
         self.over()
         facts = {"then": self.then()} if doing.has_connection else {}
-        if doing is While.LISTENING:
-            facts["reconnect"] = dialled(self._listener, self._endpoint, self._patience)
-        elif not self._has_one_client or facts["then"] not in (SERVED, SILENT):
+        if not self._has_one_client or facts["then"] not in (SERVED, SILENT):
             facts["reconnect"] = self.reconnect()
         tell(What.FACT, **facts)
         return {"sees": sees, "seconds": seconds}
@@ -223,9 +221,9 @@ class Encounter:
         return not self._has_one_client and all(self.reconnect() == SERVED for _ in range(ROUNDS))
 
     def reconnect(self) -> str:
-        """What a new connection, opened by the same side, gets: ``served``, ``silent``, or the errno's name
-        or ``eof``."""
-        return reconnected(self._endpoint, self._initiated, self._patience)
+        """What a new connection gets, as `reconnected` says it; opened by the same side, or where this client
+        listens, by the guest."""
+        return reconnected(self._endpoint, self._initiated, self._patience, self._listener)
 
     def _ended(self) -> tuple[str, float]:
         """Be at it until the connection ends, or `within` seconds after the fault."""
@@ -279,6 +277,7 @@ class Encounter:
         """Listen until somebody connects, or something is wrong, or `within` seconds after the fault."""
         end = self._wait() + self._step.within
         poll = select.poll()
+        assert self._listener is not None
         poll.register(self._listener, select.POLLIN)
         events = poll.poll(max(0.0, end - time.monotonic()) * 1000)
         return (CALLED, time.monotonic()) if events else (NOTHING, end)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -194,6 +198,49 @@ def test_who_was_dialled_is_dialled_again(
     opened = {event.client: event.detail["initiated"] for event in trace if event.what is What.CONNECTED}
     assert opened == {"idle/0": "host", "idle/1": "guest"}
     assert [facts(trace, client)["reconnect"] for client in opened] == [reconnect, reconnect]
+
+
+@pytest.mark.parametrize(("spoilt", "reconnect"), [(False, "served"), (True, "garbled")])
+def test_who_listens_tells_what_it_reads_of_who_dials_it_anew(
+    agent: Agent, nursery: Nursery, spoilt: bool, reconnect: str
+) -> None:
+    """As on hybrid-vsock; between agent and client somebody then writes what is no frame."""
+    with contextlib.ExitStack() as stack:
+
+        def do() -> None:
+            if spoilt:
+                (path,) = agent.path.parent.glob(f"{agent.path.name}_*")
+                stack.enter_context(garbage_before(path))
+
+        trace = meet(meeting(While.LISTENING, within=1), agent.path, nursery, Fake(do))
+    assert facts(trace, "listening/0") == {"sees": "nothing", "reconnect": reconnect}
+    assert only(trace, "listening/0", What.HOLDING)
+
+
+@contextlib.contextmanager
+def garbage_before(path: Path) -> Iterator[None]:
+    """Who connects to the socket at `path` gets somebody else, who sends zeros to who listened there."""
+    behind = path.rename(path.with_name("behind"))
+
+    def serve() -> None:
+        with listener.accept()[0], socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(behind))
+            client.sendall(bytes(64))
+            drained(client)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield
+        serving.join(HANGS)
+
+
+def drained(sock: socket.socket) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        while sock.recv(4096):
+            pass
 
 
 def test_what_the_guest_knows_is_told_of_each(agent: Agent, nursery: Nursery) -> None:
