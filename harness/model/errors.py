@@ -5,10 +5,12 @@
     HarnessError
      +-- UsageError            the caller's input: exit code 4 in pytest, 2 in the commands
      +-- HostUnfit             this host lacks an ability: a skip with its reason, an error under --strict
-     +-- InfrastructureError   our own tools: image build, lab, QEMU start; pytest reports ERROR
+     +-- InfrastructureError   our own tools: image build, lab, QEMU start
      |    +-- DeadlinePassed   something expected did not come in time
-     +-- SystemFailure         the system under test misbehaved; pytest reports FAIL
+     +-- SystemFailure         the system under test misbehaved
           +-- GuestCrashed     the guest's kernel said so on its console
+
+Of an item the last two are pytest's ERROR while its pod is made or ended, and FAIL in between.
 """
 
 from __future__ import annotations

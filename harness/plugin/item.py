@@ -18,7 +18,7 @@ from harness.host import admission
 from harness.host.speed import measure, slowness
 from harness.judge import judge
 from harness.model.deadline import Deadline
-from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure
+from harness.model.errors import HarnessError, HostUnfit, SystemFailure
 from harness.model.fault import FaultKind
 from harness.model.link import Link
 from harness.model.plan import Boot, Plan
@@ -36,7 +36,7 @@ _PLAN_SECONDS = 60.0
 
 
 class ScenarioItem(pytest.Item):
-    """Set-up boots the pod, so that a host's or our own failure is an ERROR or a skip; the call judges."""
+    """Set-up boots the pod, so that what goes wrong there is an ERROR or a skip; the call judges."""
 
     def __init__(self, *, plan: Plan, **rest: Any) -> None:
         super().__init__(**rest)
@@ -161,15 +161,14 @@ class ScenarioItem(pytest.Item):
             if self._beside and not self._is_well:  # it may be the reason, or have suffered
                 Bench.of(self.config).end_shared()
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """An error of the harness says all itself; a traceback is only for bugs."""
-        error = excinfo.value
-        if isinstance(error, HarnessError):
-            kind = {SystemFailure: "FAIL", InfrastructureError: "ERROR"}
-            word = next((text for group, text in kind.items() if isinstance(error, group)), "ERROR")
-            notes = "\n".join(getattr(error, "__notes__", []))
-            return f"{word} {self.plan.scenario} on {self.plan.link}: {error}\n{notes}".rstrip()
-        return super().repr_failure(excinfo, style)
+    def told(self, error: HarnessError, when: str) -> str:
+        """An error of the harness says all itself; a traceback is only for bugs.
+
+        :param when: pytest's name of the phase, which decides what it counts, whoever's fault it was.
+        """
+        word = "FAIL" if when == "call" else "ERROR"
+        notes = "\n".join(getattr(error, "__notes__", []))
+        return f"{word} {self.plan.scenario} on {self.plan.link}: {error}\n{notes}".rstrip()
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Where this comes from, for pytest's lines."""
@@ -180,8 +179,10 @@ class ScenarioItem(pytest.Item):
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What goes wrong while a pod is made or ended is told as in the call: there pytest asks no item."""
+    """What went wrong, told by the item, and by the word that pytest counts it under."""
     report = yield
     if isinstance(item, ScenarioItem) and report.failed and call.excinfo is not None:
-        report.longrepr = item.repr_failure(call.excinfo)
+        error = call.excinfo.value
+        if isinstance(error, HarnessError):
+            report.longrepr = item.told(error, call.when)
     return report

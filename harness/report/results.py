@@ -29,8 +29,8 @@ class CaseOutcome(StrEnum):
     """How a test of the run ended."""
 
     PASSED = "passed"
-    FAILED = "failed"  # the system under test misbehaved
-    ERROR = "error"  # our own tools failed
+    FAILED = "failed"  # within the test: mostly, the system under test misbehaved
+    ERROR = "error"  # before the test or after it: mostly, our own tools failed
     SKIPPED = "skipped"  # the host lacks an ability
     NOT_RUN = "not run"  # the run ended before it was its turn
 

@@ -26,9 +26,10 @@ from harness.model.spec import Accel
 from harness.model.trace import Event
 from harness.plugin import bench, hosts, item
 from harness.run import faults, pod
+from harness.run.coordinator import PlanOverdue
 from tests.unit import runs, traces
 
-KNOWN = ("right", "served", "unfit", "broken", "crashed", "ctrl-c", "broken-end")
+KNOWN = ("right", "served", "unfit", "broken", "crashed", "crashed-early", "overdue", "ctrl-c", "broken-end")
 
 
 def pytest_addoption() -> None:
@@ -72,6 +73,8 @@ async def _pod(
         raise HostUnfit("this QEMU has no <isa-serial>", ability="qemu-device")
     if word == "broken":
         raise InfrastructureError("QEMU ended before its monitor answered", hint="qemu.stderr")
+    if word == "crashed-early":
+        raise GuestCrashed("BUG: unable to handle page fault")
 
     async def check() -> None:
         if word == "crashed":
@@ -101,4 +104,6 @@ async def _seen(plan: Plan, *_: Any, **__: Any) -> list[Event]:
             return traces.everybody_served(plan)
         case "ctrl-c":
             signal.raise_signal(signal.SIGINT)
+        case "overdue":
+            raise PlanOverdue("2 of 8 clients did not end", tuple(traces.right(plan)))
     return traces.right(plan)

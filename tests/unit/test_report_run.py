@@ -185,6 +185,35 @@ def test_a_crash_and_a_bad_end_and_links_that_are_left_out(project: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "word", "said"),
+    [
+        ("crashed-early", "ERROR", "BUG: unable to handle page fault"),
+        ("overdue", "FAIL", "2 of 8 clients did not end"),
+        ("broken-end", "ERROR", "QEMU did not end"),
+    ],
+)
+def test_the_word_of_an_item_is_the_one_it_is_counted_under(
+    project: Path, behaviour: str, word: str, said: str
+) -> None:
+    """Whoever's fault it was: the guest's before the test, or our own within it."""
+    other, outcome, tag = {
+        "ERROR": ("FAIL", CaseOutcome.ERROR, "error"),
+        "FAIL": ("ERROR", CaseOutcome.FAILED, "failure"),
+    }[word]
+    code, output = run(project, {"vsock": behaviour}, "scenarios", "--link", "vsock")
+    assert code == 1
+    words = f"{word} multiple-clients-8 on vsock: {said}"
+    assert words in output.splitlines()
+    assert f"{other} multiple-clients-8" not in output
+    assert re.search(rf"^=.* 1 {outcome}\b.* in .*=$", output, re.MULTILINE)
+    (case,) = ET.parse(project / "results/latest/junit.xml").getroot().iter("testcase")
+    assert words in str(case.findtext(tag))
+    (item,) = written(project).items
+    assert item.outcome is outcome
+    assert item.difference.startswith(said)
+
+
 @pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["here", "workers"])
 def test_what_was_left_out_is_told(project: Path, more: tuple[str, ...]) -> None:
     code, said = run(project, {}, "scenarios", "--link", "vsock", *more)
