@@ -14,6 +14,9 @@ from tests.unit.traces import everybody_served, met, one_at_a_time, right, witho
 
 System = Callable[[Plan], list[Event]]
 
+Red = tuple[str, str, System, str]
+"""A scenario, a link, a system that turns it red there, and part of what the verdict says."""
+
 
 def flipped(on_link: Plan) -> list[Event]:
     """One byte of the last data is wrong."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.model.trace import What
-from tests.unit.systems import System, met_as, spoiled
+from tests.unit.systems import Red, met_as, spoiled
 
-UNASKED: list[tuple[str, str, System, str]] = [
+UNASKED: list[Red] = [
     *(
         (scenario, link, spoiled(client), f"{client} read wrong data in step ")
         for scenario, link, client in (
