@@ -69,18 +69,19 @@ def listed(places: Sequence[Path]) -> Files:
     return {name: (claims, links) for name, (claims, links) in found.items() if claims}
 
 
-def needed(links: set[str], linux: str | None) -> str:
-    """Since when a scenario file of these links can be run, whose key `linux` is that."""
+def needed(links: set[str], linux: str | None, in_guest: str | None) -> str:
+    """Since when a scenario file of these links can run, whose keys `linux` and `guest-linux` are those."""
     kinds = {Link(link).is_vsock for link in links}
     if True not in kinds:
         return "any"
-    return f"{linux or OLDEST}{'; serial ports any' if False in kinds else ''}"
+    of_guest = f"; the guest's {in_guest}" if in_guest and in_guest != linux else ""
+    return f"{linux or OLDEST}{of_guest}{'; serial ports any' if False in kinds else ''}"
 
 
-def wrong(text: str, files: Files, linux: Mapping[str, str | None]) -> Iterator[str]:
+def wrong(text: str, files: Files, linux: Mapping[str, tuple[str | None, str | None]]) -> Iterator[str]:
     """What the catalogue lacks, has too much, or says otherwise than the files.
 
-    :param linux: of each scenario file its key of that name.
+    :param linux: of each scenario file its keys `linux` and `guest-linux`.
     """
     found = parts(text)
     headings = {claim: next((h for h in found if h.startswith(f"## {claim} —")), "") for claim in CLAIMS}
@@ -101,7 +102,7 @@ def wrong(text: str, files: Files, linux: Mapping[str, str | None]) -> Iterator[
             yield f"{file}: said to be on {links}, is on {', '.join(sorted(files[file][1])) or 'none'}"
         if not SINCE.match(since):
             yield f"{file}: since {since!r}, which is no Linux version and not 'any'"
-        elif file in linux and since != (meant_since := needed(files[file][1], linux[file])):
+        elif file in linux and since != (meant_since := needed(files[file][1], *linux[file])):
             yield f"{file}: since {since!r}, is {meant_since!r}"
 
 
@@ -113,7 +114,8 @@ def name(row: list[str]) -> str:
 @pytest.mark.slow
 def test_the_catalogue_is_complete_and_says_what_the_files_say() -> None:
     scenarios = [loaded(path.stem) for path in SCENARIOS.glob("*.yaml")]
-    linux = {f"{one.name}.yaml": one.for_link(one.links[0]).linux for one in scenarios}
+    plans = {one.name: one.for_link(one.links[0]) for one in scenarios}
+    linux = {f"{name}.yaml": (plan.linux, plan.guest_linux) for name, plan in plans.items()}
     text = (SCENARIOS / "README.md").read_text()
     found = list(wrong(text, listed([path for path in PLACES if path.is_dir()]), linux))
     assert not found, "\n".join(["scenarios/README.md", *found])
@@ -152,8 +154,21 @@ FILES: Files = {
 )
 def test_a_catalogue_that_differs_is_told(was: str, now: str, told: str) -> None:
     assert was in GOOD
-    assert told not in list(wrong(GOOD, FILES, {"a.yaml": None}))
-    assert told in list(wrong(GOOD.replace(was, now, 1), FILES, {"a.yaml": None}))
+    assert told not in list(wrong(GOOD, FILES, {"a.yaml": (None, None)}))
+    assert told in list(wrong(GOOD.replace(was, now, 1), FILES, {"a.yaml": (None, None)}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "since"),
+    [
+        ((None, None), "4.8"),
+        (("5.14", None), "5.14"),
+        (("5.14", "5.14"), "5.14"),
+        ((None, "5.14"), "4.8; the guest's 5.14"),
+    ],
+)
+def test_a_guest_that_must_be_newer_is_named(keys: tuple[str | None, str | None], since: str) -> None:
+    assert needed({"vsock"}, *keys) == since
 
 
 @pytest.mark.slow
