@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.host.speed import slowness
+from harness.host.speed import measure
 from harness.judge import judge
 from harness.model.deadline import Deadline
 from harness.model.factwords import NOTHING
@@ -39,21 +39,23 @@ def test_restored_again_and_again(pods: Pods, record_property: Callable[[str, ob
     beside = pods.clone(Link.VSOCK).endpoint(Link.VSOCK)
 
     async def restore(pod: Pod, stack: contextlib.AsyncExitStack, nursery: Nursery, done: int) -> Pod:
-        fault = PodFault.prepared(plan, pod, slowness(), copying(pods.place, pod, pods.folder))
+        slowness = measure()  # as before each item: minutes lie between the first and the last
+        here = plan.stretched(slowness)
+        fault = PodFault.prepared(plan, pod, slowness, copying(pods.place, pod, pods.folder))
         deed = await stack.enter_async_context(fault)
         assert deed is not None
         trace = await run_plan(
-            plan,
+            here,
             pod.endpoint(Link.VSOCK),
-            deadline=Deadline(60 * slowness()),
-            slowness=slowness(),
+            deadline=Deadline(60 * slowness),
+            slowness=slowness,
             nursery=nursery,
             deed=deed,
             elsewhere=beside,
         )
-        verdict = judge(plan, trace)
-        about = record.facts(pods.place, plan.link, pod.hello, pod.qemu, pod.seconds, slowness())
-        record.write(pods.folder / f"restore-{done + 1}", plan, trace, verdict, about)
+        verdict = judge(here, trace)
+        about = record.facts(pods.place, plan.link, pod.hello, pod.qemu, pod.seconds, slowness)
+        record.write(pods.folder / f"restore-{done + 1}", here, trace, verdict, about)
         if verdict.differences:
             record_property("seen", f"{done} restores, then {verdict.difference}")
         assert verdict.differences == ()

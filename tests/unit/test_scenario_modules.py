@@ -26,7 +26,7 @@ from tests.unit.agents import unix_agent
 from tests.unit.densities import GOOD, PLAIN, measured
 from tests.unit.meetings import Fake
 from tests.unit.modules import Pods, Told, guest, module, pod
-from tests.unit.systems import changed
+from tests.unit.systems import changed, late
 from tests.unit.traces import right
 
 PACKETS = module("test_packets")
@@ -236,6 +236,19 @@ def test_a_restore_that_shows_something_else_turns_it_red(restores: Restores) ->
     fact = "fact guest of idle/1 is nothing, expected ECONNRESET"
     assert restores.told["seen"] == f"3 restores, then vsock: {fact}"
     assert restores.written() == [*["passed"] * 3, "failed"]
+
+
+def test_a_restore_has_as_much_time_as_its_host_was_slow_just_before(
+    restores: Restores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = iter([1.0, 1.0, 1.0, 8.0, 1.0])
+    monkeypatch.setattr(RELIABILITY, "measure", lambda: next(slow))
+    noticed = late("idle/0", "host", 0.28)
+    with pytest.raises(AssertionError, match="one more item"):
+        restores.run(right, right, right, noticed, noticed)
+    late_end = "vsock: the host's end of idle/0 noticed after 0.28 s, expected within 0.2 s"
+    assert restores.told["seen"] == f"4 restores, then {late_end}"
+    assert restores.written() == [*["passed"] * 4, "failed"]
 
 
 def test_a_restore_that_does_not_come_turns_it_red(restores: Restores) -> None:
