@@ -28,7 +28,7 @@ def corrected(found: Iterable[Death]) -> Iterator[str]:
     for kernel in kernels(found):
         where = f"Linux {kernel}: " if several else ""
         of = [death for death in found if death.kernel == kernel]
-        here = [death for death in of if any(map(_has_one, death.hit))]
+        here = [death for death in of if _connected(death)]
         for sentence, fits in _SENTENCES.items():
             if told := [_told(death) for death in here if fits(death)]:
                 yield f"{where}{sentence}: {'; '.join(told)}."
@@ -39,7 +39,8 @@ def corrected(found: Iterable[Death]) -> Iterator[str]:
 
 
 def _connected(death: Death) -> list[Met]:
-    return [one for one in death.hit if _has_one(one)]
+    """Those that it hit in a connection, as far as they told."""
+    return [one for one in death.hit if one.told and _has_one(one)]
 
 
 def _cut(death: Death) -> bool:
@@ -75,8 +76,8 @@ def _has_one(one: Met) -> bool:
 
 def _told(death: Death) -> str:
     """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
-    cut = [one for one in death.hit if _has_one(one) and one.sees != ALIVE]
-    fresh = [one for one in death.hit if not _has_one(one) and one.sees not in (ALIVE, CALLED)]
+    cut = [one for one in _connected(death) if one.sees != ALIVE]
+    fresh = [one for one in death.hit if one.told and not _has_one(one) and one.sees not in (ALIVE, CALLED)]
     where = f"{death.died} ({death.item.subject.link})"
     saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
     if cut:

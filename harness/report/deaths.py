@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from harness.model.expect import is_wanted, version_of
-from harness.model.factwords import CALLED, EARLY
+from harness.model.expect import Word, is_wanted, version_of
+from harness.model.factwords import CALLED, EARLY, SERVED
 from harness.model.fault import FaultKind, While
 from harness.model.link import Link
 from harness.model.plan import GroupPlan, Initiated
@@ -40,13 +40,15 @@ ALIVE = "nothing"
 
 _GONE = "gone"
 _NONE = "–"
+_UNTOLD = "told nothing"
 
 
 class Met(msgspec.Struct, frozen=True, kw_only=True):
-    """One client that met a fault. `cells` are what `COLUMNS` say; `seconds` None if it told nothing, and
-    `guest` how its connection ended there, and when, None if nobody told.
+    """One client that met a fault, or was to. `cells` are what `COLUMNS` say; `seconds` None if it told
+    nothing, and `guest` how its connection ended there, and when, None if nobody told.
 
-    `opened`: who opened its connection; of several clients that saw the same, perhaps both sides.
+    `opened`: who opened its connection; of several clients that saw the same, perhaps both sides. `ended`:
+    how it ended, in words, if it was not served, and is not one that the fault kills.
     """
 
     client: str
@@ -56,14 +58,30 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
     sees: str
     seconds: float | None
     guest: tuple[str, float | None]
+    ended: str
     undisturbed: bool
     cells: tuple[str, ...]
     fits: bool
 
+    @property
+    def told(self) -> bool:
+        """Whether it said what it saw of the fault."""
+        return self.seconds is not None
+
+    @property
+    def disturbed_by(self) -> str:
+        """What it saw that was not to happen to one that the fault has nothing to do with."""
+        _, saw, _, then, fresh, _ = self.cells
+        said = [saw]
+        said += [f"then {then}"] if then != _NONE else []
+        said += [f"a new one: {fresh}"] if fresh not in (SERVED, _NONE) else []
+        return ", ".join([*said, *([self.ended] if self.told and self.ended else [])])
+
 
 class Death(msgspec.Struct, frozen=True, kw_only=True):
     """One fault on one link. `died`: which, in words; of several scenarios that have it there, with what ends
-    were doing. `others`: what else was disturbed, in words."""
+    were doing. `met`: all that were to meet it; none if nobody began. `others`: what else was disturbed, in
+    words."""
 
     item: Item
     died: str
@@ -150,14 +168,15 @@ def _death(item: Item) -> Death | None:
         if isinstance(step, MeetFault)
         for client in group.clients
     )
-    told = tuple(one for one in met if one.seconds is not None or one.victim)
+    if not item.trace and item.verdict is None:
+        met = ()
     return Death(
         item=item,
         died=DIED[plan.fault.kind],
         kind=plan.fault.kind,
         kernel=_kernel(item),
-        met=told,
-        others=_others(item, plan.fault.kind, told),
+        met=met,
+        others=_others(item, plan.fault.kind, met),
     )
 
 
@@ -181,7 +200,9 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     }
     noticed = next((event.detail for event in own if event.what is What.NOTICED), None)
     after = float(noticed.get("seconds") or 0) if noticed else None
-    sees = facts.get("sees", _NONE)
+    victim = item.plan.fault.kills(group.name)
+    ended = "" if victim else _ended(item, client)
+    sees = facts.get("sees", _NONE if victim or noticed else ended or _UNTOLD)
     guest = (facts.get("guest", _NONE), float(facts[GUEST_NOTICED]) if GUEST_NOTICED in facts else None)
     soon = item.verdict is None or all(one.fits for one in item.verdict.noticed if one.client == client)
     wanted = item.plan.expect.facts.get(group.name, {})
@@ -190,21 +211,33 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     called = step.doing is While.CONNECTING and opener is Initiated.GUEST
     return Met(
         client=client,
-        victim=item.plan.fault.kills(group.name),
+        victim=victim,
         elsewhere=group.elsewhere,
         opened=frozenset({opener}),
         sees=sees,
         seconds=after,
         guest=guest,
-        undisturbed=sees == (CALLED if called else ALIVE) and set(told) == {"served"},
+        ended=ended,
+        undisturbed=sees == (CALLED if called else ALIVE) and set(told) == {SERVED} and not ended,
         cells=(
             step.doing.value,
             _in_time(sees, after),
             *(facts.get(name, _NONE) for name in ("next-send", "then", "reconnect")),
             _in_time(*guest),
         ),
-        fits=soon and all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
+        fits=soon
+        and (noticed is not None or victim or item.verdict is None or item.verdict.passed)
+        and all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
     )
+
+
+def _ended(item: Item, client: str) -> str:
+    """``lost (vanished: …)``; empty of who was served, or if nobody judged it."""
+    ends = item.verdict.ends if item.verdict else ()
+    end = next((end for end in ends if end.client == client and end.end is not Word.SERVED), None)
+    if end is None:
+        return ""
+    return end.why if end.why.startswith((end.end, f"was {end.end}")) else f"{end.end} ({end.why})"
 
 
 def _in_time(saw: str, after: float | None) -> str:
@@ -220,7 +253,7 @@ def _in_time(saw: str, after: float | None) -> str:
 def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:
     """What was disturbed of those who had nothing to do with it, and what became of containers."""
     beside = [one for one in met if bystander(kind, one)]
-    hurt = [f"{one.client}: {one.cells[1]}, then {one.cells[3]}" for one in beside if not one.undisturbed]
+    hurt = [f"{one.client}: {one.disturbed_by}" for one in beside if not one.undisturbed]
     where = "another VM" if all(one.elsewhere for one in beside) else "the same VM"
     said = [] if beside else ["nobody looked"]
     if beside:

@@ -15,7 +15,7 @@ from harness.report.section import Section, badge
 READ = (
     "A row is a client, by what its end on the host was in the middle of when the fault came. What it saw of "
     "that: an errno, eof (the stream's end), or nothing for so long (of a restore, from QEMU's end: "
-    "before, it is stopped). Next send: what one more send() gave. "
+    "before, it is stopped); or how it ended, if it told nothing. Next send: what one more send() gave. "
     "Connection then, once the fault is over as far as it ever is: gone (ended before), served (answers "
     "again), silent (no answer). A new one: what a new connection got. Guest end: what the guest's kernel "
     "told of that connection, and when. – was not asked or is not known, ≠ is not as expected."

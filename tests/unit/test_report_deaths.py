@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.model.plan import Plan
+from harness.model.steps import MeetFault
 from harness.model.trace import Event, What
 from harness.report import deaths, deathtable, html, markdown
 from harness.report.corrected import corrected
@@ -16,7 +18,7 @@ from tests.unit import runs
 from tests.unit.systems import changed, late, untold
 from tests.unit.telling import Telling
 from tests.unit.test_report_html import Page
-from tests.unit.traces import plan, right
+from tests.unit.traces import plan, right, without
 
 KILLED, SHIM, AGENT, PAUSED = (
     "reliability-qemu-killed",
@@ -268,3 +270,81 @@ def test_who_saw_the_same_is_one_row_whoever_had_connected(results: Results) -> 
     assert len(killed.shown) == len(killed.met) - 2
     (idle,) = [one for one in killed.shown if deaths.who(one).startswith("idle, either")]
     assert idle.seconds == max(one.seconds or 0 for one in killed.met if one.client.startswith("idle/"))
+
+
+def lost_early(on_link: Plan, *clients: str) -> list[Event]:
+    """Their connections end before the fault comes."""
+    events = right(on_link)
+    for client in clients:
+        group = next(group for group in on_link.groups if client in group.clients)
+        step = next(at for at, one in enumerate(group.workload) if isinstance(one, MeetFault))
+        telling = Telling(on_link)
+        telling.events = without(events, client)
+        events = telling.connects(client).say(client, What.LOST, step, "meet-fault", errno="EPIPE").events
+    return events
+
+
+def test_a_bystander_who_was_lost_before_the_fault_is_disturbed(tmp_path: Path) -> None:
+    on_link = plan(SHIM, "vsock")
+    cases = [runs.evidence(tmp_path, on_link, lost_early(on_link, "idle/0"))]
+    (told,) = rows(runs.write(tmp_path, cases), SHIM)["others"]
+    assert told.startswith("idle/0: lost its connection in step 3 (meet-fault): EPIPE; the dead shim")
+
+
+def test_where_the_only_bystander_was_lost_somebody_looked(tmp_path: Path) -> None:
+    on_link = plan(AGENT, "vsock")
+    found = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, lost_early(on_link, "beside/0"))])
+    assert rows(found, AGENT)["others"] == ("beside/0: lost its connection in step 1 (meet-fault): EPIPE",)
+
+
+def test_who_was_hit_and_told_nothing_has_a_row_and_is_no_part_of_the_claim(tmp_path: Path) -> None:
+    on_link = plan(KILLED, "vsock")
+    cases = [runs.evidence(tmp_path, on_link, lost_early(on_link, "idle/0", "receiving/1"))]
+    found = runs.write(tmp_path, cases)
+    saw = rows(found, KILLED)
+    lost = "lost its connection in step 1 (meet-fault): EPIPE"
+    assert saw["idle/0"] == ("idle", lost, "–", "–", "–", "–")
+    (death,) = deaths.deaths(found)
+    assert [one.client for one in death.met if not one.fits] == ["idle/0", "receiving/1"]
+    assert lost in Page(html.page(found)).text
+    assert f"`{lost}`" in markdown.markdown(found)
+    assert list(corrected([death])) == [
+        "the VM's death is told to the host's ends: QEMU killed (vsock): ECONNRESET within 0.03 s."
+    ]
+
+
+def test_of_an_end_that_nobody_judged_it_is_said_that_nothing_was_told(tmp_path: Path) -> None:
+    on_link = plan(AGENT, "vsock")
+    case = runs.evidence(tmp_path, on_link, lost_early(on_link, "beside/0"))
+    (tmp_path / f"{AGENT}-vsock" / "verdict.json").unlink()
+    assert rows(runs.write(tmp_path, [case]), AGENT)["others"] == ("beside/0: told nothing",)
+
+
+@pytest.mark.parametrize(
+    ("client", "facts", "says"),
+    [
+        (
+            "idle/0",
+            {"reconnect": "ECONNRESET"},
+            "idle/0: nothing in 0.03 s, then served, a new one: ECONNRESET",
+        ),
+        ("connecting/0", {"reconnect": "silent"}, "connecting/0: nothing in 0.03 s, a new one: silent"),
+        ("idle/0", {"then": "silent"}, "idle/0: nothing in 0.03 s, then silent"),
+    ],
+)
+def test_what_a_disturbed_bystander_saw_tells_of_its_new_connection(
+    tmp_path: Path, client: str, facts: dict[str, str], says: str
+) -> None:
+    on_link = plan(SHIM, "vsock")
+    cases = [runs.evidence(tmp_path, on_link, changed(right(on_link), client, facts))]
+    (told,) = rows(runs.write(tmp_path, cases), SHIM)["others"]
+    assert told == f"{says}; the dead shim's container is gone after 0.05 s"
+
+
+def test_a_bystander_who_is_lost_after_it_looked_is_disturbed(tmp_path: Path) -> None:
+    on_link = plan(AGENT, "vsock")
+    telling = Telling(on_link)
+    telling.events = right(on_link)
+    telling.say("beside/0", What.LOST, errno="ECONNRESET")
+    (told,) = rows(runs.write(tmp_path, [runs.evidence(tmp_path, on_link, telling.events)]), AGENT)["others"]
+    assert told == "beside/0: nothing in 0.03 s, then served, lost its connection while holding: ECONNRESET"
