@@ -3,6 +3,9 @@
 Each has a key, a hash of all that it depends on. It is made once under a lock, published by rename, used
 under a shared lock (flock(2), so a dead user's is gone), and removed when it has not been used for long or
 others need the room. What is there can also be used where nothing can be written.
+
+A lock's file goes with its folder, removed by who holds the lock for himself. Who was waiting has a lock then
+that nobody else will ask for, so who gets one looks whether its file is still there, and else begins anew.
 """
 
 from __future__ import annotations
@@ -165,8 +168,7 @@ class Depot:
             return
         with contextlib.ExitStack() as stack:
             try:
-                lock = stack.enter_context(self._lock_of(key).open())
-                fcntl.flock(lock, how)
+                stack.enter_context(_flocked(self._lock_of(key), "r", how))
             except BlockingIOError:
                 raise
             except OSError:
@@ -177,19 +179,25 @@ class Depot:
         return self.root / f".{key}.lock"
 
     @contextlib.contextmanager
-    def _locked(self, key: str, how: int) -> Iterator[IO[str]]:
-        """Hold the lock of `key`.
+    def _locked(self, key: str, how: int) -> Iterator[None]:
+        """Hold the lock of `key`; where there is no such folder afterwards, its file is removed.
 
         :raise BlockingIOError: with LOCK_NB, when others hold it.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = self._lock_of(key).open("a")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with lock:
-            fcntl.flock(lock, how)
-            yield lock
+        path = self._lock_of(key)
+        with contextlib.ExitStack() as stack:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                stack.enter_context(_flocked(path, "a", how))
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                raise self._unwritable(error) from error
+            try:
+                yield
+            finally:
+                if how & fcntl.LOCK_EX and not (self.root / key).exists():
+                    path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _scratch(self, key: str) -> Iterator[Path]:
@@ -205,10 +213,14 @@ class Depot:
 
     def _sweep(self) -> None:
         """Remove what makers and removers left that were killed: nobody holds the lock of its key."""
-        for path in [*self.root.glob(f"{_NEW}*"), *self.root.glob(f"{_GONE}*")]:
-            key = path.name.split("-")[1]
+        left = [*self.root.glob(f"{_NEW}*"), *self.root.glob(f"{_GONE}*")]
+        locks = {path.stem.removeprefix(".") for path in self.root.glob(".*.lock")}
+        alone = {key for key in locks if not (self.root / key).exists()}
+        for key in alone | {path.name.split("-")[1] for path in left}:
             with contextlib.suppress(BlockingIOError), self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                shutil.rmtree(path, ignore_errors=True)
+                for path in left:
+                    if path.name.split("-")[1] == key:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _remove(self, path: Path) -> None:
         """Out of sight by one rename, then from disk."""
@@ -226,6 +238,28 @@ class Depot:
             f"nothing can be kept in {self.root}: {error.strerror}",
             hint="set XDG_CACHE_HOME to a writable folder",
         )
+
+
+@contextlib.contextmanager
+def _flocked(path: Path, mode: str, how: int) -> Iterator[None]:
+    """Hold the lock of the file that is at `path` then, which is opened in that mode.
+
+    :raise BlockingIOError: with LOCK_NB, when others hold it.
+    :raise OSError: it can't be opened.
+    """
+    while True:
+        with path.open(mode) as file:
+            fcntl.flock(file, how)
+            if _is_at(file, path):
+                yield
+                return
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _how(lock: int, wait: bool) -> int:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_a_maker_that_fails_publishes_nothing_and_leaves_nothing(tmp_path: Path)
     with pytest.raises(ZeroDivisionError):
         fail()
     assert keys(depot) == []
-    assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_second_maker_waits_and_takes_what_the_first_made(tmp_path: Path) -> None:
@@ -124,6 +125,64 @@ def test_discard_waits_for_users_and_the_next_making_makes(tmp_path: Path) -> No
     thread.join()
     with depot.making("a") as scratch:
         assert scratch is not None
+
+
+def test_the_file_of_a_lock_goes_with_what_it_was_for(tmp_path: Path) -> None:
+    depot = Depot(tmp_path, LIMITS)
+    made(depot, "discarded")
+    depot.discard("discarded")
+    made(depot, "pruned", age=15 * 86400)
+    (tmp_path / ".left-by-who-was-killed.lock").touch()
+    (tmp_path / "new-dead-1").mkdir()
+    depot.prune()
+    assert list(tmp_path.iterdir()) == []
+    made(depot, "kept")
+    depot.prune()
+    depot.prune(Limits(bytes=0), dry_run=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", ".kept.lock"}
+
+
+def before_it_is_locked(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Have that done once, by somebody else, when a lock's file has been opened and not yet been locked."""
+    real, left = fcntl.flock, [do]
+
+    def flock(file: Any, how: int) -> None:
+        if left:
+            left.pop()()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_who_waited_for_a_lock_that_is_gone_locks_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot, other = Depot(tmp_path, LIMITS), Depot(tmp_path, LIMITS)
+    made(depot, "a")
+    before_it_is_locked(monkeypatch, lambda: other.discard("a"))
+    with depot.making("a") as folder:
+        assert folder is not None
+        with pytest.raises(BlockingIOError), other.making("a", wait=False):
+            pass
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_who_uses_what_was_made_anew_holds_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    depot, other = Depot(tmp_path, LIMITS), Depot(tmp_path, LIMITS)
+    made(depot, "a")
+
+    def anew() -> None:
+        other.discard("a")
+        made(other, "a")
+
+    monkeypatch.setattr("harness.host.depot._writable", lambda path: writable)
+    before_it_is_locked(monkeypatch, anew)
+    with depot.using("a") as folder:
+        assert folder is not None
+        with pytest.raises(BlockingIOError):
+            other.discard("a", wait=False)
 
 
 def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
