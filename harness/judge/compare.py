@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.judge.ends import ends_of
+from harness.judge.killed import not_killed
 from harness.judge.notices import noticed
 from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
@@ -38,6 +39,7 @@ def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
     for tally in (total, *groups):
         of = [end for end in ends if not tally.name or end.client.rpartition("/")[0] == tally.name]
         differences += (f"{plan.link}: {text}" for text in _count_differences(tally, of))
+    differences += (f"{plan.link}: {text}" for text in not_killed(plan, trace, ends))
     differences += (f"{plan.link}: {text}" for text in _fact_differences(plan, by_name))
     notices = noticed(plan, trace)
     differences += (f"{plan.link}: {one}, expected {one.expected}" for one in notices if not one.fits)

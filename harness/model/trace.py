@@ -29,6 +29,9 @@ class What(StrEnum):
     ENDED = "ended"  # the coordinator ended the client where it was; detail: doing
 
 
+BY_SIGKILL = "killed by SIGKILL"
+"""Of a LOST whose process ended by itself the detail `process`, where it was so."""
+
 GUEST_NOTICED = "guest-noticed"
 """In a FACT's detail: seconds from the fault to the end that the guest saw."""
 

@@ -29,7 +29,7 @@ from harness.model.steps import (
     Start,
     Step,
 )
-from harness.model.trace import Event, What
+from harness.model.trace import BY_SIGKILL, Event, What
 from tests.unit.fates import (
     BEHIND_A_PORT,
     BEHIND_A_PROXY,
@@ -177,9 +177,10 @@ class Telling:
         """It is killed by the fault."""
         steps = self._steps[client]
         self.works(client, len(steps) - 1)
-        self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing="receiving")
+        doing = steps[-1].doing.value if isinstance(steps[-1], MeetFault) else ""
+        self.say(client, What.READY, len(steps) - 1, steps[-1].op, doing=doing)
         guest = "eof" if self.plan.link.is_vsock or self.plan.link.is_proxied else "nothing"
-        self.say(client, What.LOST, process="killed by SIGKILL")
+        self.say(client, What.LOST, process=BY_SIGKILL)
         when: dict[str, Value] = {} if guest == "nothing" else {"guest-noticed": 0.04}
         when |= {} if self.plan.link in DEAF else self._gone(client)
         return self.say(client, What.FACT, -1, "", guest=guest, **when, containers=self._left())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from harness.judge import judge
 from harness.model.expect import Word
 from harness.model.fault import FaultKind
 from harness.model.link import Link
+from harness.model.trace import Event, What
 from harness.model.verdict import Outcome
 from tests.unit.reds import RED
 from tests.unit.systems import System, changed, late, met_as
@@ -127,3 +129,46 @@ def test_a_garbled_new_connection_is_red_where_the_scenario_does_not_name_it(
     on_link = plan(f"reliability-proxied-{death}", "serial-proxy")
     found = judge(on_link, met_as("idle/0", reconnect="garbled")(on_link))
     assert found.passed is passes, found.differences
+
+
+KILLED = [
+    (scenario, link, group.name)
+    for scenario, link in ALL
+    for fault in [plan(scenario, link).fault]
+    if fault
+    for group in plan(scenario, link).groups
+    if fault.kills(group.name)
+]
+
+
+def at_its_death(events: list[Event], client: str, **detail: str) -> list[Event]:
+    """As if its end had come in another way."""
+    return [
+        msgspec.structs.replace(event, detail=detail)
+        if event.client == client and event.what is What.LOST
+        else event
+        for event in events
+    ]
+
+
+@pytest.mark.parametrize(("scenario", "link", "group"), KILLED)
+def test_a_shim_that_was_lost_and_not_killed_is_red(scenario: str, link: str, group: str) -> None:
+    on_link = plan(scenario, link)
+    client = f"{group}/0"
+    lost = judge(on_link, at_its_death(right(on_link), client, errno="ECONNRESET"))
+    assert f"{link}: {client} was not killed by the fault: it lost its connection " in lost.difference
+    crashed = judge(on_link, at_its_death(right(on_link), client, process="exited with 1"))
+    assert f"{client} was not killed by the fault" in crashed.difference
+
+
+@pytest.mark.parametrize(("scenario", "link", "group"), KILLED)
+def test_a_shim_that_was_killed_before_the_fault_is_red(scenario: str, link: str, group: str) -> None:
+    on_link = plan(scenario, link)
+    client = f"{group}/0"
+    early = [
+        msgspec.structs.replace(event, detail={"doing": "nothing yet"})
+        if event.client == client and event.what is What.READY
+        else event
+        for event in right(on_link)
+    ]
+    assert f"{link}: {client} was killed before it was " in judge(on_link, early).difference

@@ -20,7 +20,7 @@ from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Connection
 from harness.model.steps import Echo, Ping, Receive
-from harness.model.trace import Event, What
+from harness.model.trace import BY_SIGKILL, Event, What
 from harness.run import patience
 from harness.run.coordinator import PlanOverdue, run_plan
 from harness.run.nursery import Nursery
@@ -93,7 +93,7 @@ def test_a_client_killed_from_outside(nursery: Nursery, moment: What, doing: str
     with unix_agent() as path:
         trace = run(plan(*groups), path, nursery, on_event=killer("client/0", moment))
     lost = only(trace, "client/0", What.LOST)
-    assert lost.detail == {"process": "killed by SIGKILL", "doing": doing}
+    assert lost.detail == {"process": BY_SIGKILL, "doing": doing}
     assert ends(trace, "other") == {"served": 3}
 
 

@@ -23,7 +23,7 @@ from harness.model.fault import Fault, FaultKind, While
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Initiated
 from harness.model.steps import Containers, Finish, MeetFault, Ping, Start
-from harness.model.trace import What
+from harness.model.trace import BY_SIGKILL, What
 from harness.run.meeting import After, Done, GuestEnd
 from harness.run.nursery import Nursery
 from tests.unit.agents import reference_proxy, yamux_agent
@@ -89,7 +89,7 @@ def test_a_killed_client_disturbs_nobody_and_its_container_goes(agent: Agent, nu
     what = msgspec.structs.replace(plan(*groups), fault=Fault(kind=FaultKind.SHIM_KILL, group="victim"))
     deed = Fake(after=lambda: told(agent.facts()))
     trace = meet(what, agent.path, nursery, deed)
-    assert only(trace, "victim/0", What.LOST).detail["process"] == "killed by SIGKILL"
+    assert only(trace, "victim/0", What.LOST).detail["process"] == BY_SIGKILL
     assert facts(trace, "victim/0")["guest"] in ("eof", "EPIPE", "ECONNRESET")
     assert facts(trace, "other/0")["guest"] == "nothing"
     assert only(trace, "other/0", What.HOLDING)
