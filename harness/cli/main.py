@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli.parsing import Parser, split
 from harness.host.interrupts import Terminated, terminable
+from harness.host.pipes import PIPE_CLOSED, hush
 from harness.model.errors import HarnessError, HostUnfit, UsageError
 
 COMMANDS = {
@@ -39,6 +39,7 @@ examples:
 exit codes:
   run: pytest's (0 all passed, 1 some failed, 2 interrupted, 4 wrong usage, 5 nothing to run)
   others: 0 done, 1 failed, 2 wrong usage or unfit host, 130 interrupted
+  141 whoever read the output left before its end, as head(1) does
 """
 
 PYTEST_USAGE = 4
@@ -49,9 +50,6 @@ INTERRUPTED = 130
 
 TERMINATED = 143
 """128 + SIGTERM."""
-
-PIPE_CLOSED = 141
-"""128 + SIGPIPE: what `head` makes of cat(1)."""
 
 
 def entry() -> NoReturn:
@@ -79,8 +77,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"vsock-harness: {'ended by SIGTERM' if terminated else 'interrupted'}", file=sys.stderr)
         return TERMINATED if terminated else INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has left; the interpreter's own flush at exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hush()
         return PIPE_CLOSED
     except OSError as error:
         if error.filename is None:

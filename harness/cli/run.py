@@ -38,7 +38,8 @@ examples:
   vsock-harness run -- --durations=5 --junitxml=out.xml whatever else pytest knows, behind --
 
 Evidence (traces, consoles, QMP transcripts, JUnit XML) goes to results/TIME/; results/latest is the newest.
-Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 4 wrong usage, 5 nothing to run.
+Exit codes are pytest's: 0 all passed, 1 some failed, 2 interrupted, 4 wrong usage, 5 nothing to run; and 141:
+whoever read the output left (`| head`), and the run was ended as by Ctrl-C.
 """
 
 

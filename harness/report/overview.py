@@ -15,8 +15,9 @@ _ENDINGS = {
     3: "The run ended with an internal error of pytest.",
     4: "The run was called wrongly.",
     5: "Nothing of the run could be run here.",
+    141: "Whoever read the run's output left, which ended the run.",
 }
-"""pytest's exit codes that say more than that tests failed."""
+"""Exit codes that say more than that tests failed: pytest's, and ours for a closed pipe."""
 
 _SLOW = 3.0
 """From this slowness on absolute times say little."""

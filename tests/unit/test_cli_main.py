@@ -13,6 +13,7 @@ import pytest
 from harness.cli import main as cli
 from harness.cli import schema
 from harness.cli.main import COMMANDS, main
+from harness.host.pipes import PIPE_CLOSED
 from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, SystemFailure, UsageError
 
 COMMAND = [sys.executable, "-c", "from harness.cli.main import entry; entry()"]
@@ -146,7 +147,7 @@ def test_reader_that_leaves_is_no_traceback() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == cli.PIPE_CLOSED
+        assert process.wait() == PIPE_CLOSED
 
 
 def test_help_imports_no_command() -> None:
@@ -156,5 +157,5 @@ def test_help_imports_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = set(done.stderr.split()) - {"harness.cli", "harness.cli.main", "harness.cli.parsing"}
-    light = {"harness.host", "harness.host.interrupts"}
+    light = {"harness.host", "harness.host.interrupts", "harness.host.pipes"}
     assert heavy - light == {"harness.model", "harness.model.errors"}

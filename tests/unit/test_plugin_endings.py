@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host.pipes import PIPE_CLOSED
 from harness.plugin import endings
 from tests.unit.hangs import HANGS
 from tests.unit.test_plugin import SCENARIO
@@ -42,6 +43,15 @@ import time
 def test_it():
     print("WAITING", flush=True)
     time.sleep(600)
+"""
+
+LEFT = """\
+def test_first():
+    pass
+def test_second():
+    open("go").read(1)
+def test_third():
+    pass
 """
 
 
@@ -97,6 +107,42 @@ def test_a_second_interrupt_does_not_cut_the_end_short(project: Path) -> None:
     assert "ending what was begun" in said
     assert "2 not run in " in said
     assert json.loads((project / "results/latest/run.json").read_text())["exit_code"] == 2
+
+
+def test_who_leaves_the_output_ends_the_run_without_a_word(project: Path) -> None:
+    (project / "test_it.py").write_text(LEFT)
+    os.mkfifo(project / "go")
+    go = os.open(project / "go", os.O_RDWR)
+    argv = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-v", "--host", "none"]
+    with subprocess.Popen(
+        [*argv, "test_it.py"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert any("test_first PASSED" in line for line in process.stdout)
+            process.stdout.close()
+            os.write(go, b"x")
+            assert process.stderr.read() == ""
+            assert process.wait(HANGS) == PIPE_CLOSED
+        finally:
+            process.kill()
+            os.close(go)
+    run = json.loads((project / "results/latest/run.json").read_text())
+    assert run["exit_code"] == PIPE_CLOSED
+    assert run["cases"][2]["outcome"] == "not run"
+    assert "left, which ended the run." in (project / "results/latest/summary.md").read_text()
+
+
+def test_who_leaves_before_the_first_test_does_as_well(project: Path) -> None:
+    argv = [sys.executable, "-m", "harness.cli", "run", "scenarios", "--list", "--", "-p", "no:cacheprovider"]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(argv, cwd=project, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (PIPE_CLOSED, b"")
 
 
 def test_a_full_disk_is_one_error(project: Path) -> None:
