@@ -65,6 +65,7 @@ _SENTENCES: dict[str, Callable[[Death], bool]] = {
         death.kind not in VM_DIES and _mute(death) and not _kept(death)
     ),
     "not lost, and nothing is told": lambda death: death.kind not in VM_DIES and _kept(death),
+    "told to some ends only": lambda death: not _cut(death) and not _mute(death),
 }
 """What can be said of a fault, and of which it is true."""
 
@@ -75,11 +76,30 @@ def _has_one(one: Met) -> bool:
 
 
 def _told(death: Death) -> str:
-    """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; if mute, what new connections get."""
-    cut = [one for one in _connected(death) if one.sees != ALIVE]
-    fresh = [one for one in death.hit if one.told and not _has_one(one) and one.sees not in (ALIVE, CALLED)]
+    """``QEMU killed (vsock): ECONNRESET, ENODEV within 0.03 s``; where some saw nothing, who saw what; where
+    all did, what new connections get."""
     where = f"{death.died} ({death.item.subject.link})"
-    saw = ", ".join(dict.fromkeys(one.sees for one in cut or fresh))
-    if cut:
-        return f"{where}: {saw} within {seconds(max(0.0, *(one.seconds or 0 for one in cut)))}"
-    return f"{where}: new ones get {saw}" if fresh else where
+    cut = [one for one in _connected(death) if one.sees != ALIVE]
+    mute = [one for one in _connected(death) if one.sees == ALIVE]
+    if not cut:
+        fresh = [one for one in death.hit if one.told and not _has_one(one)]
+        got = _each(one.sees for one in fresh if one.sees not in (ALIVE, CALLED))
+        return f"{where}: new ones get {got}" if got else where
+    said = f"{_each(one.sees for one in cut)} within {seconds(max(0.0, *(one.seconds or 0 for one in cut)))}"
+    if mute:
+        said += f" ({_names(cut, mute)}), {ALIVE} ({_names(mute, cut)})"
+    return f"{where}: {said}"
+
+
+def _names(these: Iterable[Met], others: Iterable[Met]) -> str:
+    """The groups of these clients; of a group that has some among the others, the clients."""
+    divided = {_group(one) for one in others}
+    return _each(one.client if _group(one) in divided else _group(one) for one in these)
+
+
+def _group(one: Met) -> str:
+    return one.client.rpartition("/")[0]
+
+
+def _each(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))

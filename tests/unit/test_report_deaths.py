@@ -135,7 +135,7 @@ def test_a_container_that_runs_on_is_not_said_to_be_gone(tmp_path: Path) -> None
 
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
-    killed, paused, shim, proxied = corrected(deaths.deaths(results))
+    killed, paused, blind, shim, proxied = corrected(deaths.deaths(results))
     assert shim.startswith("shim killed (vsock); others notice: nothing (6 clients of ")
     assert "(serial-proxy)" in proxied
     assert killed == (
@@ -143,6 +143,10 @@ def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
     )
     assert paused == (
         "not lost, and nothing is told: VM stopped for a while (vsock): new ones get ETIMEDOUT."
+    )
+    assert blind == (
+        "told to some ends only: QEMU killed (vsock): ECONNRESET within 0.03 s (idle, sending, receiving/1), "
+        "nothing (receiving/0)."
     )
 
 
@@ -171,6 +175,20 @@ def test_what_is_said_of_each_kind_of_end(tmp_path: Path, scenario: str, then: s
     results = runs.write(tmp_path, [runs.evidence(tmp_path, on_link, events)])
     (sentence,) = corrected(deaths.deaths(results))
     assert says in sentence
+
+
+def test_a_death_that_only_some_ends_are_told_is_no_gap_in_the_claim(tmp_path: Path) -> None:
+    """As on Linux 7.2, where a sender that has credit left is told of a pause."""
+    cases = []
+    for scenario, client in ((PAUSED, "sending/0"), ("reliability-guest-panic", "idle/1")):
+        on_link = plan(scenario, "vsock")
+        events = changed(right(on_link), client, {"sees": "EHOSTUNREACH"})
+        cases.append(runs.evidence(tmp_path, on_link, events))
+    assert list(corrected(deaths.deaths(runs.write(tmp_path, cases)))) == [
+        "told to some ends only: guest kernel panicked (vsock): EHOSTUNREACH within 0.03 s "
+        "(idle/1), nothing (idle/0, sending, receiving); VM stopped for a while (vsock): EHOSTUNREACH within "
+        "0.03 s (sending/0), nothing (idle, sending/1, receiving)."
+    ]
 
 
 def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
