@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from harness.model.expect import Word, is_wanted, version_of
-from harness.model.factwords import CALLED, EARLY, SERVED
+from harness.model.factwords import CALLED, EARLY, RUNNING, SERVED
 from harness.model.fault import FaultKind, While
 from harness.model.link import Link
 from harness.model.plan import GroupPlan, Initiated
@@ -267,15 +268,16 @@ def _left(item: Item, kind: FaultKind) -> str:
     """What the agent said of the containers that the fault should end: how long after it the last one was
     reaped, by its own clock; else how many are left. Empty if clients had started none, or nobody asked."""
     assert item.plan is not None
-    assert item.plan.fault is not None
+    fault = item.plan.fault
+    assert fault is not None
     shim = kind is FaultKind.SHIM_KILL
-    ending = {
-        client
+    started = [
+        (group, sum(isinstance(step, Start) for step in group.workload))
         for group in item.plan.groups
-        if any(isinstance(step, Start) for step in group.workload)
-        and (item.plan.fault.kills(group.name) or not shim)
-        for client in group.clients
-    }
+        if not group.elsewhere
+    ]
+    hit = [(group, count) for group, count in started if fault.kills(group.name) or not shim]
+    ending = {client for group, count in hit if count for client in group.clients}
     told = [event for event in item.trace if event.what is What.FACT and event.client in ending]
     gone = {e.client: float(e.detail[CONTAINERS_GONE] or 0) for e in told if CONTAINERS_GONE in e.detail}
     whose = "the dead shim's container is" if shim else "the containers are"
@@ -284,4 +286,18 @@ def _left(item: Item, kind: FaultKind) -> str:
         return f"{whose} gone after {seconds(max(gone.values()))}"
     if count == _GONE:
         return f"{whose} gone"
+    others = sum(each * group.count for group, each in started if (group, each) not in hit)
+    if shim and (on := _number(count) - others) > 0:
+        return _run_on(on, len(ending))
     return f"containers: {count}" if count else ""
+
+
+def _run_on(count: int, of: int) -> str:
+    if of == 1:
+        return "the dead shim's container runs on"
+    return f"{count} of the dead shims' containers run{'s' if count == 1 else ''} on"
+
+
+def _number(containers: str) -> int:
+    """Of ``2 running``; 0 where that is not what is said."""
+    return int(containers.split()[0]) if re.fullmatch(RUNNING, containers) else 0

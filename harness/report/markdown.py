@@ -153,7 +153,9 @@ def _deaths(results: Results) -> Iterator[str]:
     yield from ("### What dies, and what each end sees", "")
     yield f"On hosts with Linux {code(' and '.join(kernels(found)))}:"
     yield from ("", *(f"- {code(line, _WHOLE)}" for line in corrected(found)), "")
-    yield from (f"<details><summary>Each of {sum(len(death.met) for death in found)} clients</summary>", "")
+    clients, rows = sum(len(one.met) for one in found), sum(len(one.shown) for one in found)
+    alike = "; those of a group that saw the same are one" if rows < clients else ""
+    yield from (f"<details><summary>{clients} clients in {rows} rows{alike}</summary>", "")
     yield from _matrix(found)
     yield from ("", "</details>")
 

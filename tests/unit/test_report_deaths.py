@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,10 @@ from tests.unit.telling import Telling
 from tests.unit.test_report_html import Page
 from tests.unit.traces import plan, right, without
 
-KILLED, SHIM, AGENT, PAUSED = (
+KILLED, SHIM, SERIAL_SHIM, AGENT, PAUSED = (
     "reliability-qemu-killed",
     "reliability-shim-killed",
+    "reliability-serial-shim-killed",
     "reliability-agent-killed",
     "reliability-paused",
 )
@@ -127,11 +129,23 @@ def test_of_containers_that_are_gone_nobody_knows_when(tmp_path: Path) -> None:
     assert told == ("nothing (1 client of another VM); the containers are gone",)
 
 
-def test_a_container_that_runs_on_is_not_said_to_be_gone(tmp_path: Path) -> None:
-    on_link = plan("reliability-serial-shim-killed", "isa-serial")
-    cases = [runs.evidence(tmp_path, on_link, right(on_link))]
-    told = rows(runs.write(tmp_path, cases), "reliability-serial-shim-killed", "isa-serial")["others"]
-    assert told == ("nothing (1 client of another VM); containers: 1 running",)
+@pytest.mark.parametrize(
+    ("scenario", "link", "client", "running", "says"),
+    [
+        (SERIAL_SHIM, "isa-serial", "victim/0", 1, "the dead shim's container runs on"),
+        (SHIM, "hybrid-vsock", "victim/0", 2, "1 of the dead shims' containers runs on"),
+        (SHIM, "hybrid-vsock", "victim/0", 3, "2 of the dead shims' containers run on"),
+    ],
+)
+def test_whose_container_runs_on_is_said(
+    tmp_path: Path, scenario: str, link: str, client: str, running: int, says: str
+) -> None:
+    """Of several that run, those of clients which live are no part of it."""
+    on_link = plan(scenario, link)
+    events = changed(untold(client, "containers-gone")(on_link), client, {"containers": f"{running} running"})
+    cases = [runs.evidence(tmp_path, on_link, events)]
+    (told,) = rows(runs.write(tmp_path, cases), scenario, link)["others"]
+    assert told.endswith(f"; {says}")
 
 
 def test_the_claim_is_stated_as_it_was_seen(results: Results) -> None:
@@ -201,6 +215,11 @@ def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
     assert "| shim killed | serial-proxy | `idle` |" in text
     lines = [line for line in text.splitlines() if line.startswith(("| QEMU", "| ≠ QEMU", "| shim"))]
     assert {line.count(" | ") for line in lines} == {8}
+    (said,) = re.findall(r"<summary>(\d+) clients in (\d+) rows", text)
+    clients = sum(len(death.met) for death in deaths.deaths(results))
+    told = [line for line in text.partition("<summary>")[2].splitlines() if line.startswith("| ")]
+    assert [int(number) for number in said] == [clients, len(told) - 2]
+    assert len(told) - 2 < clients
     assert [line for line in lines if "nothing (6 clients" in line] == [
         line for line in lines if "| `idle" in line and "and is the one killed`" in line
     ]
