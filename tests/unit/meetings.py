@@ -71,6 +71,7 @@ class Fake:
         late: bool = False,
     ) -> None:
         self.did: list[str] = []
+        self.lasted = 0.0
         self._do, self._undo, self._after = do, undo, after
         self._lasts, self._late = lasts, late
 
@@ -82,6 +83,7 @@ class Fake:
         if self._lasts:
             await asyncio.sleep(self._lasts)
             at = time.monotonic()
+        self.lasted = at - began
         return Done(began=at if self._late else began, at=at)
 
     async def undo(self) -> After:
