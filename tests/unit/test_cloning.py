@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.host.depot import Depot
 from harness.model.errors import GuestCrashed, HarnessError, SystemFailure
 from harness.model.link import Link
 from harness.run import pod, templates
@@ -19,6 +20,7 @@ from harness.run.place import Place
 from harness.vm.launch import QemuDidNotStart
 from harness.vm.machine import Machine
 from harness.vm.template import NotRestored
+from tests.unit.hangs import HANGS
 from tests.unit.test_templates import here, whole
 
 __all__ = ["here"]
@@ -152,20 +154,26 @@ def test_another_ones_new_template_is_not_thrown_away(doing: Doing, tmp_path: Pa
     assert doing.saved.exists()
 
 
-def test_one_loop_uses_and_throws_away_at_once(doing: Doing, tmp_path: Path) -> None:
+def test_one_loop_uses_and_throws_away_at_once(
+    doing: Doing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who waits for a template's users must not stop them."""
     doing.clone(tmp_path / "first")
+    used = asyncio.Event()
+    unwanted = nth_call(monkeypatch, doing.place.templates, "discard", 1)
 
     async def use() -> None:
         async with templates.held(doing.place, tmp_path / "logs"):
-            await asyncio.sleep(0.3)
+            used.set()
+            await unwanted.wait()
 
     async def throw_away() -> None:
         async with templates.held(doing.place, tmp_path / "logs"):
+            await used.wait()
             raise NotRestored("torn")
 
     async def both() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS):
             _, thrown = await asyncio.gather(use(), throw_away(), return_exceptions=True)
         assert isinstance(thrown, NotRestored)
 
@@ -173,12 +181,27 @@ def test_one_loop_uses_and_throws_away_at_once(doing: Doing, tmp_path: Path) -> 
     assert not doing.saved.exists()
 
 
-def test_two_of_one_loop_make_it_once(doing: Doing, tmp_path: Path) -> None:
-    doing.making = lambda: asyncio.sleep(0.3)
+def test_two_of_one_loop_make_it_once(doing: Doing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is at it when the second wants to be."""
+    doing.making = nth_call(monkeypatch, doing.place.templates, "making", 2).wait
 
     async def both() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANGS):
             await asyncio.gather(doing.cloned(tmp_path / "one"), doing.cloned(tmp_path / "two"))
 
     asyncio.run(both())
     assert doing.made == 1
+
+
+def nth_call(monkeypatch: pytest.MonkeyPatch, depot: Depot, name: str, number: int) -> asyncio.Event:
+    """Set when that method is called for that time."""
+    came, real, left = asyncio.Event(), getattr(depot, name), [number]
+
+    def call(*args: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            came.set()
+        return real(*args, **named)
+
+    monkeypatch.setattr(depot, name, call)
+    return came
