@@ -39,7 +39,8 @@ def measured(
 
 
 PROXIES, PLAIN = (0.7, 0.68, 0.74, 0.71, 0.66, 0.72), (40.1, 41.2, 39.8, 40.6, 40.3, 40.9)
-GOOD = measured(PROXIES, [mb + 0.1 for mb in reversed(PLAIN)], PLAIN)
+MORE = (0.3, -0.1, 0.2, 0.0, 0.1, 0.1)
+GOOD = measured(PROXIES, [mb + more for mb, more in zip(PLAIN, MORE, strict=True)], PLAIN)
 
 
 def red(density: Density) -> tuple[str, ...]:

@@ -118,6 +118,7 @@ def test_proxies_of_which_none_is_known_to_cost_anything_are_red() -> None:
     assert [text.partition(": ")[0].partition(" is ")[0] for text in found] == [
         "PSS of one more proxy",
         "USS of one more proxy",
+        "USS of a pod with a proxy minus one without",
     ]
     assert all("not shown to be above 0" in text for text in found)
 
@@ -127,6 +128,13 @@ def test_pods_without_a_proxy_that_take_more_are_red() -> None:
     assert [text.split(" is ")[0] for text in found] == [
         f"{name} of a pod with a proxy minus one without" for name in ("PSS", "USS")
     ]
+
+
+def test_pods_with_a_proxy_that_may_take_nothing_more_are_red() -> None:
+    scattered = [mb + more for mb, more in zip(PLAIN, (3, -3, 2, -2.5, 1, -2), strict=True)]
+    assert red(measured(PROXIES, scattered, PLAIN)) == (
+        "USS of a pod with a proxy minus one without is 0.45 (−2.24 … 3.15) MB: not shown to be above 0",
+    )
 
 
 def test_a_proxied_pod_with_a_second_process_is_red() -> None:
