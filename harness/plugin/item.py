@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import platform
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from harness.model.errors import HarnessError, HostUnfit, SystemFailure
 from harness.model.fault import FaultKind
 from harness.model.link import Link
 from harness.model.plan import Boot, Plan
+from harness.model.trace import Event
 from harness.plugin import evidence
 from harness.plugin.bench import SLOWNESS, Bench
-from harness.run import pod, record, serving
+from harness.run import hostsockets, pod, record, serving
 from harness.run.aftermath import control_link
 from harness.run.control import Tool
 from harness.run.coordinator import PlanOverdue, run_plan
@@ -108,10 +109,11 @@ class ScenarioItem(pytest.Item):
         """
         assert self._runner is not None
         assert self._pod is not None
-        self._runner.run(self._judged(self._pod, Bench.of(self.config)))
+        with hostsockets.kept(self._folder, self.plan.link) as saw:
+            self._runner.run(self._judged(self._pod, Bench.of(self.config), saw))
         self._is_well = True
 
-    async def _judged(self, running: pod.Pod, bench: Bench) -> None:
+    async def _judged(self, running: pod.Pod, bench: Bench, saw: Callable[[Event], None]) -> None:
         overdue: PlanOverdue | None = None
         try:
             copy = copying(bench.place, running, self._folder) if self.plan.fault else None
@@ -121,6 +123,7 @@ class ScenarioItem(pytest.Item):
                     running.endpoint(self.plan.link),
                     deadline=Deadline((_PLAN_SECONDS + self._boots_again(running)) * slowness()),
                     slowness=slowness(),
+                    on_event=saw,
                     nursery=bench.nursery,
                     deed=fault,
                     elsewhere=self._beside.endpoint(self.plan.link) if self._beside else None,

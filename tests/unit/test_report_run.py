@@ -178,6 +178,8 @@ def test_a_crash_and_a_bad_end_and_links_that_are_left_out(project: Path) -> Non
     crashed, ended = found.items
     assert crashed.outcome is CaseOutcome.FAILED
     assert crashed.difference == "BUG: kernel NULL pointer dereference"
+    (sockets,) = (project / "results/latest").glob("*/vsock-sockets.txt")
+    assert sockets.parent.name == "multiple-clients-8-vsock"
     assert ended.outcome is CaseOutcome.ERROR
     assert ended.difference == "QEMU did not end"
     assert ended.subject == Subject(

@@ -1,0 +1,119 @@
+"""The host's vsock sockets as evidence of an item that failed: when they are looked at, and by what."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.model.link import Link
+from harness.model.steps import Ping
+from harness.model.trace import Event, What
+from harness.run.hostsockets import ARGV, NAME, kept, said
+from harness.run.nursery import Nursery
+from tests.unit.processes import alive
+from tests.unit.running import BRISK, endpoint, group, pids, plan, run
+
+
+class Ss:
+    """In its place: prints which look it was."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self, argv: Sequence[str]) -> str:
+        assert argv == ARGV
+        self.looks += 1
+        return f"look {self.looks}\n"
+
+
+def told(*events: tuple[str, What]) -> list[Event]:
+    return [Event(at=float(at), client=client, what=what) for at, (client, what) in enumerate(events)]
+
+
+def fail(folder: Path, events: list[Event], ss: Ss, link: Link = Link.VSOCK) -> None:
+    """All of an item, which fails."""
+
+    def item() -> None:
+        with kept(folder, link, ss) as saw:
+            for event in events:
+                saw(event)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        item()
+
+
+def test_of_an_item_that_passes_nothing_is_written(tmp_path: Path) -> None:
+    ss = Ss()
+    with kept(tmp_path, Link.VSOCK, ss) as saw:
+        for event in told(("a/0", What.HOLDING), ("a/0", What.ENDED)):
+            saw(event)
+    assert (ss.looks, list(tmp_path.iterdir())) == (0, [])
+
+
+@pytest.mark.parametrize("what", [What.REFUSED, What.WRONG, What.STALE, What.LOST, What.ENDED])
+def test_they_are_looked_at_when_a_client_first_has_trouble(tmp_path: Path, what: What) -> None:
+    ss = Ss()
+    events = told(("a/0", What.HOLDING), ("b/0", What.ASKED), ("b/0", what), ("b/1", What.LOST))
+    fail(tmp_path, events, ss)
+    assert ss.looks == 1
+    first = f"$ ss -anp --vsock  # at 2.000000, when b/0 told '{what}'"
+    assert (tmp_path / NAME).read_text() == f"{first}\nlook 1\n"
+
+
+def test_where_no_client_has_any_they_are_looked_at_in_the_end(tmp_path: Path) -> None:
+    fail(tmp_path, told(("a/0", What.HOLDING), ("a/0", What.ENDED)), Ss())
+    assert (tmp_path / NAME).read_text() == "$ ss -anp --vsock  # when all clients had ended\nlook 1\n"
+
+
+@pytest.mark.parametrize("link", [link for link in Link if link is not Link.VSOCK])
+def test_on_other_links_the_host_has_none(tmp_path: Path, link: Link) -> None:
+    ss = Ss()
+    fail(tmp_path, told(("a/0", What.LOST)), ss, link)
+    assert (ss.looks, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_who_waits_is_still_there_when_they_are_looked_at(tmp_path: Path, nursery: Nursery) -> None:
+    seen: list[Event] = []
+    there: list[bool] = []
+
+    def look(argv: Sequence[str]) -> str:
+        there.extend(alive(pid) for pid in pids(tuple(seen)))
+        return ""
+
+    def on_event(event: Event) -> None:
+        seen.append(event)
+        saw(event)
+
+    with socket.socket(socket.AF_UNIX) as mute, kept(tmp_path, Link.VSOCK, look) as saw:
+        mute.bind(str(tmp_path / "s"))
+        mute.listen(8)
+        what = plan(group("client", Ping(), count=2))
+        run(what, endpoint(tmp_path / "s"), nursery, on_event=on_event, slowness=BRISK)
+    assert there == [True, True]
+
+
+def test_what_keeps_it_from_being_written_is_told_beside_what_failed(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as caught, kept(tmp_path / "missing", Link.VSOCK, Ss()):
+        raise ZeroDivisionError
+    assert caught.value.__notes__ == [
+        f"{tmp_path}/missing/{NAME} can't be written: No such file or directory"
+    ]
+
+
+def test_a_host_without_it_says_so_in_a_line() -> None:
+    assert said(["there-is-no-such-ss"]) == "there-is-no-such-ss can't be run here: No such file or directory"
+
+
+def test_what_it_says_is_told_and_how_it_failed() -> None:
+    words = "import sys; print('Netid'); print('no', file=sys.stderr); sys.exit(3)"
+    printed = said([sys.executable, "-c", words], 100)
+    assert set(printed.splitlines()) == {"Netid", "no", f"{sys.executable} exited with 3"}
+
+
+def test_it_is_not_waited_for_for_ever() -> None:
+    assert said(["sleep", "1000"], 0.05) == "sleep was not done after 0.05 s"
