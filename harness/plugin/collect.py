@@ -24,6 +24,9 @@ _OURS = re.compile(rf"^({'|'.join(KEYS)}):".encode(), re.MULTILINE)
 LEFT_OUT = "vsock_left_out"
 """What a worker tells at its end of the tests that it left out: their ids."""
 
+CLAIMED = "vsock_claimed"
+"""What a worker tells at its end of the tests that are no scenario's and bear a claim: by id, `claimed`."""
+
 _ENOUGH = 2
 """Of our keys, for a file to be ours that is in no folder `scenarios`: others' YAML may have one of them."""
 
@@ -112,6 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     :raise UsageError: a test's claim or link is none.
     """
     wanted = options.links(config)
+    _tell(items)
     for item in items:
         if not isinstance(item, ScenarioItem):
             item.user_properties += _claimed(item)
@@ -127,10 +131,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """On a worker, remember what was left out: the process that the user started collects nothing itself."""
+    _tell(items)
     for item in items:
         output = getattr(item.config, "workeroutput", None)
         if output is not None:
             output.setdefault(LEFT_OUT, []).append(item.nodeid)
+
+
+def claimed(item: pytest.Item) -> tuple[str, str | None] | None:
+    """The claim that a test bears which is no scenario's, and its link if there is one; None of any other.
+
+    :raise UsageError: a claim or link is none.
+    """
+    said = {} if isinstance(item, ScenarioItem) else {name: str(value) for name, value in _claimed(item)}
+    return (said["claim"], said.get("link")) if said else None
+
+
+def _tell(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        output = getattr(item.config, "workeroutput", None)
+        if output is not None and (told := claimed(item)):
+            output.setdefault(CLAIMED, {})[item.nodeid] = told
 
 
 def _claimed(item: pytest.Item) -> list[tuple[str, object]]:

@@ -281,7 +281,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _row(word: str, report: Any) -> console.Line | None:
     properties = dict(getattr(report, "user_properties", ()))
-    if "claim" not in properties or word not in ("passed", "failed", "error", "skipped"):
+    if "claim" not in properties or word not in ("passed", "failed", "error", "skipped", NOT_RUN):
         return None
     verdict = properties.get("verdict")
     return console.Line(

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import types
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,7 @@ from harness.model.link import Link
 from harness.model.scenario import SUFFIXES, Scenario, load
 from harness.plugin import trial
 from harness.plugin.bench import SLOWNESS
-from harness.plugin.collect import LEFT_OUT, scenario_files
+from harness.plugin.collect import CLAIMED, LEFT_OUT, claimed, scenario_files
 from harness.plugin.rerunreport import NOT_RUN, RERUN
 from harness.report import html, markdown, reading, results
 from harness.report.results import About, Case, CaseOutcome, LeftOut, Run, Shown, Subject
@@ -140,6 +140,7 @@ class Record:
         self._uncollected: dict[str, str] = {}
         self._notes: list[str] = []
         self._left_out: set[str] = set()
+        self._claimed: dict[str, tuple[str, str | None]] = {}
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """From here on there is something to report."""
@@ -152,6 +153,7 @@ class Record:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What is to run, where this process runs it."""
         self._expect([item.nodeid for item in session.items])
+        self._learn(session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -161,11 +163,14 @@ class Record:
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """What is left out, where this process collects."""
         self._left_out.update(item.nodeid for item in items)
+        self._learn(items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker ended; what it left out, if it came to tell (a hook of pytest-xdist)."""
-        self._left_out.update(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
+        """A worker ended; what it collected and left out, if it came to tell (a hook of pytest-xdist)."""
+        told = getattr(node, "workeroutput", {})
+        self._left_out.update(told.get(LEFT_OUT, ()))
+        self._claimed |= told.get(CLAIMED, {})
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What can't be collected is an error of the run."""
@@ -183,8 +188,9 @@ class Record:
             self._reports[report.nodeid] = {}
         self._reports.setdefault(report.nodeid, {})[str(report.when)] = report
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """What never ran has its number in pytest's last line, which is not green then."""
+        """What never ran is counted in pytest's last line, which is not green then, and says its claim."""
         missing = [
             types.SimpleNamespace(nodeid=name)  # other plugins look at what they take for reports
             for name, told in self._reports.items()
@@ -192,6 +198,8 @@ class Record:
         ]
         if missing:
             terminalreporter._add_stats(NOT_RUN, missing)
+        for told in terminalreporter.stats.get(NOT_RUN, ()):
+            told.user_properties = self._about(told.nodeid)
 
     def run(self, host: list[str], notes: list[str], choice: str) -> Run:
         """All of it, as far as it came."""
@@ -213,7 +221,7 @@ class Record:
             },
             cases=(*(self._case(name, told) for name, told in self._reports.items()), *uncollected),
             left_out=tuple(
-                LeftOut(id=name, subject=self._subject(name))
+                LeftOut(id=name, subject=self._subject(name), shown=self._shown(name))
                 for name in sorted(self._left_out.difference(self._reports))
             ),
             choice=choice,
@@ -234,10 +242,28 @@ class Record:
             text="\n\n".join(texts),
             seconds={when: round(report.duration, 3) for when, report in told.items()},
             subject=self._subject(name),
-            shown=_shown_by(told),
+            shown=_shown_by(told) or self._shown(name),
             host=_said(told, HOST),
             slowness=float(_said(told, SLOWNESS) or 0),
         )
+
+    def _learn(self, items: Iterable[pytest.Item]) -> None:
+        self._claimed |= {item.nodeid: told for item in items if (told := claimed(item))}
+
+    def _about(self, name: str) -> list[tuple[str, object]]:
+        """The properties that a test would have told of its claim."""
+        subject, shown = self._subject(name), self._shown(name)
+        of = subject or shown
+        told: list[tuple[str, object]] = [("scenario", subject.scenario)] if subject else []
+        told += [("claim", of.claim.value)] if of else []
+        return [*told, *([("link", of.link.value)] if of and of.link else [])]
+
+    def _shown(self, name: str) -> Shown | None:
+        """Of a test that told nothing itself."""
+        if name not in self._claimed:
+            return None
+        claim, link = self._claimed[name]
+        return Shown(claim=Claim(claim), link=Link(link) if link else None)
 
     def _subject(self, name: str) -> Subject | None:
         path, _, link = name.partition("::")

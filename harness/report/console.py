@@ -12,7 +12,13 @@ from rich.table import Table
 
 from harness.model.verdict import Row
 
-_STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "skipped": "yellow"}
+_STYLES = {
+    "passed": "green",
+    "failed": "bold red",
+    "error": "bold red",
+    "skipped": "yellow",
+    "not run": "bold red",
+}
 _IN_A_LOG = 150
 """Columns where nobody's terminal says otherwise."""
 

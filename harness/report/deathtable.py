@@ -44,7 +44,7 @@ def section(results: Results) -> Section | None:
     told = el("ul", *(el("li", el("strong", what), sign, rest) for what, sign, rest in lines))
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
     read = el("p", READ, class_="note")
-    rest = sorted({one.scenario for one in results.left_out if one.claim is Claim.RELIABILITY})
+    rest = sorted({one.name for one in results.left_out if one.subject and one.claim is Claim.RELIABILITY})
     without = el("p", f"Left out of this run: {', '.join(rest)}.", class_="note") if rest else None
     return Section("deaths", "What dies, and what each end sees", el("div", said, told, without, read, wide))
 

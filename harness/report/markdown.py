@@ -14,7 +14,7 @@ from harness.report.latency import HEADINGS, measured
 from harness.report.markup import shown
 from harness.report.overview import facts, heading, warnings, whole_outcome
 from harness.report.results import Case, CaseOutcome, Results, counted
-from harness.report.words import WORST_FIRST, cut, stated
+from harness.report.words import NO_LINK, WORST_FIRST, cut, stated
 
 NAME = "summary.md"
 
@@ -77,22 +77,31 @@ def _table(results: Results) -> list[str]:
     """A row for each claim that has scenarios here, then the names of the others."""
     if not results.items and not results.shown:
         return []
-    links = results.links
-    without_link = any(shown.link is None for _, shown in results.shown)
-    head = ["claim", *links, *(["no link"] if without_link else []), "found by this project"]
+    head = ["claim", *(link or NO_LINK for link in results.columns), "found by this project"]
     lines = [_row(*head), _row(*["---"] * len(head))]
-    without = []
+    without: list[str] = []
+    wholly: list[str] = []
     for claim in Claim:
         cases = [(item.case, item.subject.link) for item in results.items if item.subject.claim is claim]
         tests = [(case, shown.link) for case, shown in results.shown if shown.claim is claim]
+        out = results.left_out_of(claim)
         if not cases and not tests:
             named = f"`{claim}`" + (f" (`{claim.elsewhere}`)" if claim.elsewhere else "")
-            without += [named] if claim is not Claim.OTHER else []
+            if claim is not Claim.OTHER:
+                (wholly if out else without).append(named)
             continue
-        columns = [*links, *([None] if without_link else [])]
-        cells = [_signed(counted(case for case, on in [*cases, *tests] if on is link)) for link in columns]
+        cells = [
+            _signed(counted(case for case, on in [*cases, *tests] if on is link))
+            or ("–" if link in out else "·")
+            for link in results.columns
+        ]
         lines.append(_row(f"`{claim}`", *cells, claim.answer))
-    return [*lines, "", *([f"Without scenarios in this run: {', '.join(without)}."] if without else [])]
+    said = [
+        "· not on this link, – left out of this run." if any(" – |" in line for line in lines) else "",
+        f"Left out of this run: {', '.join(wholly)}." if wholly else "",
+        f"Without scenarios in this run: {', '.join(without)}." if without else "",
+    ]
+    return [*lines, *(line for text in said if text for line in ("", text))]
 
 
 def _latency(results: Results) -> list[str]:
@@ -121,7 +130,7 @@ def _density(results: Results) -> list[str]:
 
 
 def _signed(counts: dict[CaseOutcome, int]) -> str:
-    return " ".join(f"{_SIGNS[word]} {counts[word]}" for word in WORST_FIRST if counts[word]) or "·"
+    return " ".join(f"{_SIGNS[word]} {counts[word]}" for word in WORST_FIRST if counts[word])
 
 
 def _row(*cells: str) -> str:

@@ -10,10 +10,10 @@ from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report.markup import Markup, el, join
 from harness.report.rest import ident
-from harness.report.results import Case, CaseOutcome, Item, Results, Shown, Subject, counted
+from harness.report.results import Case, CaseOutcome, Item, LeftOut, Results, Shown, counted
 from harness.report.scenarios import anchor
 from harness.report.section import Section, css, unusual
-from harness.report.words import SIGNS, WORST_FIRST, number, plain, seen
+from harness.report.words import NO_LINK, SIGNS, WORST_FIRST, number, plain, seen
 
 _LONGEST = 70
 """Characters that one link's narrow column shows of what was seen; all of it is where the cell leads to."""
@@ -27,15 +27,14 @@ _NUMBER = re.compile(r"(?<=[a-z]) (?=\d)")
 
 def matrix(results: Results) -> Section:
     """A row for every claim, below it one for each of its scenarios and tests; a column for each link."""
-    links = results.links
-    head = el("tr", el("th", "claim"), *(el("th", link) for link in links))
+    head = el("tr", el("th", "claim"), *(el("th", _called(link)) for link in results.columns))
     rows: list[Markup] = []
     for claim in Claim:
         tests = [(case, shown) for case, shown in results.shown if shown.claim is claim]
         items = [item for item in results.items if item.subject.claim is claim]
         if items or tests or claim is not Claim.OTHER:
             out = [one for one in results.left_out if one.claim is claim]
-            rows += _rows(claim, items, tests, links, out)
+            rows += _rows(claim, items, tests, results.columns, out)
     table = el("table", el("thead", head), el("tbody", *rows), class_="matrix")
     return Section("claims", "Claims and links", el("div", el("p", _about(results), class_="note"), table))
 
@@ -58,30 +57,22 @@ def _rows(
     claim: Claim,
     items: Sequence[Item],
     tests: Sequence[tuple[Case, Shown]],
-    links: Sequence[Link],
-    left_out: Sequence[Subject],
+    links: Sequence[Link | None],
+    left_out: Sequence[LeftOut],
 ) -> list[Markup]:
     answer = el("span", claim.answer, class_="answer") if claim.answer else None
     name = el("th", el("strong", claim), el("span", claim.sentence), answer)
-    cases = [(item.case, item.subject.link, anchor(item.subject)) for item in items]
-    cases += [(case, shown.link, ident(case)) for case, shown in tests if shown.link]
-    if not items and not tests:
-        nothing = "no scenario of this claim in this run"
-        nothing += f"; {claim.elsewhere} shows it" if claim.elsewhere else ""
-        cells = [el("td", nothing, colspan=len(links), class_="none")]
-    elif cases:
-        cells = [_counts([(case, to) for case, on, to in cases if on is link], link) for link in links]
-    else:
-        cells = [_counts([(case, ident(case)) for case, _ in tests], None, len(links))]
-    rows = [el("tr", name, *cells, class_="claim")]
+    rows = [el("tr", name, *_summed(claim, items, tests, links, left_out), class_="claim")]
     rows += [_test(case, shown, links) for case, shown in tests]
     for scenario in dict.fromkeys(item.subject.scenario for item in items):
-        own = {item.subject.link: item for item in items if item.subject.scenario == scenario}
-        out = {one.link for one in left_out if one.scenario == scenario}
-        cells = [_empty(_LEFT_OUT) if link in out else _cell(own.get(link), link) for link in links]
+        own: dict[Link | None, Item] = {
+            item.subject.link: item for item in items if item.subject.scenario == scenario
+        }
+        out = {one.link for one in left_out if one.subject and one.name == scenario}
+        cells = [_cell(own[link]) if link in own else _empty(link, link in out) for link in links]
         rows.append(el("tr", el("th", scenario), *cells))
-    wholly = {one.scenario for one in left_out}.difference(item.subject.scenario for item in items)
-    if wholly:
+    ran = {item.subject.scenario for item in items} | {_bare(case.name) for case, _ in tests}
+    if wholly := {_bare(one.name) for one in left_out} - ran:
         rows.append(
             el(
                 "tr",
@@ -92,7 +83,43 @@ def _rows(
     return rows
 
 
-def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
+def _summed(
+    claim: Claim,
+    items: Sequence[Item],
+    tests: Sequence[tuple[Case, Shown]],
+    links: Sequence[Link | None],
+    left_out: Sequence[LeftOut],
+) -> list[Markup]:
+    """A claim's own cells: on each link how many ended in which way; one where none is about a link."""
+    cases: list[tuple[Case, Link | None, str]] = [
+        (item.case, item.subject.link, anchor(item.subject)) for item in items
+    ]
+    cases += [(case, shown.link, ident(case)) for case, shown in tests]
+    out = {one.link for one in left_out}
+    if not cases:
+        nothing = "left out of this run" if left_out else "no scenario of this claim in this run"
+        nothing += f"; {claim.elsewhere} shows it" if claim.elsewhere else ""
+        return [el("td", nothing, colspan=len(links), class_="none")]
+    if all(on is None for _, on, _ in cases) and not out.intersection(links):
+        return [_counts([(case, to) for case, _, to in cases], None, len(links))]
+    return [
+        _counts([(case, to) for case, on, to in cases if on is link], link)
+        if any(on is link for _, on, _ in cases)
+        else _empty(link, link in out)
+        for link in links
+    ]
+
+
+def _called(link: Link | None) -> str:
+    return link or NO_LINK
+
+
+def _bare(name: str) -> str:
+    """Of a test: without its parameters."""
+    return name.partition("[")[0]
+
+
+def _test(case: Case, shown: Shown, links: Sequence[Link | None]) -> Markup:
     """A test that is no scenario's: in its link's column; over all if it has none, or more to say."""
     text = f"{case.outcome}: {shown.seen}" if shown.seen else case.outcome
     said = el("a", text, href=f"#{ident(case)}")
@@ -102,7 +129,7 @@ def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
         of = f"{shown.link}: " if shown.link else ""
         return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), class_=own))
     cells = [
-        el("td", sign, " ", said, data_link=link, class_=own) if link is shown.link else _empty()
+        el("td", sign, " ", said, data_link=link, class_=own) if link is shown.link else _empty(link)
         for link in links
     ]
     return el("tr", heading, *cells)
@@ -111,11 +138,9 @@ def _test(case: Case, shown: Shown, links: Sequence[Link]) -> Markup:
 def _counts(cases: Sequence[tuple[Case, str]], link: Link | None, wide: int | None = None) -> Markup:
     """The claim on one link or without any: how many ended in which way; leads to the one to look at first.
 
-    :param cases: each with its id in the page.
+    :param cases: each with its id in the page; at least one.
     :param wide: columns.
     """
-    if not cases:
-        return _empty()
     counts = counted(case for case, _ in cases)
     words = [
         el("span", f"{SIGNS[word]} {number(counts[word], word)}", class_=css(word) if place else None)
@@ -123,17 +148,24 @@ def _counts(cases: Sequence[tuple[Case, str]], link: Link | None, wide: int | No
     ]
     first, to = min(cases, key=lambda one: WORST_FIRST.index(one[0].outcome))
     leading = el("a", *words, href=f"#{to}")
-    return el("td", leading, colspan=wide, data_link=link, class_=unusual(first.outcome))
+    return el(
+        "td", leading, colspan=wide, data_link=None if wide else _called(link), class_=unusual(first.outcome)
+    )
 
 
-def _cell(item: Item | None, link: Link) -> Markup:
-    if item is None:
-        return _empty()
+def _cell(item: Item) -> Markup:
     said = plain(seen(item.plan, item.verdict, brief=True)) if item.verdict else ""
     unseen = said and item.outcome is not CaseOutcome.PASSED
     outcome = el("span", f"{item.outcome}: ", class_="unseen") if unseen else None
     leading = el("a", outcome, _brief(said) or item.outcome, href=f"#{anchor(item.subject)}")
-    return el("td", el("b", SIGNS[item.outcome]), " ", leading, data_link=link, class_=unusual(item.outcome))
+    return el(
+        "td",
+        el("b", SIGNS[item.outcome]),
+        " ",
+        leading,
+        data_link=item.subject.link,
+        class_=unusual(item.outcome),
+    )
 
 
 def _brief(said: str) -> str:
@@ -141,5 +173,5 @@ def _brief(said: str) -> str:
     return _NUMBER.sub("\u00a0", textwrap.shorten(said, _LONGEST, placeholder=" …"))
 
 
-def _empty(sign: str = "·") -> Markup:
-    return el("td", sign, class_="none")
+def _empty(link: Link | None, left_out: bool = False) -> Markup:
+    return el("td", _LEFT_OUT if left_out else "·", class_="none", data_link=left_out and _called(link))

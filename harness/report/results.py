@@ -76,7 +76,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """Of a test that is no scenario's: `id` without the folders of its module."""
-        return self.id.split("/")[-1]
+        return _name(self.id)
 
     @property
     def told(self) -> str:
@@ -93,10 +93,28 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that the run's choice left out. `id` and `subject` are as of a `Case`."""
+    """A test that the run's choice left out. `id`, `subject` and `shown` are as of a `Case`."""
 
     id: str
     subject: Subject | None = None
+    shown: Shown | None = None
+
+    @property
+    def name(self) -> str:
+        """The scenario's; of a test that is none's, as of a `Case`."""
+        return self.subject.scenario if self.subject else _name(self.id)
+
+    @property
+    def claim(self) -> Claim | None:
+        """What it would have tried; None if no claim."""
+        of = self.subject or self.shown
+        return of.claim if of else None
+
+    @property
+    def link(self) -> Link | None:
+        """Where; None if it has no link."""
+        of = self.subject or self.shown
+        return of.link if of else None
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,9 +223,18 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(link for link in Link if link in used or not used)
 
     @property
-    def left_out(self) -> tuple[Subject, ...]:
-        """Scenarios on links that they have, and the run was not asked for."""
-        return tuple(one.subject for one in self.run.left_out if one.subject) if self.run else ()
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What tries a claim, and the run was not asked for: scenarios on links that they have, and tests."""
+        return tuple(one for one in self.run.left_out if one.claim) if self.run else ()
+
+    def left_out_of(self, claim: Claim) -> frozenset[Link | None]:
+        """The links on which something of a claim was left out; None is one, of tests without a link."""
+        return frozenset(one.link for one in self.left_out if one.claim is claim)
+
+    @property
+    def columns(self) -> tuple[Link | None, ...]:
+        """Where claims were tried: `links`, and None if there are tests without one."""
+        return (*self.links, *([None] if any(shown.link is None for _, shown in self.shown) else []))
 
     @property
     def choice(self) -> str:
@@ -222,6 +249,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self) -> tuple[tuple[Case, Shown], ...]:
         """The tests that are no scenario's and bear a claim."""
         return tuple((case, case.shown) for case in self.others if case.shown)
+
+
+def _name(identity: str) -> str:
+    return identity.split("/")[-1]
 
 
 def counted(cases: Iterable[Case]) -> dict[CaseOutcome, int]:

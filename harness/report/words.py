@@ -23,6 +23,9 @@ SIGNS = {
 }
 """Beside the word or in its place, so that no colour is needed."""
 
+NO_LINK = "no link"
+"""Heads the column of tests that are about none."""
+
 WORST_FIRST = (
     CaseOutcome.FAILED,
     CaseOutcome.ERROR,

@@ -35,6 +35,18 @@ def test_other():
 '''
 
 
+INTERRUPTED = """
+import pytest
+
+def test_first():
+    raise KeyboardInterrupt
+
+@pytest.mark.claim("multiple-clients", link="vsock")
+def test_second():
+    pass
+"""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     made(tmp_path)
@@ -81,6 +93,27 @@ def test_they_have_rows_in_table_report_and_summary(project: Path) -> None:
 def test_they_can_be_chosen_by_marker_and_link(project: Path, words: list[str], ran: set[str]) -> None:
     run(project, {}, "scenarios/test_claims.py", *words)
     assert {case.name.split("::")[1] for case in written(project).others} == ran
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["here", "workers"])
+def test_of_one_that_is_left_out_claim_and_link_are_known(project: Path, more: tuple[str, ...]) -> None:
+    run(project, {}, "scenarios/test_claims.py", "-m", "not long", *more)
+    (out,) = written(project).left_out
+    assert (out.name, out.claim, out.link) == (
+        "test_claims.py::test_control",
+        Claim.MULTIPLE_CLIENTS,
+        Link.VSOCK,
+    )
+
+
+def test_what_never_ran_has_rows_too(project: Path) -> None:
+    """Of a test in Python its claim is known as well."""
+    (project / "scenarios/test_claims.py").write_text(INTERRUPTED)
+    _, said = run(project, {}, "scenarios/test_claims.py")
+    rows = [line.split() for line in said.split("claims and links")[1].split("\n")]
+    assert ["multiple-clients", "test_claims.py::test_second", "vsock", "not", "run"] in rows
+    shown = {case.name: (case.outcome, shown.claim) for case, shown in written(project).shown}
+    assert shown["test_claims.py::test_second"] == (CaseOutcome.NOT_RUN, Claim.MULTIPLE_CLIENTS)
 
 
 def say_long(path: Path, where: str) -> None:

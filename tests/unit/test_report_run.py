@@ -159,6 +159,11 @@ def test_an_interrupted_run_says_what_it_did_not_run(project: Path) -> None:
     assert told[Link.VSOCK] == "the run ended while it ran"
     assert not told[Link.VIRTIO_SERIAL]
     assert "The run was interrupted." in (project / "results/latest/report.html").read_text()
+    rows = [" ".join(line.split()) for line in said.split("claims and links")[1].splitlines()]
+    assert [row for row in rows if row.endswith("not run · ·")] == [
+        "multiple-clients-8 virtio-serial not run · ·",
+        "multiple-clients-8 vsock not run · ·",
+    ]
     assert said.splitlines()[-1] == "report: results/latest/report.html"
 
 
