@@ -42,16 +42,17 @@ class HostSockets:
             self._holding.add(event.client)
         midway = event.what is What.ENDED and event.client not in self._holding
         if not self._text and (midway or event.what in _TROUBLE):
-            self._look(f"at {event.at:.6f}, when {event.client} told '{event.what}'")
+            self._look(f"{event.client} {event.what}, at {event.at:.6f} of the trace")
 
     def write(self, folder: Path) -> None:
         """What was seen, or is to be seen now, where no client had trouble."""
         if not self._text:
-            self._look("when all clients had ended")
+            self._look("all clients had ended")
         (folder / NAME).write_text(self._text)
 
     def _look(self, when: str) -> None:
-        self._text = f"$ {' '.join(ARGV)}  # {when}\n{self._program(ARGV).rstrip()}\n"
+        lines = [f"$ {' '.join(ARGV)}  # {when}", *self._program(ARGV).splitlines()]
+        self._text = "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def said(argv: Sequence[str], seconds: float = SECONDS) -> str:

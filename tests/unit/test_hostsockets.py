@@ -27,7 +27,7 @@ class Ss:
     def __call__(self, argv: Sequence[str]) -> str:
         assert argv == ARGV
         self.looks += 1
-        return f"look {self.looks}\n"
+        return f"look {self.looks}  \n"
 
 
 def told(*events: tuple[str, What]) -> list[Event]:
@@ -61,13 +61,13 @@ def test_they_are_looked_at_when_a_client_first_has_trouble(tmp_path: Path, what
     events = told(("a/0", What.HOLDING), ("b/0", What.ASKED), ("b/0", what), ("b/1", What.LOST))
     fail(tmp_path, events, ss)
     assert ss.looks == 1
-    first = f"$ ss -anp --vsock  # at 2.000000, when b/0 told '{what}'"
+    first = f"$ ss -anp --vsock  # b/0 {what}, at 2.000000 of the trace"
     assert (tmp_path / NAME).read_text() == f"{first}\nlook 1\n"
 
 
 def test_where_no_client_has_any_they_are_looked_at_in_the_end(tmp_path: Path) -> None:
     fail(tmp_path, told(("a/0", What.HOLDING), ("a/0", What.ENDED)), Ss())
-    assert (tmp_path / NAME).read_text() == "$ ss -anp --vsock  # when all clients had ended\nlook 1\n"
+    assert (tmp_path / NAME).read_text() == "$ ss -anp --vsock  # all clients had ended\nlook 1\n"
 
 
 @pytest.mark.parametrize("link", [link for link in Link if link is not Link.VSOCK])
