@@ -47,7 +47,7 @@ catalogue: packages ## the same, the long ones too; all links but hybrid-vsock
 	@$(RUN) $(ARGS)
 
 backends: LINK := vsock,hybrid-vsock
-backends: packages ## vsock's two devices in one run: what differs is a table in the report
+backends: packages ## vsock's two devices in one run: what differs is a table in report and summary
 	@$(RUN) $(ARGS)
 
 hybrid: packages ## the link hybrid-vsock on this machine itself, which needs neither KVM nor a lab

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -14,6 +14,14 @@ from harness.report.section import Section
 from harness.report.words import Part, seen
 
 PAIR = (Link.VSOCK, Link.HYBRID_VSOCK)
+HEADINGS = tuple(f"{link.backend} ({link})" for link in PAIR)
+TITLE = "Backends of vsock"
+
+NOBODY = "·"
+"""In the place of what was seen by a group that was not there."""
+
+ALL = "all"
+"""In the place of a group's name."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -64,24 +72,25 @@ def backends(results: Results) -> Section | None:
     if not found:
         return None
     count = sum(row.differs for row in found)
-    note = (
-        f"{len(found)} ran on both; {count} saw something else." if count else f"{len(found)} saw the same."
-    )
-    head = el("tr", el("th", "scenario or test", scope="col"), *(_heading(link) for link in PAIR))
+    head = el("tr", *(el("th", name, scope="col") for name in ("scenario or test", *HEADINGS)))
     table = el("table", el("thead", head), *(rows(row) for row in found if row.differs), class_="backends")
     alike = ", ".join(row.name for row in found if not row.differs)
     rest = el("p", "The same on both: ", alike, ".", class_="note") if alike and count else ""
-    body = el("div", el("p", note, class_="note"), table if count else "", rest)
-    return Section("backends", "Backends of vsock", body)
+    body = el("div", el("p", counted(found), class_="note"), table if count else "", rest)
+    return Section("backends", TITLE, body)
+
+
+def counted(found: Sequence[Compared]) -> str:
+    """How many ran on both, and of how many somebody did not see the same."""
+    count = sum(row.differs for row in found)
+    return (
+        f"{len(found)} ran on both; {count} saw something else." if count else f"{len(found)} saw the same."
+    )
 
 
 def _lines(one: _Said, other: _Said) -> Iterator[Line]:
     for part in dict.fromkeys([*one, *other]):
         yield Line(part, one.get(part, ()), other.get(part, ()))
-
-
-def _heading(link: Link) -> Markup:
-    return el("th", f"{link.backend} ({link})", scope="col")
 
 
 def rows(row: Compared) -> Markup:
@@ -90,7 +99,7 @@ def rows(row: Compared) -> Markup:
     for line in row.lines:
         if line.differs:
             cells = (_cell(line.one, line.other, ""), _cell(line.other, line.one, "≠\u00a0"))
-            lines.append(el("tr", el("th", line.part or "all", scope="row"), *cells))
+            lines.append(el("tr", el("th", line.part or ALL, scope="row"), *cells))
     if alike := ", ".join(line.part for line in row.lines if line.part and not line.differs):
         lines.append(el("tr", el("td", f"alike: {alike}", class_="note", colspan="3")))
     return el("tbody", *lines)
@@ -99,7 +108,7 @@ def rows(row: Compared) -> Markup:
 def _cell(said: tuple[str, ...], there: tuple[str, ...], sign: str) -> Markup:
     """What was seen here; what was not seen there stands out."""
     words: list[str | Markup] = []
-    for text in said or ("·",):
+    for text in said or (NOBODY,):
         words += [", ", text if text in there or not said else el("strong", sign, text)]
     return el("td", *words[1:])
 

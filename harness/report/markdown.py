@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.model.claims import Claim
-from harness.report import density, whole
+from harness.report import backends, density, whole
 from harness.report.corrected import corrected
 from harness.report.deaths import COLUMNS, Death, deaths, kernels, who
 from harness.report.latency import HEADINGS, measured
@@ -20,6 +20,9 @@ NAME = "summary.md"
 
 MOST = 20
 """Lines of one kind that are written; further ones are counted."""
+
+GROUPS = 2 * MOST
+"""Rows of a table of groups."""
 
 _SIGNS = {
     CaseOutcome.PASSED: "✅",
@@ -50,7 +53,7 @@ def markdown(results: Results) -> str:
     lines += [f"{name}: {code(said)}  " for name, said in known]
     lines += [f"**{code(line)}**  " for line in warnings(results)]
     lines += ["", *_table(results), *_unpassed(results), *_latency(results)]
-    lines += ["", *_deaths(results), *_density(results)]
+    lines += ["", *_deaths(results), *_backends(results), *_density(results)]
     lines += ["", "More: `report.html` in the results folder."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
@@ -114,9 +117,35 @@ def _latency(results: Results) -> list[str]:
     )
     lines = ["", "### Latency beside others", "", about, ""]
     lines += [_row("scenario", "link", "group", *HEADINGS), _row(*["---"] * 3, *["--:"] * len(HEADINGS))]
-    for name, row in rows[: 2 * MOST]:
+    for name, row in rows[:GROUPS]:
         lines.append(_row(code(name), row.link, code(row.pace.group), *row.cells))
-    return [*lines, *([f"And {len(rows) - 2 * MOST} more groups."] if rows[2 * MOST :] else []), ""]
+    return [*lines, *_further(len(rows))]
+
+
+def _further(count: int) -> list[str]:
+    """Below a table of so many groups, of which it has `GROUPS`; the empty line ends the table."""
+    return ["", *([f"And {count - GROUPS} more groups.", ""] if count > GROUPS else [])]
+
+
+def _backends(results: Results) -> Iterator[str]:
+    """What differs of each that ran on both of vsock's devices, group by group."""
+    found = backends.compared(results)
+    if not found:
+        return
+    yield from ("", f"### {backends.TITLE}", "", backends.counted(found), "")
+    lines = [(row.name, line) for row in found for line in row.lines if line.differs]
+    if lines:
+        head = ("scenario or test", "clients", *backends.HEADINGS)
+        yield from (_row(*head), _row(*["---"] * len(head)))
+    for name, line in lines[:GROUPS]:
+        seen = (_cell(", ".join(said) or backends.NOBODY) for said in (line.one, line.other))
+        yield _row(_cell(name), _cell(line.part) if line.part else backends.ALL, *seen)
+    yield from _further(len(lines))
+
+
+def _cell(text: str) -> str:
+    """`code` within a table, where a bar ends a cell even in code."""
+    return code(text).replace("|", "\\|")
 
 
 def _density(results: Results) -> list[str]:
@@ -175,7 +204,7 @@ def _matrix(found: Sequence[Death]) -> Iterator[str]:
     for death in found:
         for place, one in enumerate(death.shown):
             said = (who(one), *one.cells[1:], *([death.others] if place == 0 else []))
-            cells = [code(text).replace("|", "\\|") for text in said]
+            cells = [_cell(text) for text in said]
             mark = "" if one.fits else "≠ "
             yield _row(f"{mark}{death.died}", death.item.subject.link, *cells, *([""] if place else []))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from harness.model.claims import Claim
 from harness.model.link import Link
-from harness.report import html
-from harness.report.backends import Compared, Line, compared, rows
+from harness.report import html, markdown
+from harness.report.backends import PAIR, Compared, Line, compared, rows
 from harness.report.results import Case, CaseOutcome, Shown
 from tests.unit import runs
 from tests.unit.systems import late, slow
@@ -48,6 +50,34 @@ def test_what_ran_on_both_is_compared_and_differences_come_first(tmp_path: Path)
     assert f"The same on both: {stale}." in page
     facts = (tmp_path / f"{eight}-hybrid-vsock/facts.json").read_text()
     assert '"backend": "vhost-user-vsock-pci"' in facts
+
+
+def test_the_summary_says_what_differs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    eight, stale = "multiple-clients-8", "serial-stale-reply"
+    worse = plan(eight, "hybrid-vsock")
+    same = [runs.evidence(tmp_path, plan(stale, link), right(plan(stale, link))) for link in PAIR]
+    cases = [
+        *same,
+        runs.evidence(tmp_path, plan(eight, "vsock"), right(plan(eight, "vsock"))),
+        runs.evidence(tmp_path, worse, one_at_a_time(worse)),
+        shown(Link.VSOCK, "no write is lost | or"),
+        shown(Link.HYBRID_VSOCK, "64 KiB are lost"),
+    ]
+    text = markdown.markdown(runs.write(tmp_path, cases, (eight, stale)))
+    part = text.partition("### Backends of vsock")[2].partition("More: ")[0]
+    assert [line for line in part.splitlines() if line] == [
+        "3 ran on both; 2 saw something else.",
+        "| scenario or test | clients | vhost-vsock-pci (vsock) | vhost-user-vsock-pci (hybrid-vsock) |",
+        "| --- | --- | --- | --- |",
+        "| `multiple-clients-8` | all | `served 8, intact 8` | `served 1, intact 1, waiting 7` |",
+        "| `test_x.py::test_large` | all | `no write is lost \\| or` | `64 KiB are lost` |",
+    ]
+    monkeypatch.setattr(markdown, "GROUPS", 1)
+    cut = markdown.markdown(runs.write(tmp_path, cases, (eight, stale)))
+    assert "waiting 7` |\n\nAnd 1 more groups.\n" in cut
+    alike = markdown.markdown(runs.write(tmp_path, same, (stale,)))
+    assert "### Backends of vsock\n\n1 saw the same.\n" in alike
+    assert "### Backends" not in markdown.markdown(runs.write(tmp_path, same[:1], (stale,)))
 
 
 def test_how_long_something_took_is_no_difference(tmp_path: Path) -> None:
