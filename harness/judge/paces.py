@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from harness.judge.floods import is_through, unloaded
 from harness.model.expect import Slowdown
 from harness.model.plan import GroupPlan, Plan
 from harness.model.steps import BULK, Flood, Way
@@ -65,7 +66,7 @@ def slowed(plan: Plan, trace: Sequence[Event]) -> tuple[Slowed, ...]:
     known = {pace.group: pace for pace in paces(plan, trace)}
     found = []
     for name, wanted in plan.expect.slowdown.items():
-        one = _slowed(name, wanted, known, _through(plan, trace, name))
+        one = _slowed(plan, trace, name, known)
         found.append(one if wanted.worst is None else _with_worst(one, wanted, plan, trace, known))
     return tuple(found)
 
@@ -95,7 +96,8 @@ def _times(base: Pace | None, loaded: Pace | None) -> float | None:
     return None
 
 
-def _slowed(name: str, wanted: Slowdown, known: dict[str, Pace], through: dict[str, float]) -> Slowed:
+def _slowed(plan: Plan, trace: Sequence[Event], name: str, known: dict[str, Pace]) -> Slowed:
+    wanted = plan.expect.slowdown[name]
     base, loaded = known.get(wanted.against), known.get(name)
     times = _times(base, loaded)
     by = why = ""
@@ -106,21 +108,9 @@ def _slowed(name: str, wanted: Slowdown, known: dict[str, Pace], through: dict[s
     else:
         missing = [of for of, pace in ((wanted.against, base), (name, loaded)) if pace is None]
         why = f"nothing is known of {' and '.join(missing)}" if missing else "nothing alike is known of both"
-    early = [client for client, at in through.items() if loaded and at < loaded.over]
-    if not why and early:
-        why = f"the flood of {early[0]} was through before {name} was: it needs more bytes"
+    if not why and loaded:
+        why = unloaded(plan, trace, name, loaded.begun, loaded.over)
     return Slowed(group=name, against=wanted.against, times=times, expected=wanted.bounds, by=by, why=why)
-
-
-def _through(plan: Plan, trace: Sequence[Event], name: str) -> dict[str, float]:
-    """When the floods of other groups were over because all their bytes were through, by client."""
-    floods = [group for group in plan.groups if group.name != name and isinstance(group.workload[-1], Flood)]
-    clients = {client for group in floods for client in group.clients}
-    return {event.client: event.at for event in trace if event.client in clients and _is_through(event)}
-
-
-def _is_through(event: Event) -> bool:
-    return event.what is What.PROGRESS and bool(event.detail.get("through"))
 
 
 def _pace(group: GroupPlan, clients: Sequence[list[Event]]) -> Pace:
@@ -152,6 +142,8 @@ def _moves(group: GroupPlan, events: Sequence[Event]) -> Iterator[tuple[float, f
         own = [event for event in events if event.step == index]
         if isinstance(step, Flood):
             moved = [event for event in own if event.what is What.PROGRESS]
+            if len(moved) == 1 and not is_through(moved[0]):
+                continue  # its first byte alone, after whatever the way there and back took, is no rate
             counted = "sent" if step.way is Way.SEND else "received"
             ends = [(event, int(event.detail.get(counted) or 0)) for event in moved[-1:]]
         else:

@@ -2,7 +2,8 @@
 
 STARTED, then CONNECTING and CONNECTED or REFUSED. For each step ASKED, PROGRESS now and again (its detail:
 bytes sent and received in the step; also at the first byte that comes of all, so that who is being served is
-known), ANSWERED with what was compared (of a `ping`, what each trip took);
+known; of a flood often, however little it moves), ANSWERED with what was compared (of a `ping`, what each
+trip took);
 `leave` has none of these, and `ask-and-leave` only ASKED. Then HOLDING, with `pings` telling whether round
 trips can be made meanwhile, or LEFT. WRONG and STALE end the workload and are followed by LEFT; LOST and
 REFUSED are the last. A `flood` is ANSWERED, and its client holds, when the agent took part; PROGRESS goes on,
@@ -38,6 +39,10 @@ from harness.run.tap import Tap
 
 PROGRESS_EVERY = 256 * 1024
 """Bytes moved from one PROGRESS event to the next."""
+
+FLOOD_PROGRESS_EVERY = 0.02
+"""Seconds of a plain machine from one PROGRESS event to the next of a flood that moves: one in small pieces
+may take seconds for as many bytes, and whether it moved while others talked is to be known."""
 
 SHARED_PIECE = 512
 """Bytes a write on a connection that several processes write to."""
@@ -76,6 +81,7 @@ class Client:
         self._op = ""
         self._tap: Tap | None = None
         self._told = 0  # bytes moved when PROGRESS was last told
+        self._due = 0.0  # when a flood is to tell of more
         self._came = False  # PROGRESS has told of a byte from the agent
         self._start = (0, 0)  # bytes sent and received when the step began
         self._cut = False  # a fault took the connection
@@ -194,6 +200,7 @@ class Client:
             if not self._begin.leave:
                 self._tell(What.HOLDING, pings=False)
 
+        self._due = time.monotonic() + FLOOD_PROGRESS_EVERY * self._begin.slowness
         self._tap.write_by(step.piece)
         flooding = Flooding(step, self._tap, self._pipe, begin, self._leave)
         self._guarded(lambda: steps.flood(self._step, step, flooding.moved))
@@ -247,8 +254,10 @@ class Client:
         assert self._tap is not None
         moved = self._tap.sent + self._tap.received - sum(self._start)
         first = self._tap.received > 0 and not self._came
-        if self._step >= 0 and (first or moved - self._told >= PROGRESS_EVERY):
+        often = self._op == Flood.op and moved > self._told and time.monotonic() >= self._due
+        if self._step >= 0 and (first or often or moved - self._told >= PROGRESS_EVERY):
             self._told, self._came = moved, self._came or first
+            self._due = time.monotonic() + FLOOD_PROGRESS_EVERY * self._begin.slowness
             self._progress()
 
     def _progress(self, **detail: Value) -> None:

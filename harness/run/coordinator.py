@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 
 from harness.model.deadline import Deadline
 from harness.model.errors import DeadlinePassed
 from harness.model.link import Endpoint
 from harness.model.plan import Plan, Schedule
-from harness.model.steps import Moment
+from harness.model.steps import Flood, Moment
 from harness.model.trace import Event, What
 from harness.run import control
 from harness.run.meeting import Deed, Meeting
@@ -26,6 +27,10 @@ _LOOK = 0.05
 
 _ATTENTIVE = 4 * _LOOK
 """The same for a look that came too late: what is beyond it is no silence of the clients'."""
+
+
+_MOVES = 1.0
+"""The same for a flood to tell, once the others are done, that it moves: so it did while they talked."""
 
 
 class PlanOverdue(DeadlinePassed):
@@ -98,6 +103,7 @@ class _Coordinator:
         self._patience = Patience(slowness, self._clock)
         self._connections: dict[str, int] = {}  # group → descriptor of the connection it shares
         self._draining = False
+        self._done: tuple[float, float] | None = None  # when all workloads were: by each of two clocks
         self._wake = asyncio.Event()
         self._meeting = Meeting(plan, roster, deed, self._wake.set)
 
@@ -161,6 +167,13 @@ class _Coordinator:
 
     def _wind_up(self) -> bool:
         """All workloads are at their ends: let the holding ones go. Whether all are gone."""
+        self._done = self._done or (time.monotonic(), self._clock())
+        at, looked = self._done
+        flooding = [
+            peer for peer in self._roster.at(Stage.HOLDING) if isinstance(peer.group.workload[-1], Flood)
+        ]
+        if any(peer.moved < at for peer in flooding) and self._clock() - looked < _MOVES * self._slowness:
+            return False
         if not (self._plan.drain and self._drain_one()):
             self._roster.end(self._roster.at(Stage.HOLDING))
         return all(peer.stage is Stage.GONE for peer in self._roster.peers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -51,6 +52,7 @@ class Peer:
         self.waits: WaitFor | None = None  # the step of that kind it is in
         self.step = -1
         self.op = ""
+        self.moved = 0.0  # when it last told that bytes had moved; infinite once all of a flood's have
         self.crash = ""  # how its process failed
         self._pidfd = -1
         self._reaped = False
@@ -115,6 +117,7 @@ class Peer:
             case What.NOTICED:
                 self.parked = NEEDS_AFTER
             case What.PROGRESS:
+                self.moved = math.inf if event.detail.get("through") else event.at
                 self.answered = self.answered or bool(event.detail.get("received"))
             case What.ANSWERED:
                 self.answered = self.answered or self.waits is None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.model.plan import Initiated, Plan
-from harness.model.steps import MeetFault
+from harness.model.steps import Flood, MeetFault
 from harness.model.trace import Event, What
 from tests.unit.telling import Telling
 from tests.unit.traces import everybody_served, met, one_at_a_time, right, without
@@ -189,6 +189,16 @@ def serving(count: int) -> System:
 def slow(**slowness: float) -> System:
     """Groups that are so many times slower."""
     return lambda on_link: everybody_served(on_link, slowness=slowness)
+
+
+def standing_still(on_link: Plan) -> list[Event]:
+    """A flood gets no further than its first answer."""
+    floods = [group for group in on_link.groups if isinstance(group.workload[-1], Flood)]
+    events = everybody_served(on_link)
+    for client in (client for group in floods for client in group.clients):
+        told = [event for event in events if event.client == client and event.what is What.PROGRESS]
+        events = [event for event in events if event not in told[1:]]
+    return events
 
 
 def opening(seen: str) -> System:

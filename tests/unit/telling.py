@@ -98,6 +98,8 @@ class Telling:
         if isinstance(step, MeetFault):
             self.meets(client, index, step)
         slowness = self.slowness.get(client, self.slowness.get(client.rpartition("/")[0], 1))
+        if isinstance(step, Flood):
+            self.say(client, What.PROGRESS, index, step.op, sent=1, received=1)
         if isinstance(step, BULK):
             self._slept += 0.01 * (slowness - 1)
         if not isinstance(step, AskAndLeave):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from harness.judge import judge
 from harness.judge.paces import paces
 from harness.model.expect import Bounds, Slowdown
-from harness.model.plan import Plan
-from harness.model.steps import Echo, Flood, Leave, Ping
+from harness.model.plan import GroupPlan, Plan
+from harness.model.steps import Echo, Flood, Leave, Moment, Ping, WaitFor
 from harness.model.trace import Event, What
 from harness.model.trips import MOST, kept, quantile
 from harness.model.verdict import Slowed, Verdict
@@ -78,6 +78,12 @@ def test_one_client_that_starves_is_found_behind_the_median(worst: int, passes: 
         )
 
 
+def test_who_is_faster_beside_a_load_is_told_in_the_measure_of_the_bounds() -> None:
+    slower = Slowed(group="beside", against="alone", times=0.84, expected=Bounds(max=9), worst=0.861, most=12)
+    assert str(slower) == "beside 0.84 × as slow as alone, its slowest client 0.861 ×"
+    assert slower.asked == "at most 9 ×, the slowest client at most 12 ×"
+
+
 def test_without_round_trips_bytes_a_second_are_compared() -> None:
     plan = expecting(running.plan(*ECHOES), high=2)
     events = everybody_served(plan)
@@ -109,6 +115,57 @@ def test_a_flood_that_was_over_before_is_no_load() -> None:
     assert found.times == 1
     assert not found.fits
     assert found.why == "the flood of flood/0 was through before beside was: it needs more bytes"
+
+
+def test_a_flood_that_stood_still_after_its_first_answer_is_no_load() -> None:
+    plan = expecting(running.plan(*PINGS), high=1000)
+    events = everybody_served(plan)
+    (first, last) = (event for event in events if event.what is What.PROGRESS)
+    others = [event for event in events if event is not last]
+    for trace in (others, [*others, msgspec.structs.replace(last, detail=first.detail)]):
+        found = only(plan, trace)
+        assert found.times == 1
+        assert not found.fits
+        assert found.why == "the flood of flood/0 moved no byte while beside talked"
+
+
+def test_a_flood_that_moved_before_others_talked_and_no_more_is_no_load() -> None:
+    plan = expecting(running.plan(*PINGS), high=1000)
+    telling = Telling(plan).connects(*plan.clients)
+    for client in ("alone/0", "alone/1", "flood/0"):
+        telling.works(client)
+    telling.floods()
+    trace = telling.works("beside/0").works("beside/1").events
+    assert only(plan, trace).why == "the flood of flood/0 moved no byte while beside talked"
+    assert only(plan, telling.floods().events).fits
+    late = msgspec.structs.replace(telling.events[-1], at=telling.events[-1].at + 1.1)
+    assert not only(plan, [*telling.events[:-1], late]).fits, "by then it may have stood still all the while"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        group("flood", Flood(bytes=1 << 30), after="beside"),
+        group("flood", WaitFor(group="beside", event=Moment.HOLDING), Flood(bytes=1 << 30)),
+    ],
+)
+def test_a_flood_that_comes_only_afterwards_was_to_be_no_load(later: GroupPlan) -> None:
+    plan = expecting(running.plan(PINGS[0], PINGS[2], later), high=1000)
+    telling = Telling(plan).connects(*plan.clients)
+    for client in plan.clients:
+        telling.works(client)
+    assert only(plan, telling.events).fits
+
+
+def test_the_first_byte_of_a_flood_alone_is_no_rate() -> None:
+    plan = running.plan(*PINGS)
+    events = everybody_served(plan)
+    first, last = (event for event in events if event.what is What.PROGRESS)
+    assert [pace.group for pace in paces(plan, events)] == ["alone", "flood", "beside"]
+    assert [pace.group for pace in paces(plan, [e for e in events if e is not last])] == ["alone", "beside"]
+    through = msgspec.structs.replace(first, detail={**first.detail, "through": True})
+    whole = [through if event is first else event for event in events if event is not last]
+    assert [pace.group for pace in paces(plan, whole)] == ["alone", "flood", "beside"]
 
 
 def test_a_flood_that_was_over_afterwards_was_a_load() -> None:

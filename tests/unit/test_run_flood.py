@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from harness.judge.paces import paces
 from harness.model.plan import Schedule
 from harness.model.steps import Flood, Leave, Moment, Ping, WaitFor, Way
 from harness.model.trace import Event, What
+from harness.run.client import PROGRESS_EVERY
 from harness.run.nursery import Nursery
 from harness.run.tap import BURST, Tap
 from tests.unit.running import BRISK, ends, group, of, only, plan, run
@@ -41,7 +43,8 @@ def test_a_flood_goes_on_while_others_talk_and_ends_with_them(nursery: Nursery, 
     assert (len(alone.trips), len(loaded.trips)) == (20, 60)
     moved = [event for event in flood if event.what is What.PROGRESS]
     assert moved[-1].detail["sent" if way is Way.SEND else "received"]
-    assert moved[-1].at > min(asked), "it moves bytes while they talk"
+    last = max(event.at for event in trace if event.client.startswith("beside") and event.trips)
+    assert moved[-1].at > last, "it moves bytes while they talk, and still does when they are done"
 
 
 @pytest.mark.parametrize("way", Way)
@@ -55,6 +58,32 @@ def test_a_flood_of_small_writes(nursery: Nursery, many: Path, way: Way) -> None
     assert ends(trace) == {"served": 2}
     last = [event for event in of(trace, "flood/0") if event.what is What.PROGRESS][-1]
     assert last.detail["through"] is True
+
+
+def test_one_in_small_writes_tells_often_that_it_moves(nursery: Nursery, many: Path) -> None:
+    flood = group("flood", Flood(bytes=ENDLESS, piece=1))
+    trace = run(plan(flood, group("beside", Ping(times=30), after="flood")), many, nursery)
+    told = [event.bytes for event in of(trace, "flood/0") if event.what is What.PROGRESS]
+    apart = [later - before for before, later in itertools.pairwise(told)]
+    assert apart
+    assert 0 < min(apart) < PROGRESS_EVERY
+
+
+def test_one_that_stands_still_is_not_waited_for(nursery: Nursery, many: Path) -> None:
+    """Its process is stopped once the other begins to talk."""
+
+    def see(event: Event) -> None:
+        if event.what is What.STARTED and event.client == "flood/0":
+            pids.append(int(event.detail["pid"] or 0))
+        if event.what is What.CONNECTED and event.client == "beside/0":
+            os.kill(pids[0], signal.SIGSTOP)
+
+    pids: list[int] = []
+    what = plan(group("flood", Flood(bytes=ENDLESS)), group("beside", Ping(times=30), after="flood"))
+    trace = run(what, many, nursery, on_event=see, slowness=BRISK)
+    assert ends(trace) == {"served": 2}
+    talked = only(trace, "beside/0", What.ANSWERED).at
+    assert not [event for event in of(trace, "flood/0") if event.what is What.PROGRESS and event.at > talked]
 
 
 def test_each_write_is_a_small_one() -> None:
