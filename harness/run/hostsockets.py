@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.model.link import Link
-from harness.model.trace import Event, What
+from harness.model.trace import BY_SIGKILL, Event, What
 
 NAME = "vsock-sockets.txt"
 """The file in an item's folder."""
@@ -37,7 +37,12 @@ class HostSockets:
         self._text = ""
 
     def saw(self, event: Event) -> None:
-        """A client's next event; who is ended holds, or is in the midst of something and not yet killed."""
+        """A client's next event; who is ended holds, or is in the midst of something and not yet killed.
+
+        A client's death by SIGKILL is a fault's own doing, and what it brings about is being timed.
+        """
+        if event.detail.get("process") == BY_SIGKILL:
+            return
         if event.what is What.HOLDING:
             self._holding.add(event.client)
         midway = event.what is What.ENDED and event.client not in self._holding

@@ -65,6 +65,14 @@ def test_they_are_looked_at_when_a_client_first_has_trouble(tmp_path: Path, what
     assert (tmp_path / NAME).read_text() == f"{first}\nlook 1\n"
 
 
+def test_a_client_that_the_fault_kills_is_no_trouble(tmp_path: Path) -> None:
+    died = {"process": "killed by SIGKILL", "doing": "meet-fault"}
+    ss = Ss()
+    with kept(tmp_path, Link.VSOCK, ss) as saw:
+        saw(Event(at=1.0, client="victim/0", what=What.LOST, detail=dict(died)))
+    assert ss.looks == 0
+
+
 def test_where_no_client_has_any_they_are_looked_at_in_the_end(tmp_path: Path) -> None:
     fail(tmp_path, told(("a/0", What.HOLDING), ("a/0", What.ENDED)), Ss())
     assert (tmp_path / NAME).read_text() == "$ ss -anp --vsock  # all clients had ended\nlook 1\n"
