@@ -39,6 +39,13 @@ class _Line(msgspec.Struct, frozen=True):
     cone: Estimate | None = None
     points: bool = True
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Where the cone ends that begins at the first value: high and low; nothing without one."""
+        steps = len(self.values) - 1
+        slopes = (self.cone.high, self.cone.low) if self.cone else ()
+        return tuple(self.values[0] + steps * slope for slope in slopes)
+
 
 def judged(results: Results) -> list[tuple[Density, DensityVerdict]]:
     """Each measurement of the run with what comes of it; what can't be judged is left out."""
@@ -105,7 +112,9 @@ def _about(found: Density, alone: Memory) -> str:
         "MB are millions of bytes; shaded and in brackets: 95 % "
         "confidence. PSS counts a page that n processes map as its nth part, USS only what no other process "
         "maps. A proxy alone pays for its text alone, so it looks dear; one of many looks cheap where each "
-        f"has a copy of the program. {len(found.used)} were in use: {found.clients} clients each, which had "
+        "has a copy of the program. Proxies of other workers on this host share the text as well: one alone "
+        "then reads too low, one more too high; for figures run it alone. "
+        f"{len(found.used)} were in use: {found.clients} clients each, which had "
         f"moved {found.echoed // 1000} kB both ways. The page's figure is the RSS of its own proxy, "
         f"idle; this one's is {alone.rss / MB:.1f} MB. "
         "What the kernel keeps for a process, a port or a vsock device is in none of these figures. "
@@ -115,7 +124,7 @@ def _about(found: Density, alone: Memory) -> str:
 
 def _chart(lines: Sequence[_Line], pods: int, says: str) -> Markup:
     """Lines over numbers of pods. Dashes and shapes tell them apart; colour only helps."""
-    values = [value for line in lines for value in line.values]
+    values = [value for line in lines for value in (*line.values, *line.ends)]
     scale = _Scale(pods, 1.04 * min(0.0, *values), 1.04 * max(values))
     heights = [(at, scale.y(at)) for at in scale.ticks()]
     grid = [el("line", x1=0, x2="100%", y1=y, y2=y, class_=None if at else "zero") for at, y in heights]
@@ -158,8 +167,8 @@ class _Scale(msgspec.Struct, frozen=True):
         return f"{100 * (count - 0.5) / self.pods:.2f}%"
 
     def y(self, value: float) -> float:
-        """Pixels from the top; what is beyond the foot is at the foot."""
-        share = (max(value, self.low) - self.low) / (self.high - self.low)
+        """Pixels from the top."""
+        share = (value - self.low) / (self.high - self.low)
         return round(_HEIGHT * (1 - share), 1)
 
     def path(self, places: Sequence[tuple[int, float]]) -> str:
@@ -178,10 +187,8 @@ class _Scale(msgspec.Struct, frozen=True):
 def _drawn(line: _Line, scale: _Scale) -> list[Child]:
     """The interval's cone from the first value on, the line, the points."""
     stretched: list[Child] = []
-    if line.cone is not None:
-        steps = scale.pods - 1
-        low, high = (line.values[0] + steps * slope for slope in (line.cone.low, line.cone.high))
-        corners = [(1, line.values[0]), (scale.pods, min(high, scale.high)), (scale.pods, low)]
+    if line.ends:
+        corners = [(1, line.values[0]), *((scale.pods, end) for end in line.ends)]
         stretched.append(el("path", d=scale.path(corners) + "Z", class_="cone"))
     stretched.append(el("path", d=scale.path(list(enumerate(line.values, 1))), class_="stroke"))
     picture = el(

@@ -61,6 +61,31 @@ def test_what_is_less_than_nothing_is_below_the_line_of_nothing(found: results.R
     assert all(height < zero for height in points(page, "uss"))
 
 
+def test_a_wide_interval_is_drawn_as_wide_as_it_is(found: results.Results) -> None:
+    """Its ends are beyond all totals, above and below."""
+    wide = measured(PROXIES, [mb + more for mb, more in zip(PLAIN, (0, 9, -9, 9, -9, 9), strict=True)], PLAIN)
+    page = html.page(msgspec.structs.replace(found, density=(wide,)))
+    first, high, low = corners(page, "difference")
+    zero = float(re.findall(r"y1=([0-9.]+) y2=[0-9.]+ class=zero", page)[0])
+    steps, total = len(PROXIES) - 1, judge.by_pss(wide)["difference"][0]
+    slope = judge.judge(wide).pss.difference
+    assert slope.low < 0 < slope.high
+    scale = (zero - first) / total
+    assert zero - high == pytest.approx(scale * (total + steps * slope.high), rel=0.05)
+    assert zero - low == pytest.approx(scale * (total + steps * slope.low), rel=0.05)
+    assert 0 < high < low < 220
+
+
+def corners(page: str, css: str) -> list[float]:
+    """Heights of an interval's corners: where it begins, its upper and its lower end."""
+    (path,) = re.findall(rf'<g class=d-{css}>.*?<path d="M([^"]*)Z" class=cone', page, re.DOTALL)
+    return [float(point.split()[1]) for point in path.split("L")]
+
+
+def test_who_shares_the_proxys_text_is_said(found: results.Results) -> None:
+    assert "run it alone" in html.page(found)
+
+
 def test_the_summary_has_the_same_rows(found: results.Results) -> None:
     text = markdown.markdown(found)
     for cells in rows(judge.judge(GOOD)):
