@@ -16,7 +16,7 @@ class What(StrEnum):
     REFUSED = "refused"  # connect() failed; detail: errno, error
     ASKED = "asked"  # a step's first request is fully written, or being written
     READY = "ready"  # has come to the fault; then again: does what it is to be in the middle of
-    NOTICED = "noticed"  # the fault was, and this came of it; detail: sees, seconds since, next_send
+    NOTICED = "noticed"  # the fault was, and this came of it; detail: doing, sees, seconds since
     PROGRESS = "progress"  # bytes moved within a step; bytes: so far; detail: sent, received
     ANSWERED = "answered"  # a step ended as it should; detail: what was compared (docs/scenarios.md)
     WRONG = "wrong"  # a step ended with wrong data; detail: expected, seen
