@@ -63,8 +63,11 @@ class Machine:
         return {row.ability: row for row in rows}
 
     def run(self, command: str) -> Done:
-        """Run a command as root in a shell, as it was printed; sudo is what root needs of it."""
-        argv = ["sh", "-c", f'sudo() {{ "$@"; }}\n{command}']
+        """Run a command as root in a shell, as it was printed; sudo and su are what root needs of them.
+
+        A lab has no sudo, and none of the files of PAM that su asks.
+        """
+        argv = ["sh", "-c", f'sudo() {{ "$@"; }}\nsu() {{ sh "$@"; }}\n{command}']
         return self._ssh.run_unchecked(argv, deadline=Deadline(_SECONDS * slowness()))
 
 
