@@ -105,3 +105,17 @@ def positive(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is not a number from 1")
     return int(word)
+
+
+def workers(word: str) -> str:
+    """What xdist's -n takes, but 0, which is none: a number from 1, or `auto`; for `type` of an argument."""
+    if word != "auto" and not (word.isdecimal() and int(word) > 0):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number from 1 nor 'auto'")
+    return word
+
+
+def filled(word: str) -> str:
+    """A word that is not empty, as an unset variable's is in a script; for `type` of an argument."""
+    if not word:
+        raise argparse.ArgumentTypeError("it is empty; leave the option out for the default")
+    return word

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.parsing import positive
+from harness.cli.parsing import filled, positive, workers
 from harness.lab import address
 from harness.lab.state import OWN_KERNEL, kernel_words
 from harness.model import asked
@@ -68,7 +68,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--link",
         action="append",
         metavar="LINK",
-        help=f"only these links, with commas or given more than once: {', '.join(Link)}",
+        help=f"only these links, with commas between them or given more than once: {', '.join(Link)}",
     )
     _hosts(made)
     _choosing(made)
@@ -79,7 +79,10 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     made.add_argument("--strict", action="store_true", help="what a host can't do is an error, not a skip")
     made.add_argument(
-        "--results", metavar="DIR", help="where the folder of evidence is made (default: results)"
+        "--results",
+        type=filled,
+        metavar="DIR",
+        help="where the folder of evidence is made (default: results)",
     )
     _lab(made)
     _pod(made)
@@ -101,15 +104,17 @@ def _hosts(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument(
         "--ssh-config",
+        type=filled,
         metavar="FILE",
         help="OpenSSH client configuration that knows the ssh:// hosts (default: ~/.ssh/config)",
     )
     made.add_argument(
         "-n",
-        type=positive,
+        type=workers,
         dest="workers",
         metavar="N",
-        help="workers, shared out to the hosts; labs are one a core, and four, at most",
+        help="workers, shared out to the hosts: a number from 1, or auto: as many as there are labs, or "
+        "cores if VMs run here; labs are one a core, and four, at most",
     )
 
 
@@ -121,11 +126,16 @@ def _lab(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument(
         "--lab-kernel",
+        type=filled,
         metavar="RELEASE",
         help=f"labs with the kernel of this Debian release: {kernel_words()} (default: {OWN_KERNEL})",
     )
     made.add_argument(
-        "--with-image", action="append", metavar="NAME", help="also an image built on demand: debian"
+        "--with-image",
+        type=filled,
+        action="append",
+        metavar="NAME",
+        help="also an image built on demand: debian",
     )
 
 
@@ -133,6 +143,7 @@ def _pod(made: argparse.ArgumentParser) -> None:
     """What pods are like."""
     made.add_argument(
         "--guest",
+        type=filled,
         metavar="NAME",
         help="the image that pods' guests are: pod (default, Linux 6.12), pod-bullseye (5.10), "
         "pod-bookworm (6.1), pod-forky (7.2), debian (Debian with its own systemd and sshd; the agent "
@@ -140,6 +151,7 @@ def _pod(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument(
         "--proxy",
+        type=filled,
         metavar="COMMAND",
         help="another proxy for serial-proxy, with {listen}, {mux} and maybe {id} in it: "
         "'./kata-proxy -listen-socket unix://{listen} -mux-socket {mux} -sandbox {id}'. A file here is sent "
@@ -179,7 +191,7 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
     made += [f"--ssh-config={args.ssh_config}"] if args.ssh_config else []
     for link in args.link or []:
         made += ["--link", link]
-    made += ["-n", str(args.workers)] if args.workers else []
+    made += ["-n", args.workers] if args.workers else []
     made += ["-k", args.expression] if args.expression else []
     made += ["-m", args.markers] if args.markers else []
     made += ["--boot", args.boot] if args.boot else []
@@ -203,6 +215,8 @@ def paths(given: list[str], cwd: Path) -> list[str]:
     """
     for word in given:
         path = word.split("::")[0]
+        if not path:
+            raise UsageError(f"no file or folder is named by {word!r}", hint="vsock-harness run --help")
         if not (cwd / path).exists():
             near = _near(path, cwd)
             also = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -75,7 +75,8 @@ def asked(options: Iterable[str]) -> list[str]:
             near = difflib.get_close_matches(word, HOSTS, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(
-                f"--host {word}: unknown{guess}", hint="auto, local, lab, none or ssh://user@host[:port]"
+                f"--host {shlex.quote(word)}: unknown{guess}",
+                hint="auto, local, lab, none or ssh://user@host[:port]",
             )
         parse(word)
     if len(wanted) > 1 and any(word in HOSTS for word in wanted):

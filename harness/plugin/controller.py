@@ -197,6 +197,9 @@ def _no_more_than_carried(config: pytest.Config) -> list[str]:
     """Have xdist start no more workers here than may have VMs at once; a line for the header if it would."""
     most, wanted = admission.places(), sending.asked(config) or 0
     option = config.option
+    if option.numprocesses == "auto":
+        option.maxprocesses = min(most, option.maxprocesses or most)
+        return []
     if wanted <= most or (option.maxprocesses and option.maxprocesses <= most):
         return []
     option.maxprocesses = most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,16 @@ from harness.model.errors import HarnessError, HostUnfit, InfrastructureError, S
 
 COMMAND = [sys.executable, "-c", "from harness.cli.main import entry; entry()"]
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that isn't found must not become a run, which boots VMs."""
+
+    def become(program: str, argv: list[str]) -> None:
+        raise AssertionError(f"became {argv}")
+
+    monkeypatch.setattr(os, "execv", become)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +84,12 @@ def test_help_breaks_no_name_and_lists_commands_only(
         (["lab", "shel"], "did you mean 'shell'?"),
         (["schema", "x"], "unexpected argument 'x'"),
         (["doctor", "--", "x"], "doctor takes nothing behind --"),
-        (["run", "-n", "0"], "'0' is not a number from 1"),
+        (["run", "-n", "0"], "-n: '0' is neither a number from 1 nor 'auto'"),
+        (["run", "-n", "-1"], "-n: '-1' is neither a number from 1 nor 'auto'"),
+        (["run", "-n", "autoo"], "-n: 'autoo' is neither a number from 1 nor 'auto'"),
+        (["run", "--results", ""], "--results: it is empty; leave the option out"),
+        (["run", "--guest="], "--guest: it is empty; leave the option out"),
+        (["run", ""], "no file or folder is named by ''"),
         (["run", "-q", "-v"], "not allowed with"),
     ],
 )

@@ -94,6 +94,13 @@ def test_path_that_is_not_there(
         (["--host", "kvm"], "--host kvm: unknown"),
         (["--host", "lba"], "did you mean 'lab'?"),
         (["--link", "vsock,vsok"], "--link vsok: unknown; did you mean 'vsock'?"),
+        (
+            ["--link", "vsock,"],
+            "--link 'vsock,': a link's name is missing beside the comma\nhint: one of: vsock, ",
+        ),
+        (["--link", ""], "--link '': names no link\nhint: one of: vsock, "),
+        (["--link", " , "], "--link ' , ': names no link\n"),
+        (["--host", ""], "--host '': unknown"),
         (["--bogus"], "unknown option --bogus\n"),
     ],
 )
@@ -103,6 +110,12 @@ def test_wrong_words_are_told_without_pytest(
     assert main(["run", *words]) == 4
     assert not called
     assert told in capsys.readouterr().err
+
+
+def test_workers_may_be_as_many_as_can_be(called: list[str]) -> None:
+    main(["run", "-n", "auto", "--link", "vsock, isa-serial"])
+    wanted = ["-v", "--host", "auto", "--link", "vsock, isa-serial", "-n", "auto", "scenarios"]
+    assert arguments(called) == wanted
 
 
 def test_to_list_is_to_collect_quietly(called: list[str]) -> None:

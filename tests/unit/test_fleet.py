@@ -52,10 +52,18 @@ def test_a_run_says_what_became_of_the_workers_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "most", "left", "told"), [(50, None, 3, 1), (3, None, None, 0), (50, 2, 2, 0), (50, 8, 3, 1)]
+    ("wanted", "most", "left", "told"),
+    [
+        (50, None, 3, 1),
+        (3, None, None, 0),
+        (50, 2, 2, 0),
+        (50, 8, 3, 1),
+        ("auto", None, 3, 0),
+        ("auto", 2, 2, 0),
+    ],
 )
 def test_here_too_no_more_workers_than_may_have_vms(
-    wanted: int, most: int | None, left: int | None, told: int, monkeypatch: pytest.MonkeyPatch
+    wanted: int | str, most: int | None, left: int | None, told: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "places", lambda: 3)
     config: Any = SimpleNamespace(option=SimpleNamespace(numprocesses=wanted, maxprocesses=most))
