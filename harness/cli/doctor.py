@@ -33,6 +33,9 @@ _BAD = "31"
 _NARROWEST = 60
 _FOR_A_FILE = 120
 
+_NAMED = 6
+"""Files that are named at most where a folder was given."""
+
 _EPILOG = """\
 examples:
   vsock-harness doctor                      can VMs run here, and how?
@@ -127,6 +130,8 @@ def _check(args: argparse.Namespace, *, terminal: bool) -> None:
     if args.kata_version is not None and _release(args.kata_version) is None:
         known = "a version such as 1.12.0 or 3.2 is allowed"
         raise UsageError(f"--kata-version {args.kata_version!r}: {known}", hint=hint)
+    if args.kata and Path(args.kata).is_dir():
+        raise _no_file(Path(args.kata))
     if args.kata and not Path(args.kata).is_file():
         raise UsageError(
             f"--kata {args.kata}: there is no such file", hint="without FILE, doctor looks for one"
@@ -136,6 +141,17 @@ def _check(args: argparse.Namespace, *, terminal: bool) -> None:
             "--fix asks before each command, and there is no terminal to ask at; nothing was done",
             hint="vsock-harness doctor shows the commands; doctor --fix --yes runs those that are safe",
         )
+
+
+def _no_file(folder: Path) -> UsageError:
+    """The error for a folder where a file is wanted; names those of its files that may be meant."""
+    there = sorted(folder.glob("configuration*.toml")) or sorted(folder.glob("*.toml"))
+    if not there:
+        hint = "Kata's is called configuration.toml; without FILE, doctor looks for it"
+        return UsageError(f"--kata {folder}: a folder, and no configuration*.toml is in it", hint=hint)
+    names = ", ".join(path.name for path in there[1:_NAMED]) + (", …" if len(there) > _NAMED else "")
+    hint = f"vsock-harness doctor --kata {there[0]}{f'; also there: {names}' if names else ''}"
+    return UsageError(f"--kata {folder}: a folder; one FILE is wanted", hint=hint)
 
 
 def _release(version: str) -> Release | None:

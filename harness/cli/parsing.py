@@ -58,10 +58,11 @@ class Parser(argparse.ArgumentParser):
         else:
             args, unknown = self.parse_known_intermixed_args(argv)
         if unknown:
-            known = self._chosen(argv)._option_string_actions
+            chosen = self._chosen(argv)
+            known = chosen._option_string_actions
             word = unknown[0].split("=")[0]
             what = f"unknown option {word}" if word.startswith("-") else f"unexpected argument {word!r}"
-            raise UsageError(f"{what}{guess(word, known)}", hint=f"{self.prog} --help")
+            raise UsageError(f"{what}{guess(word, known)}", hint=f"{chosen.prog} --help")
         return args
 
     def error(self, message: str) -> NoReturn:
@@ -85,9 +86,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def guess(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the word nearest to a wrong one, or nothing; dashes before it don't count."""
-    bare = {known.lstrip("-"): known for known in words}
-    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=_NEAR)
+    """`; did you mean 'x'?` for the word nearest to a wrong one, or nothing; dashes before it don't count.
+
+    The one that it is the beginning of is nearer than any other.
+    """
+    bare, said = {known.lstrip("-"): known for known in words}, word.lstrip("-")
+    begun = [known for known in bare if known.startswith(said)] if len(said) > 1 else []
+    near = begun if len(begun) == 1 else difflib.get_close_matches(said, bare, n=1, cutoff=_NEAR)
     return f"; did you mean {bare[near[0]]!r}?" if near else ""
 
 

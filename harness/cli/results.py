@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 RESULTS = Path("results")
 KEPT = 10
 
+OF_A_RUN = ("run.json", "versions.json")
+"""Files of which a run's folder has one: at its end, and from its beginning."""
+
+_SHOWN = 4
+"""Other folders with runs that are named at most."""
+
 _EXAMPLES = """\
 examples:
   vsock-harness results                     the runs of ./results, the newest first
@@ -71,7 +77,7 @@ def listed(args: argparse.Namespace) -> int:
         ended = ", ".join(f"{count} {word}" for word, count in past.counts.items()) or "no test"
         print(f"{past.path}  {size(past.bytes):>8}  {ended if past.run else 'no end was written'}")
     if not found:
-        print(f"no run in {args.folder}")
+        print(f"no run in {args.folder}{_elsewhere(args.folder)}")
     return 0
 
 
@@ -93,11 +99,32 @@ def pruned(args: argparse.Namespace) -> int:
             past.remove()
         print(f"{would} {past.path}: {size(taken)}", flush=True)
         total += taken
-    print(f"{would} {size(total)} in all" if found else "nothing to remove")
+    other = _elsewhere(args.folder)
+    nothing = f"no run in {args.folder}{other}" if other else "nothing to remove"
+    print(f"{would} {size(total)} in all" if found else nothing)
     return 0
 
 
 def _there(folder: Path) -> Path:
-    if not folder.is_dir():
+    """:raise UsageError: it is no folder, or that of one run."""
+    if not folder.exists():
         raise UsageError(f"{folder}: no such folder", hint="vsock-harness run makes it; or name another")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder", hint="name what --results of the runs was")
+    if any((folder / name).is_file() for name in OF_A_RUN):
+        raise UsageError(
+            f"{folder}: the folder of one run, not of runs",
+            hint=f"the runs: {folder.resolve().parent}; this one's report: vsock-harness report {folder}",
+        )
     return folder
+
+
+def _elsewhere(folder: Path) -> str:
+    """Where there are runs below a folder that has none itself, as `make kernels` leaves them."""
+    from harness.report import folders
+
+    if folders.runs(folder):
+        return ""
+    below = sorted({path.parent for deep in ("*", "*/*") for path in folder.glob(f"{deep}/{folders.LATEST}")})
+    shown = ", ".join(map(str, below[:_SHOWN])) + (", …" if len(below) > _SHOWN else "")
+    return f"; there are some in {shown}" if below else ""

@@ -70,3 +70,25 @@ def test_who_has_no_sudo_is_not_told_to_use_it(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda program: sudo)
     assert mends.as_root("a b") == typed
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            ("configuration-qemu.toml", "configuration-clh.toml", "other.toml"),
+            "a folder; one FILE is wanted\n"
+            "hint: vsock-harness doctor --kata {}/configuration-clh.toml; also there: configuration-qemu",
+        ),
+        (("1.0.0.toml",), "a folder; one FILE is wanted\nhint: vsock-harness doctor --kata {}/1.0.0.toml\n"),
+        ((), "a folder, and no configuration*.toml is in it\nhint: Kata's is called configuration.toml; "),
+    ],
+)
+def test_a_folder_is_no_kata_configuration(
+    files: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert main(["doctor", "--kata", str(tmp_path), "--file-only"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"vsock-harness: error: --kata {tmp_path}: {told.format(tmp_path)}")

@@ -116,3 +116,23 @@ def test_a_runs_folder_is_one_of_them(tmp_path: Path) -> None:
     assert (tmp_path / "latest").resolve() == made.resolve()
     assert [past.path for past in folders.runs(tmp_path)] == [made]
     assert folders.older(tmp_path, 0) == []
+
+
+def test_another_folder_is_told_where_runs_are(runs: Path, said: Callable[..., tuple[int, str]]) -> None:
+    (runs / "kernels").mkdir()
+    (runs.parent / "else").mkdir()
+    assert said("list", ".") == (0, "no run in .; there are some in results\n")
+    assert said("prune", ".") == (0, "no run in .; there are some in results\n")
+    assert said("list", "results/kernels") == (0, "no run in results/kernels\n")
+    assert said("prune", "else") == (0, "nothing to remove\n")
+
+
+def test_the_folder_of_one_run_is_none_of_runs(runs: Path, said: Callable[..., tuple[int, str]]) -> None:
+    code, out = said("list", "results/20260102-000000-ab02")
+    assert (code, out.splitlines()[0]) == (
+        2,
+        "vsock-harness: error: results/20260102-000000-ab02: the folder of one run, not of runs",
+    )
+    assert str(runs) in out
+    assert said("prune", "results/latest")[0] == 2
+    assert said("list", "results/bench.json")[1].startswith("vsock-harness: error: results/bench.json: not a")
