@@ -36,6 +36,14 @@ class Line(msgspec.Struct, frozen=True):
         """Whether the same was not seen."""
         return self.one != self.other
 
+    @property
+    def apart(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What was seen on the one and not on the other, and the other way round."""
+        return (
+            tuple(text for text in self.one if text not in self.other),
+            tuple(text for text in self.other if text not in self.one),
+        )
+
 
 class Compared(msgspec.Struct, frozen=True):
     """One scenario or test on both."""

@@ -280,7 +280,8 @@ def _left(item: Item, kind: FaultKind) -> str:
     ending = {client for group, count in hit if count for client in group.clients}
     told = [event for event in item.trace if event.what is What.FACT and event.client in ending]
     gone = {e.client: float(e.detail[CONTAINERS_GONE] or 0) for e in told if CONTAINERS_GONE in e.detail}
-    whose = "the dead shim's container is" if shim else "the containers are"
+    one, several = "the dead shim's container is", "the dead shims' containers are"
+    whose = "the containers are" if not shim else one if len(ending) == 1 else several
     count = next((str(event.detail["containers"]) for event in told if "containers" in event.detail), "")
     if ending and gone.keys() == ending and (shim or count == _GONE):
         return f"{whose} gone after {seconds(max(gone.values()))}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.model.claims import Claim
+from harness.model.link import Link
 from harness.report.corrected import corrected
 from harness.report.deaths import COLUMNS, Death, deaths, kernels, who
 from harness.report.markup import Markup, el
@@ -21,6 +23,10 @@ READ = (
     "told of that connection, and when. – was not asked or is not known, ≠ is not as expected."
 )
 """What the columns say."""
+
+
+_SECONDS = re.compile(r"(?<=\d) (?=s\b)")
+"""The space before the unit, where no line is to end."""
 
 
 def section(results: Results) -> Section | None:
@@ -44,9 +50,21 @@ def section(results: Results) -> Section | None:
     told = el("ul", *(el("li", el("strong", what), sign, rest) for what, sign, rest in lines))
     wide = el("div", table, class_="wide", tabindex=0, role="region", aria_label="The death matrix")
     read = el("p", READ, class_="note")
-    rest = sorted({one.name for one in results.left_out if one.subject and one.claim is Claim.RELIABILITY})
-    without = el("p", f"Left out of this run: {', '.join(rest)}.", class_="note") if rest else None
+    without = (
+        el("p", f"Left out of this run: {rest}.", class_="note") if (rest := _left_out(results)) else None
+    )
     return Section("deaths", "What dies, and what each end sees", el("div", said, told, without, read, wide))
+
+
+def _left_out(results: Results) -> str:
+    """The scenarios of which nothing ran; then by link those that ran on others."""
+    out = [one for one in results.left_out if one.subject and one.claim is Claim.RELIABILITY]
+    ran = {item.subject.scenario for item in results.items}
+    said = [", ".join(sorted({one.name for one in out} - ran))]
+    for link in Link:
+        names = sorted({one.name for one in out if one.link is link} & ran)
+        said += [f"on {link} {', '.join(names)}"] if names else []
+    return "; ".join(filter(None, said))
 
 
 def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:
@@ -62,7 +80,7 @@ def _rows(death: Death, name_kernel: bool) -> Iterator[Markup]:
     others = el("td", death.others, rowspan=height)
     for place, one in enumerate(death.shown):
         sign = () if one.fits else (el("b", "≠ ", aria_hidden="true"),)
-        rest = one.cells[1:]
+        rest = (_SECONDS.sub("\u00a0", cell) for cell in one.cells[1:])
         cells = [el("td", *sign, who(one)), *(el("td", cell) for cell in rest)]
         yield el("tr", what if place == 0 else None, *cells, others if place == 0 else None)
     if not death.met:

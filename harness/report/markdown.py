@@ -138,7 +138,7 @@ def _backends(results: Results) -> Iterator[str]:
         head = ("scenario or test", "clients", *backends.HEADINGS)
         yield from (_row(*head), _row(*["---"] * len(head)))
     for name, line in lines[:GROUPS]:
-        seen = (_cell(", ".join(said) or backends.NOBODY) for said in (line.one, line.other))
+        seen = (_cell(", ".join(said) or backends.NOBODY) for said in line.apart)
         yield _row(_cell(name), _cell(line.part) if line.part else backends.ALL, *seen)
     yield from _further(len(lines))
 

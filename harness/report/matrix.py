@@ -21,8 +21,8 @@ _LONGEST = 70
 _LEFT_OUT = "–"
 _MEANS = {CaseOutcome.PASSED: "passed: as expected"}
 
-_NUMBER = re.compile(r"(?<=[a-z]) (?=\d)")
-"""After the word that it belongs to."""
+_NUMBER = re.compile(r"(?<=[a-z]) (?=\d+\b(?![.\d]* ×))|(?<=\d) (?=×)")
+"""The space between a number and the word that it belongs to, or the sign."""
 
 
 def matrix(results: Results) -> Section:
@@ -69,7 +69,10 @@ def _rows(
             item.subject.link: item for item in items if item.subject.scenario == scenario
         }
         out = {one.link for one in left_out if one.subject and one.name == scenario}
-        cells = [_cell(own[link]) if link in own else _empty(link, link in out) for link in links]
+        cells = [
+            _cell(own[link]) if link in own else _empty(link, link in out, "·" if link else "")
+            for link in links
+        ]
         rows.append(el("tr", el("th", scenario), *cells))
     ran = {item.subject.scenario for item in items} | {_bare(case.name) for case, _ in tests}
     if wholly := {_bare(one.name) for one in left_out} - ran:
@@ -129,7 +132,9 @@ def _test(case: Case, shown: Shown, links: Sequence[Link | None]) -> Markup:
         of = f"{shown.link}: " if shown.link else ""
         return el("tr", heading, el("td", sign, f" {of}", said, colspan=len(links), class_=own))
     cells = [
-        el("td", sign, " ", said, data_link=link, class_=own) if link is shown.link else _empty(link)
+        el("td", sign, " ", said, data_link=link, class_=own)
+        if link is shown.link
+        else _empty(link, sign="·" if link else "")
         for link in links
     ]
     return el("tr", heading, *cells)
@@ -173,5 +178,5 @@ def _brief(said: str) -> str:
     return _NUMBER.sub("\u00a0", textwrap.shorten(said, _LONGEST, placeholder=" …"))
 
 
-def _empty(link: Link | None, left_out: bool = False) -> Markup:
-    return el("td", _LEFT_OUT if left_out else "·", class_="none", data_link=left_out and _called(link))
+def _empty(link: Link | None, left_out: bool = False, sign: str = "·") -> Markup:
+    return el("td", _LEFT_OUT if left_out else sign, class_="none", data_link=left_out and _called(link))

@@ -108,7 +108,7 @@ def facts(results: Results) -> list[tuple[str, list[str]]]:
     slow = [case.slowness for case in results.cases if case.slowness] or [fact.slowness for fact in known]
     if slow:
         low, high = min(slow), max(slow)
-        factor = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        factor = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
         warning = "; absolute times say little, only ratios within this run do" if high >= _SLOW else ""
         found.append(("slowness", [f"{factor} × as slow as a current desktop core{warning}"]))
     if versions is not None:

@@ -19,7 +19,7 @@ def others(results: Results) -> Section | None:
     rows = [
         el(
             "tr",
-            el("th", case.id, *_said(case.shown), scope="row"),
+            el("th", join(re.split(r"(?<=::)", case.id), el("wbr")), *_said(case.shown), scope="row"),
             el("td", badge(case.outcome)),
             el("td", seconds(sum(case.seconds.values())), class_="n"),
             id=ident(case),

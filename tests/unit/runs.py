@@ -145,7 +145,7 @@ def mixed(folder: Path) -> results.Results:
     (folder / "lab0" / 'a"b <c>.log').write_text("x")
     cases = [
         evidence(folder, plan(eight, "virtio-serial"), right(plan(eight, "virtio-serial"))),
-        evidence(folder, plan(eight, "vsock"), garbled(plan(eight, "vsock")), slowness=18.5),
+        evidence(folder, plan(eight, "vsock"), garbled(plan(eight, "vsock")), slowness=18.55),
         case(plan(eight, "virtconsole"), CaseOutcome.ERROR, f"ERROR {eight} on virtconsole: {HOSTILE}\nmore"),
         case(plan(eight, "isa-serial"), CaseOutcome.SKIPPED, f"qemu-device: {HOSTILE}"),
         evidence(folder, plan(stale, "vsock"), right(plan(stale, "vsock"))),

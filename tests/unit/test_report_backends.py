@@ -75,6 +75,11 @@ def test_the_summary_says_what_differs_too(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(markdown, "GROUPS", 1)
     cut = markdown.markdown(runs.write(tmp_path, cases, (eight, stale)))
     assert "waiting 7` |\n\nAnd 1 more groups.\n" in cut
+    killed = "reliability-unplugged"
+    deaths = [runs.evidence(tmp_path, plan(killed, link), right(plan(killed, link))) for link in PAIR]
+    monkeypatch.setattr(markdown, "GROUPS", 9)
+    told = markdown.markdown(runs.write(tmp_path, deaths, (killed,)))
+    assert f"| `{killed}` | `sending` | `sees ECONNRESET` | `sees EPIPE` |" in told  # not what both saw
     alike = markdown.markdown(runs.write(tmp_path, same, (stale,)))
     assert "### Backends of vsock\n\n1 saw the same.\n" in alike
     assert "### Backends" not in markdown.markdown(runs.write(tmp_path, same[:1], (stale,)))

@@ -64,6 +64,12 @@ def test_it_fits_and_is_painted(
     )
 
 
+def test_on_a_phone_a_tests_name_has_the_whole_width(page: chromium.Page, report: Path) -> None:
+    page.load(report, width=390)
+    names = "[...document.querySelectorAll('.others tbody th')].map((one) => one.clientWidth / innerWidth)"
+    assert min(page.run(names)) > 0.9
+
+
 def test_text_has_contrast(page: chromium.Page, report: Path) -> None:
     """WCAG 2's ratio of 4.5 between each text's colour and what is behind it, in both schemes."""
     for dark in (False, True):

@@ -57,6 +57,9 @@ def test_a_test_without_a_link_is_counted_where_the_claim_has_others(tmp_path: P
     results = found(tmp_path, failed)
     assert page_row(results, Claim.MULTIPLE_CLIENTS) == ["✓ 1 passed", "✓ 1 passed", "✗ 1 failed"]
     assert "<th>vsock<th>virtio-serial<th>no link" in html.page(results)
+    row = re.search(r"<th>multiple-clients-8<.*?(?=<tr)", html.page(results), re.S)
+    assert row
+    assert "·" not in row[0]  # what is no scenario's has no place in a scenario's row
     assert summary_row(results, Claim.MULTIPLE_CLIENTS) == ["✅ 1", "✅ 1", "❌ 1"]
 
 

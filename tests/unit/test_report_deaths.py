@@ -84,7 +84,7 @@ def test_what_else_was_disturbed(results: Results) -> None:
     assert rows(results, KILLED)["others"] == ("beside/0: eof after 0.03 s, then gone",)
     assert rows(results, AGENT)["others"] == ("nothing (1 client of another VM)",)
     (told,) = rows(results, SHIM)["others"]
-    assert told == "nothing (6 clients of the same VM); the dead shim's container is gone after 0.05 s"
+    assert told == "nothing (6 clients of the same VM); the dead shims' containers are gone after 0.05 s"
     assert rows(results, PAUSED)["others"] == ("nothing (1 client of another VM); containers: 2 running",)
     assert rows(results, SHIM)["victim/0"] == ("idle", "–", "–", "–", "–", "eof after 0.04 s")
 
@@ -113,7 +113,7 @@ def test_where_nobody_else_was_looked_at_it_says_so(tmp_path: Path) -> None:
 def test_containers_are_gone_when_the_agent_says_and_not_when_somebody_looked(tmp_path: Path) -> None:
     on_link = plan(SHIM, "vsock")
     for system, says in (
-        (late("victim/1", "containers", 7.5), "the dead shim's container is gone after 7.50 s"),
+        (late("victim/1", "containers", 7.5), "the dead shims' containers are gone after 7.50 s"),
         (untold("victim/1", "containers-gone"), "containers: 1 running"),
     ):
         cases = [runs.evidence(tmp_path, on_link, system(on_link))]
@@ -208,6 +208,7 @@ def test_a_death_that_only_some_ends_are_told_is_no_gap_in_the_claim(tmp_path: P
 def test_the_matrix_is_in_the_page_and_in_the_summary(results: Results) -> None:
     page = Page(html.page(results))
     assert "deaths-title" in page.sections
+    assert "nothing in 0.03\u00a0s" in page.text
     assert "≠ receiving" in page.text
     assert "idle, either had connected, and is the one killed" in page.text
     text = markdown.markdown(results)
@@ -375,7 +376,7 @@ def test_what_a_disturbed_bystander_saw_tells_of_its_new_connection(
     on_link = plan(SHIM, "vsock")
     cases = [runs.evidence(tmp_path, on_link, changed(right(on_link), client, facts))]
     (told,) = rows(runs.write(tmp_path, cases), SHIM)["others"]
-    assert told == f"{says}; the dead shim's container is gone after 0.05 s"
+    assert told == f"{says}; the dead shims' containers are gone after 0.05 s"
 
 
 def test_a_bystander_who_is_lost_after_it_looked_is_disturbed(tmp_path: Path) -> None:

@@ -139,14 +139,20 @@ def test_the_matrix_counts_and_leads_to_the_worst(mixed: Results) -> None:
 def test_the_matrix_and_the_deaths_say_what_was_left_out(tmp_path: Path) -> None:
     killed, eight = plan("reliability-qemu-killed", "vsock"), plan("multiple-clients-8", "vsock")
     cases = [runs.evidence(tmp_path, one, right(one)) for one in (killed, eight)]
-    out = [("multiple-clients-8", "virtio-serial"), ("reliability-guest-panic", "vsock")]
+    out = [
+        ("multiple-clients-8", "virtio-serial"),
+        ("reliability-guest-panic", "vsock"),
+        ("reliability-qemu-killed", "hybrid-vsock"),
+    ]
     left = tuple(LeftOut(id=name, subject=runs.subject(plan(name, link))) for name, link in out)
     found = runs.write(tmp_path, cases, left_out=left, choice="-m 'not long'")
     page = Page(html.page(found))
-    assert "2 of 4 left out by -m 'not long'" in page.text
+    assert "3 of 5 left out by -m 'not long'" in page.text
     assert "– left out of this run" in page.text
-    assert "Left out of this run: reliability-guest-panic." in page.text
-    assert "2 of 4 left out by -m 'not long'" in markdown.markdown(found)
+    assert (
+        "Left out of this run: reliability-guest-panic; on hybrid-vsock reliability-qemu-killed." in page.text
+    )
+    assert "3 of 5 left out by -m 'not long'" in markdown.markdown(found)
     text = html.page(found)
     assert "<th>left out of this run<td colspan=1 class=none>reliability-guest-panic" in text.replace(
         "</th>", ""
@@ -172,7 +178,7 @@ def test_the_head_says_how_it_ended_and_on_what(page: Page) -> None:
         "0.1.0, commit 0123456789ab+",
     ):
         assert word in page.text
-    assert "10.4 to 18.5 × as slow as a current desktop core; absolute times say little" in page.text
+    assert "10.4 to 18.6 × as slow as a current desktop core; absolute times say little" in page.text
     assert "net.vsock.g2h_fallback: is 1" in page.text
 
 
@@ -201,6 +207,7 @@ def test_a_cell_is_cut_between_words_and_a_number_stays_with_its_word() -> None:
     said = f"beside: served 1; {'x' * 42}; waiting 49"
     assert matrix._brief(said) == f"beside: served\u00a01; {'x' * 42}; …"
     assert matrix._brief("served 1, waiting 7") == "served\u00a01, waiting\u00a07"
+    assert matrix._brief("new 34.3 × as slow, old 9 ×") == "new 34.3\u00a0× as slow, old 9\u00a0×"
 
 
 @pytest.mark.parametrize(
