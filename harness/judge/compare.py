@@ -9,13 +9,10 @@ from harness.judge.killed import not_killed
 from harness.judge.notices import noticed
 from harness.judge.paces import slowed
 from harness.model.errors import InfrastructureError
-from harness.model.expect import Bounds, Word, in_words, is_wanted
-from harness.model.factwords import GARBLED, FactName
+from harness.model.expect import Bounds, Word, in_words
 from harness.model.plan import Plan
 from harness.model.trace import Event
 from harness.model.verdict import ClientEnd, Outcome, Slowed, Tally, Verdict
-
-RECONNECT = FactName.RECONNECT.value
 
 
 def judge(plan: Plan, trace: Sequence[Event]) -> Verdict:
@@ -114,16 +111,16 @@ def _fact_differences(plan: Plan, ends: dict[str, ClientEnd]) -> Iterator[str]:
             for client in group.clients:
                 seen = ends[client].facts.get(name)
                 told += seen is not None
-                fits = is_wanted(seen, wanted)
+                fits = plan.expect.fits(group.name, name, seen)
                 if not fits and (seen is not None or ends[client].end is Word.SERVED):
                     yield f"fact {name} of {client} is {seen or 'not reported'}, expected {in_words(wanted)}"
             if not told:
                 yield f"fact {name} of group {group.name}: nobody reported it, expected {in_words(wanted)}"
-        if RECONNECT not in plan.expect.facts.get(group.name, {}):  # garbled is red where nobody names it
-            spoilt = [client for client in group.clients if ends[client].facts.get(RECONNECT) == GARBLED]
-            yield from (
-                f"fact {RECONNECT} of {client} is {GARBLED}, which is not expected" for client in spoilt
-            )
+        for client in group.clients:
+            for name, seen in ends[client].facts.items():
+                unnamed = name not in plan.expect.facts.get(group.name, {})
+                if unnamed and not plan.expect.fits(group.name, name, seen):
+                    yield f"fact {name} of {client} is {seen}, which is not expected"
 
 
 def _slow_differences(slow: Sequence[Slowed]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from harness.model.factwords import EARLY, GARBLED, FactName
+
 
 class Word(StrEnum):
     """What a client's end is called. `docs/scenarios.md` defines each by the client's events."""
@@ -51,6 +53,13 @@ FactWanted: TypeAlias = str | tuple[str, ...]
 def is_wanted(seen: str | None, wanted: FactWanted) -> bool:
     """Whether a fact is as expected; None is one that nobody reported."""
     return seen == wanted if isinstance(wanted, str) else seen in wanted
+
+
+def is_unheard_of(fact: str, seen: str | None) -> bool:
+    """Whether a fact has a value that is right only where a scenario names it: what is garbled, and what was
+    seen before a fault was done."""
+    garbled = fact == FactName.RECONNECT and seen == GARBLED
+    return garbled or (fact == FactName.SEES and seen is not None and seen.endswith(EARLY))
 
 
 def in_words(wanted: FactWanted) -> str:
@@ -115,6 +124,7 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Where `intact` is missing, all served clients must be; where `waited` is missing, it is not compared.
     No other word is missing.
     `facts`: group → fact's name → value, or values of which one; so every client of the group must have it.
+    Those are there, too, that a group has which a fault does nothing to (`harness.model.unsaid`).
     `newer`: facts that are others since some kernel. `noticed`: by the group that meets the fault.
     `slowdown`: by the group that is slowed down.
     """
@@ -125,6 +135,14 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     newer: tuple[OnKernel, ...] = ()
     noticed: dict[str, Noticed] = {}
     slowdown: dict[str, Slowdown] = {}
+
+    def fits(self, group: str, fact: str, seen: str | None) -> bool:
+        """Whether a fact of a client of `group` is as expected (None: it was not reported).
+
+        One that is not named may be anything but `is_unheard_of`.
+        """
+        wanted = self.facts.get(group, {}).get(fact)
+        return not is_unheard_of(fact, seen) if wanted is None else is_wanted(seen, wanted)
 
     def on_kernel(self, release: str, guest: str) -> Expectation:
         """This, as it is on a host whose kernel is `release` (uname(2)), of a guest whose is `guest`.

@@ -12,15 +12,17 @@ from harness.model.check import check
 from harness.model.claims import Claim
 from harness.model.document import Node, Problems
 from harness.model.errors import UsageError
+from harness.model.expect import Expectation
 from harness.model.expecting import expectation
 from harness.model.fault import Fault
 from harness.model.faultrules import check_fault
 from harness.model.link import Link
-from harness.model.plan import Boot, Plan
+from harness.model.plan import Boot, GroupPlan, Plan
 from harness.model.resolve import Resolver
 from harness.model.rules import Rules, groups_of
 from harness.model.shape import shape_of
 from harness.model.toolrules import check_port, check_programs, written_programs
+from harness.model.unsaid import completed
 
 SUFFIXES = (".yaml", ".yml")
 """Of scenario files' names."""
@@ -93,7 +95,7 @@ def load(path: Path) -> Scenario:
             linux=file.linux or None,
             guest_linux=file.guest_linux or None,
             groups=tuple(resolved),
-            expect=expectation(root.at("expect", link.value), resolved, problems, f"expect of {link.value}"),
+            expect=_expect(file, link, resolved, root, problems),
             fault=_fault(file),
             programs=programs,
         )
@@ -114,6 +116,17 @@ def _check_boot(plan: Plan, root: Node, problems: Problems) -> None:
     if plan.boot is Boot.COLD and plan.only_cloned:
         what = f"boot cannot be 'cold' on link {plan.link.value!r}: {plan.only_cloned}"
         problems.add(root.at("boot").mark, what)
+
+
+def _expect(
+    file: written.File, link: Link, groups: list[GroupPlan], root: Node, problems: Problems
+) -> Expectation:
+    """As the file states it, and with what it leaves unsaid."""
+    node, fault, before = root.at("expect", link.value), _fault(file), len(problems)
+    expect = expectation(node, groups, problems, f"expect of {link.value}")
+    if fault is None or len(problems) > before:
+        return expect
+    return completed(expect, groups, fault, link, node, problems)
 
 
 def _fault(file: written.File) -> Fault | None:

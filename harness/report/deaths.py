@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from harness.model.expect import Word, is_wanted, version_of
+from harness.model.expect import Word, version_of
 from harness.model.factwords import CALLED, EARLY, RUNNING, SERVED
 from harness.model.fault import FaultKind, While
 from harness.model.link import Link
@@ -206,7 +206,8 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
     sees = facts.get("sees", _NONE if victim or noticed else ended or _UNTOLD)
     guest = (facts.get("guest", _NONE), float(facts[GUEST_NOTICED]) if GUEST_NOTICED in facts else None)
     soon = item.verdict is None or all(one.fits for one in item.verdict.noticed if one.client == client)
-    wanted = item.plan.expect.facts.get(group.name, {})
+    expect = item.plan.expect
+    known = {*expect.facts.get(group.name, {}), *facts}
     told = [facts[name] for name in ("then", "reconnect") if name in facts]
     opener = group.opener(group.clients.index(client))
     called = step.doing is While.CONNECTING and opener is Initiated.GUEST
@@ -228,7 +229,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         ),
         fits=soon
         and (noticed is not None or victim or item.verdict is None or item.verdict.passed)
-        and all(is_wanted(facts.get(name), value) for name, value in wanted.items()),
+        and all(expect.fits(group.name, name, facts.get(name)) for name in known),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from harness.model.expect import ENDS, Bounds, Word, in_words, is_wanted
+from harness.model.expect import ENDS, Bounds, Expectation, Word, in_words
 from harness.model.fault import While
 from harness.model.plan import GroupPlan, Initiated, Plan, Schedule
 from harness.model.steps import MeetFault, Step
@@ -179,16 +179,24 @@ def _tallied(tally: Tally, brief: bool) -> Iterator[Count]:
 
 
 def _facts(plan: Plan | None, verdict: Verdict) -> Iterator[Part]:
-    """Of each group that is expected to tell some; where it is the only one it goes without its name."""
-    wanted = plan.expect.facts if plan else {}
-    for group, facts in wanted.items():
-        told = [end.facts for end in verdict.ends if end.client.rpartition("/")[0] == group]
+    """Of each group that is expected to tell some, or told what is right only where it is expected; where it
+    is the only one it goes without its name."""
+    expect = plan.expect if plan else Expectation()
+    names = {group: dict.fromkeys(wanted) for group, wanted in expect.facts.items()}
+    told: dict[str, list[dict[str, str]]] = {}
+    for end in verdict.ends:
+        group = end.client.rpartition("/")[0]
+        told.setdefault(group, []).append(end.facts)
+        for name, seen in end.facts.items():
+            if not expect.fits(group, name, seen):
+                names.setdefault(group, {})[name] = None
+    for group, facts in names.items():
         counts = []
-        for name, value in facts.items():
-            values = dict.fromkeys(found[name] for found in told if name in found)
-            fits = bool(values) and all(is_wanted(seen, value) for seen in values)
+        for name in facts:
+            values = dict.fromkeys(found[name] for found in told.get(group, ()) if name in found)
+            fits = bool(values) and all(expect.fits(group, name, seen) for seen in values)
             counts.append(Count(f"{name} {' and '.join(values) or 'not reported'}", fits))
-        yield Part(group if len(wanted) > 1 else "", tuple(counts))
+        yield Part(group if len(names) > 1 else "", tuple(counts))
 
 
 def _times(noticed: Sequence[Noticing]) -> Iterator[Part]:

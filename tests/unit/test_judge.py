@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -9,6 +11,8 @@ from harness.judge import judge
 from harness.model.expect import Word
 from harness.model.fault import FaultKind
 from harness.model.link import Link
+from harness.model.plan import Plan
+from harness.model.scenario import load
 from harness.model.trace import Event, What
 from harness.model.verdict import Outcome
 from tests.unit.reds import RED
@@ -172,3 +176,39 @@ def test_a_shim_that_was_killed_before_the_fault_is_red(scenario: str, link: str
         for event in right(on_link)
     ]
     assert f"{link}: {client} was killed before it was " in judge(on_link, early).difference
+
+
+def quick(folder: Path, said: str) -> Plan:
+    """The plan of somebody's short scenario in which QEMU is killed beside another VM's client."""
+    text = """\
+title: T
+links: [vsock]
+fault: {kind: qemu-kill}
+clients:
+  idle: {workload: [meet-fault: {while: idle}]}
+  beside: {elsewhere: true, workload: [meet-fault: {while: idle}]}
+expect:
+  vsock:
+    served: 2
+"""
+    (folder / "x.yaml").write_text(f"{text}    facts: {{idle: {{{said}}}}}\n")
+    return load(folder / "x.yaml").for_link(Link.VSOCK)
+
+
+def test_another_vms_client_that_is_cut_off_is_red_though_nothing_is_said_of_it(tmp_path: Path) -> None:
+    on_link = quick(tmp_path, "sees: ECONNRESET")
+    assert judge(on_link, right(on_link)).differences == ()
+    cut = {"sees": "ECONNRESET early", "then": "gone", "reconnect": "ENODEV"}
+    assert judge(on_link, changed(right(on_link), "beside/0", cut)).differences == (
+        "vsock: fact sees of beside/0 is ECONNRESET early, expected nothing",
+        "vsock: fact then of beside/0 is gone, expected served",
+        "vsock: fact reconnect of beside/0 is ENODEV, expected served",
+    )
+
+
+def test_what_is_seen_before_a_fault_is_done_is_red_where_nobody_names_it(tmp_path: Path) -> None:
+    on_link = quick(tmp_path, "then: gone")
+    assert judge(on_link, right(on_link)).passed
+    early = changed(right(on_link), "idle/0", {"sees": "EPIPE early"})
+    says = "vsock: fact sees of idle/0 is EPIPE early, which is not expected"
+    assert judge(on_link, early).differences == (says,)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.model.expect import Noticed
+import pytest
+
+from harness.model.expect import FactWanted, Noticed
 from harness.model.fault import While
 from harness.model.link import Link
 from harness.model.plan import Boot, Initiated
@@ -167,3 +169,68 @@ def test_what_goes_on_from_a_clone_is_not_booted_cold(tmp_path: Path) -> None:
     why = "a VM is restored with the memory and the command line of a clone"
     text = text.replace("unplug", "restore").replace("vsock", "virtio-serial")
     assert mistakes(tmp_path, text) == [f"5:7: boot cannot be 'cold' on link 'virtio-serial': {why}"]
+
+
+QUICK = """\
+title: T
+links: [vsock, virtio-serial]
+fault: {kind: qemu-kill}
+clients:
+  idle: {workload: [meet-fault: {while: idle}]}
+  beside: {elsewhere: true, workload: [meet-fault: {while: idle}]}
+expect:
+  vsock:
+    served: 2
+    facts: {idle: {sees: ECONNRESET}}
+  virtio-serial: {served: 2, facts: {idle: {sees: eof}}}
+"""
+
+
+def facts(tmp_path: Path, text: str, link: Link, group: str) -> dict[str, FactWanted]:
+    (tmp_path / "x.yaml").write_text(text)
+    return load(tmp_path / "x.yaml").for_link(link).expect.facts[group]
+
+
+def test_to_whom_a_fault_does_nothing_notices_nothing(tmp_path: Path) -> None:
+    undisturbed = {"sees": "nothing", "then": "served", "reconnect": "served"}
+    assert facts(tmp_path, QUICK, Link.VSOCK, "beside") == undisturbed
+    assert facts(tmp_path, QUICK, Link.VSOCK, "idle") == {"sees": "ECONNRESET"}
+    with_one_client = {"sees": "nothing", "then": "served"}
+    assert facts(tmp_path, QUICK, Link.VIRTIO_SERIAL, "beside") == with_one_client
+    assert facts(tmp_path, SOON, Link.VSOCK, "two") == undisturbed
+    calling = SOON.replace("  two:\n", "  two:\n    initiated: guest\n").replace("idle", "connecting")
+    assert facts(tmp_path, calling, Link.VSOCK, "two") == {"sees": "called", "reconnect": "served"}
+    both = calling.replace("initiated: guest", "initiated: both\n    count: 2").replace(
+        "served: 1", "served: 2"
+    )
+    assert facts(tmp_path, both, Link.VSOCK, "two")["sees"] == ("nothing", "called")
+
+
+def test_unless_the_scenario_says_otherwise(tmp_path: Path) -> None:
+    text = QUICK.replace("facts: {idle", "facts: {beside: {reconnect: [EPIPE, eof], next-send: ok}, idle", 1)
+    said = {"sees": "nothing", "then": "served", "reconnect": ("EPIPE", "eof"), "next-send": "ok"}
+    assert facts(tmp_path, text, Link.VSOCK, "beside") == said
+
+
+@pytest.mark.parametrize(("said", "place"), [("", "9:5"), ("    facts: {beside: {then: served}}\n", "10:5")])
+def test_of_whom_it_hits_something_must_be_said(tmp_path: Path, said: str, place: str) -> None:
+    text = QUICK.replace("    facts: {idle: {sees: ECONNRESET}}\n", said, 1)
+    what = "nothing is said of what the fault does to group 'idle': it needs a fact such as 'sees'"
+    (says,) = mistakes(tmp_path, text)
+    assert says == f"{place}: {what}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["noticed: {idle: {host: 0.2}}", "facts: {idle: {reconnect: ENODEV}}"],
+)
+def test_what_must_be_said_may_be_any_fact_or_how_soon(tmp_path: Path, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(QUICK.replace("facts: {idle: {sees: ECONNRESET}}", said, 1))
+    assert load(tmp_path / "x.yaml").plans
+
+
+def test_who_is_not_to_be_served_may_tell_nothing(tmp_path: Path) -> None:
+    lost = "idle: {lost: 1}\n    beside: {served: 1}"
+    text = QUICK.replace("served: 2\n    facts: {idle: {sees: ECONNRESET}}", lost, 1)
+    (tmp_path / "x.yaml").write_text(text)
+    assert load(tmp_path / "x.yaml").plans

@@ -1,0 +1,59 @@
+"""What a scenario leaves unsaid of those who meet its fault: filled in, or a mistake."""
+
+from __future__ import annotations
+
+import msgspec
+
+from harness.model.document import Node, Problems
+from harness.model.expect import Expectation, FactWanted, Word
+from harness.model.factwords import CALLED, NOTHING, SERVED, FactName
+from harness.model.fault import Fault, FaultKind, While
+from harness.model.link import Link
+from harness.model.plan import GroupPlan, Initiated
+from harness.model.steps import MeetFault
+
+
+def completed(
+    expect: Expectation, groups: list[GroupPlan], fault: Fault, link: Link, node: Node, problems: Problems
+) -> Expectation:
+    """`expect` with what holds of each group that the fault does nothing to, unless it says otherwise.
+
+    A group that it is done to, and of which nothing is said, is noted in `problems`, at the facts of `node`:
+    all could happen to it. Whose clients it kills is judged by their death, and who is not to be served may
+    tell nothing.
+    """
+    facts = {group: dict(wanted) for group, wanted in expect.facts.items()}
+    for group in groups:
+        step = next((step for step in group.workload if isinstance(step, MeetFault)), None)
+        if step is None or fault.kills(group.name):
+            continue
+        if is_bystander(group, fault):
+            facts[group.name] = {**undisturbed(group, step, link), **facts.get(group.name, {})}
+        elif not facts.get(group.name) and group.name not in expect.noticed and _may_be_served(expect, group):
+            what = f"nothing is said of what the fault does to group {group.name!r}: it needs a fact such as"
+            problems.add(node.keys.get("facts", node.mark), f"{what} {FactName.SEES.value!r}")
+    return msgspec.structs.replace(expect, facts=facts)
+
+
+def is_bystander(group: GroupPlan, fault: Fault) -> bool:
+    """Whether a fault does nothing to the connections of `group`."""
+    return group.elsewhere or (fault.kind is FaultKind.SHIM_KILL and not fault.kills(group.name))
+
+
+def undisturbed(group: GroupPlan, step: MeetFault, link: Link) -> dict[str, FactWanted]:
+    """The facts of who notices nothing: sees nothing, then is served, and so is a new connection (which a
+    serial port has none of beside the old one)."""
+    sees: FactWanted = NOTHING
+    if step.doing is While.CONNECTING and group.initiated is not Initiated.HOST:
+        sees = CALLED if group.initiated is Initiated.GUEST else (NOTHING, CALLED)
+    facts: dict[str, FactWanted] = {FactName.SEES.value: sees}
+    if step.doing.has_connection:
+        facts[FactName.THEN.value] = SERVED
+    if not link.is_serial_port or link.is_proxied:
+        facts[FactName.RECONNECT.value] = SERVED
+    return facts
+
+
+def _may_be_served(expect: Expectation, group: GroupPlan) -> bool:
+    counts = (expect.groups or {}).get(group.name) or expect.totals or {}
+    return Word.SERVED not in counts or counts[Word.SERVED].max != 0
