@@ -14,7 +14,7 @@ from harness.model.halves import Answer, Deaf
 from harness.model.link import Link
 from harness.model.plan import Boot, Connection, GroupPlan, Initiated
 from harness.model.program import ProgramName, ProgramPlan, ToolPlan
-from harness.model.size import parse_size
+from harness.model.size import MAX_GIB, parse_size, size_words
 from harness.model.values import Where
 from harness.model.writtentools import Program
 
@@ -31,7 +31,7 @@ CIDS = (steps.Target.NO_VM, steps.Target.NOBODY)
 """Where `connect` goes to another CID than the guest's or the host's. On hybrid-vsock only the guest can dial
 one, that nobody holds: the host's end is a Unix socket, and a CID is nothing of the kernel's."""
 
-MAX_ANY = 1 << 40
+MAX_ANY = MAX_GIB << 30
 
 STEP_TYPES: dict[str, type[Any]] = {
     kind.op: kind
@@ -164,7 +164,8 @@ class Resolver:
     def _size(self, value: Any, path: tuple[Place, ...], most: int) -> int:
         size = parse_size(self._value(value, path, 1))
         if not 1 <= size <= most:
-            self._problems.add(self._root.at(*path).mark, f"bytes must be 1 to {most}, not {size}")
+            allowed = f"1 to {most} ({size_words(most)})"
+            self._problems.add(self._root.at(*path).mark, f"bytes must be {allowed}, not {size}")
         return size
 
     def _value(self, value: T | dict[Where, T], path: tuple[Place, ...], otherwise: T) -> T:

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from harness.agent.errnos import NAMES
 from harness.model.shape import Limits
-from harness.model.size import PATTERN, guess_size
+from harness.model.size import MAX_GIB, PATTERN, guess_size
 
 MAX_CLIENTS = 1000
 """Clients of one group; the agent's listen backlog refuses what exceeds it."""
@@ -27,7 +27,12 @@ class Where(StrEnum):
 
 Line: TypeAlias = Annotated[str, Limits(pattern=r"^\S[^\n]*$", wanted="one line of text")]
 SizeText: TypeAlias = Annotated[
-    str, Limits(pattern=PATTERN, wanted="a size such as 64KiB, 1MiB, 2GiB", guess=guess_size)
+    str,
+    Limits(
+        pattern=PATTERN,
+        wanted=f"a size such as 64KiB, 1MiB, 2GiB (at most {MAX_GIB}GiB)",
+        guess=guess_size,
+    ),
 ]
 SizeNumber: TypeAlias = Annotated[int, Limits(low=1, help="bytes")]
 SizeValue: TypeAlias = Annotated[SizeNumber | SizeText, Limits(name="SizeValue")]

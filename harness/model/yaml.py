@@ -14,6 +14,12 @@ from harness.model.document import Mark, Node, Problems, Scalar
 from harness.model.errors import UsageError
 
 MAX_BYTES = 1 << 20
+_SHOWN = 40
+"""Characters of a number that is none which are shown."""
+
+_MOST_BITS = 1024
+"""Of a number: far beyond any limit, but Python still writes it out in an error."""
+
 """No file of ours is larger; what is, is something else."""
 
 _CORE = "tag:yaml.org,2002:"
@@ -118,7 +124,8 @@ def _scalar(node: Any, mark: Mark, problems: Problems) -> Scalar:
         try:
             return _number(tag, text.replace("_", ""))
         except ValueError:
-            problems.add(mark, f"{text[:40]!r} is not a number")
+            more = f"… ({len(text)} characters)" if len(text) > _SHOWN else ""
+            problems.add(mark, f"{text[:_SHOWN]!r}{more} is not a number")
             return None
     if tag == _CORE + "bool":
         return _CONSTANTS.get(text.lower(), text)
@@ -136,7 +143,10 @@ def _number(tag: str, text: str) -> int | float:
     digits = text.lstrip("+-")
     bases = {"0x": 16, "0o": 8, "0b": 2}
     base = bases.get(digits[:2].lower(), 10)
-    return sign * int(digits if base == 10 else digits[2:], base)
+    number = int(digits if base == 10 else digits[2:], base)
+    if number.bit_length() > _MOST_BITS:
+        raise ValueError("too long")
+    return sign * number
 
 
 def _syntax(error: MarkedYAMLError, problems: Problems) -> None:

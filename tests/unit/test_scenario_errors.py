@@ -104,19 +104,26 @@ FORM = [
     (
         "1MiB",
         "1MB",
-        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB, not '1MB'; did you mean '1MiB'?",
+        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB), not '1MB'; "
+        "did you mean '1MiB'?",
     ),
-    ("1MiB", "1.5MiB", "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB, not '1.5MiB'"),
+    (
+        "1MiB",
+        "1.5MiB",
+        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB), not '1.5MiB'",
+    ),
     (
         "1MiB",
         '"1MiB\\n"',
-        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB, not '1MiB\\n'; did you mean '1MiB'?",
+        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB), not '1MiB\\n'; "
+        "did you mean '1MiB'?",
     ),
     ("1MiB", "-1", "6:19: bytes must be at least 1, not -1"),
     (
         "1MiB",
         "true",
-        "6:19: bytes must be an integer or a size such as 64KiB, 1MiB, 2GiB or a mapping by link, not true",
+        "6:19: bytes must be an integer or a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB) "
+        "or a mapping by link, not true",
     ),
     (
         "1MiB",
@@ -141,7 +148,32 @@ FORM = [
 
 
 SENSE = [
-    ("1MiB", "0KiB", "6:19: bytes must be 1 to 1099511627776, not 0"),
+    ("1MiB", "0KiB", "6:19: bytes must be 1 to 1099511627776 (1024GiB), not 0"),
+    ("1MiB", "2048GiB", "6:19: bytes must be 1 to 1099511627776 (1024GiB), not 2199023255552"),
+    (
+        "1MiB",
+        "10000000000000000000001",
+        "6:19: bytes must be 1 to 1099511627776 (1024GiB), not 10000000000000000000001",
+    ),
+    (
+        "1MiB",
+        "10EiB",
+        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB), not '10EiB'",
+    ),
+    (
+        "1MiB",
+        "1TiB",
+        "6:19: bytes must be a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB), not '1TiB'; "
+        "did you mean '1024GiB'?",
+    ),
+    (
+        "1MiB",
+        "1e30",
+        "6:19: bytes must be an integer or a size such as 64KiB, 1MiB, 2GiB (at most 1024GiB) or a mapping "
+        "by link, not the number 1e+30",
+    ),
+    ("1MiB", f"0x{'f' * 300}", f"6:19: '0x{'f' * 38}'… (302 characters) is not a number"),
+    ("clients: 8", f"clients: {'9' * 5000}", f"4:10: '{'9' * 40}'… (5000 characters) is not a number"),
     (
         "1MiB",
         "{default: 1, isa-serial: 2}",
@@ -153,7 +185,7 @@ SENSE = [
     (
         "echo: {bytes: 1MiB}",
         "ask-and-leave: {bytes: 2MiB}",
-        "6:28: bytes must be 1 to 1048576, not 2097152",
+        "6:28: bytes must be 1 to 1048576 (1MiB), not 2097152",
     ),
     ("[vsock,", "[vsock, vsock,", "3:16: link 'vsock' a second time"),
     (

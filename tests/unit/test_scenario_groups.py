@@ -39,7 +39,7 @@ IN_GROUPS = [
         "one: {initiated: both, workload",
         "5:20: 'both' needs two clients at least: 1 on link 'vsock'",
     ),
-    ("ping: {}", "messages: {bytes: 64KiB}", "5:39: bytes must be 1 to 32768, not 65536"),
+    ("ping: {}", "messages: {bytes: 64KiB}", "5:39: bytes must be 1 to 32768 (32KiB), not 65536"),
     (
         "ping: {}",
         "connect: {to: nowhere}",

@@ -57,7 +57,7 @@ SYNTAX: list[tuple[str | bytes, str]] = [
     ('title: "\\ud800"\n', "1:8: text with a NUL or half a surrogate pair cannot be passed on"),
     ('title: "a\\0"\n', "1:8: text with a NUL or half a surrogate pair cannot be passed on"),
     ("clients: ._\n", "1:10: '._' is not a number"),
-    ("clients: " + "9" * 5000, f"1:10: '{'9' * 40}' is not a number"),
+    ("clients: " + "9" * 5000, f"1:10: '{'9' * 40}'… (5000 characters) is not a number"),
     ("title: \u00fcber\nabout: x".encode("latin-1"), "1:8: byte 0xfc is not UTF-8"),
     ("title: über\nabout: ".encode() + b"\xff", "2:8: byte 0xff is not UTF-8"),
     ("title: x".encode("utf-16"), "1:1: byte 0xff is not UTF-8"),
