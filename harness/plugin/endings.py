@@ -36,7 +36,7 @@ def told(config: pytest.Config, results: Path) -> Iterator[None]:
     # a debugger's user interrupts more than once
     once = contextlib.nullcontext() if config.option.usepdb else interrupts.once()
     readers = _Readers(config)
-    config.pluginmanager.register(readers, "vsock-harness-readers")
+    config.pluginmanager.register(readers)  # without a name: `trial` has a child come here once more
     with once:
         try:
             yield
