@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from harness.model import asked
 from harness.model.errors import UsageError
 from harness.model.link import Link
 from harness.model.plan import Boot
+from harness.model.scenario import SUFFIXES
 
 if TYPE_CHECKING:
     from harness.cli.parsing import Subparsers
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 SCENARIOS = Path("scenarios")
 SHIPPED = Path(__file__).resolve().parents[2] / SCENARIOS
 """The scenarios that belong to this checkout."""
+
+RUN = (*SUFFIXES, ".py")
+"""How the name of a file ends that can be run: a scenario's, a test module's."""
 
 _EXAMPLES = """\
 examples:
@@ -209,18 +214,12 @@ def arguments(args: argparse.Namespace, cwd: Path) -> list[str]:
 
 
 def paths(given: list[str], cwd: Path) -> list[str]:
-    """The paths to run; those given if they are there.
+    """The paths to run; those given if they are there and can be run.
 
-    :raise UsageError: when one is not there, or none is given and there are no scenarios.
+    :raise UsageError: when one is not there or can't be, or none is given and there are no scenarios.
     """
     for word in given:
-        path = word.split("::")[0]
-        if not path:
-            raise UsageError(f"no file or folder is named by {word!r}", hint="vsock-harness run --help")
-        if not (cwd / path).exists():
-            near = _near(path, cwd)
-            also = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{path}: no such file or folder{also}", hint="vsock-harness run --help")
+        _check(word, cwd)
     if given:
         return given
     if (cwd / SCENARIOS).is_dir():
@@ -228,6 +227,32 @@ def paths(given: list[str], cwd: Path) -> list[str]:
     if SHIPPED.is_dir():
         return [str(SHIPPED)]
     raise UsageError(f"no scenarios in {cwd} or {SHIPPED.parent}", hint="give a path: vsock-harness run PATH")
+
+
+def _check(word: str, cwd: Path) -> None:
+    """:raise UsageError: a path, with or without ``::NAME``, is not there or can't be run."""
+    path, *names = word.split("::")
+    place, hint = cwd / path, "vsock-harness run --help"
+    if not path:
+        raise UsageError(f"no file or folder is named by {word!r}", hint=hint)
+    if not place.exists():
+        if place.is_symlink():
+            raise UsageError(f"{path}: a link to {place.readlink()}, which leads to no file", hint=hint)
+        near = _near(path, cwd)
+        also = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"{path}: no such file or folder{also}", hint=hint)
+    if place.is_file() and place.suffix not in RUN:
+        small = Path(path).with_suffix(place.suffix.lower())
+        if small.suffix in RUN:
+            hint = f"mv {shlex.quote(path)} {shlex.quote(str(small))}"
+        raise UsageError(
+            f"{path}: what is run is called NAME.yaml or NAME.yml (a scenario), or NAME.py", hint=hint
+        )
+    if place.is_dir() and names:
+        raise UsageError(
+            f"{word}: {path} is a folder; a scenario's link is FILE::LINK, a test FILE::TEST",
+            hint=f"vsock-harness run --list {shlex.quote(path)}",
+        )
 
 
 def _near(path: str, cwd: Path) -> list[str]:
@@ -239,6 +264,6 @@ def _near(path: str, cwd: Path) -> list[str]:
         if not (cwd / place).is_dir():
             continue
         for entry in sorted((cwd / place).iterdir()):
-            if entry.is_dir() or entry.suffix in (".yaml", ".yml", ".py"):
+            if entry.is_dir() or (entry.suffix in RUN and entry.is_file()):
                 found.setdefault(entry.stem, str(place / entry.name))
     return [found[stem] for stem in difflib.get_close_matches(wanted.stem, found, n=3)]

@@ -105,6 +105,9 @@ def _picked(path: Path, scenario: Scenario, config: pytest.Config) -> list[Link]
         name, *rest = argument.split("::")
         given = Path(folder, name).resolve()
         if given == path.resolve() and rest:
+            if len(rest) > 1 and rest[0] in list(scenario.links):
+                said = f"{from_here(path)}::{rest[0]}"
+                raise UsageError(f"{said}::{'::'.join(rest[1:])}: nothing is below a link; {said} is one")
             named.add(rest[0])
         elif path.resolve().is_relative_to(given):
             return list(scenario.links)

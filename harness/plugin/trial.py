@@ -9,6 +9,7 @@ import re
 import pytest
 
 from harness.host.paths import from_here
+from harness.plugin import nodes
 from harness.plugin.asked import Asked
 from harness.plugin.collect import KEYS, other_yaml, scenario_files
 
@@ -91,6 +92,6 @@ def words(config: pytest.Config) -> list[str]:
     if others and not files:
         names = ", ".join(str(from_here(path)) for path in others[:_SHOWN]) + ", …" * (len(others) > _SHOWN)
         said.append(f"no scenario: {names}: one has at least two of the keys {', '.join(KEYS)}")
-    elif not files:
+    elif not files and not all("::" in argument for argument in config.args):
         said.append("a scenario is a file NAME.yaml, a test module is called test_NAME.py")
-    return said
+    return said + nodes.words(config.args, config.invocation_params.dir)

@@ -149,6 +149,15 @@ def test_a_link_that_the_scenario_has_not_is_told_before_a_vm_boots(project: Pat
         asked.check(wish)
 
 
+def test_nothing_is_below_a_link(project: Path) -> None:
+    wish = config(project)
+    wish.args = [str(project / "scenarios/one.yaml::vsock::x")]
+    with pytest.raises(
+        UsageError, match=r"one\.yaml::vsock::x: nothing is below a link; .*one\.yaml::vsock is one"
+    ):
+        asked.check(wish)
+
+
 def test_programs_are_asked_for_where_a_scenario_of_the_run_has_them(project: Path) -> None:
     assert not asked.check(config(project)).programs
     (project / "scenarios/one.yaml").write_text(f"{SCENARIO}{LONG}programs: {{socat: {{}}}}\n")

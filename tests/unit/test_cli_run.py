@@ -89,6 +89,36 @@ def test_path_that_is_not_there(
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            "gone.yaml",
+            "gone.yaml: a link to one.yaml, which leads to no file\nhint: vsock-harness run --help",
+        ),
+        ("loop.yaml", "loop.yaml: a link to loop.yaml, which leads to no file"),
+        ("gnoe.yaml", "gnoe.yaml: no such file or folder\n"),
+        (
+            "UP.YAML",
+            "UP.YAML: what is run is called NAME.yaml or NAME.yml (a scenario), or NAME.py\n"
+            "hint: mv UP.YAML UP.yaml\n",
+        ),
+        ("good.json", "good.json: what is run is called NAME.yaml"),
+        ("scenarios::vsock", "scenarios::vsock: scenarios is a folder; a scenario's link is FILE::LINK"),
+    ],
+)
+def test_what_is_there_and_can_not_be_run_is_told_why(
+    given: str, told: str, called: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone.yaml").symlink_to("one.yaml")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for name in ("UP.YAML", "good.json"):
+        (tmp_path / name).touch()
+    assert main(["run", given]) == 4
+    assert not called
+    assert capsys.readouterr().err.startswith(f"vsock-harness: error: {told}")
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--host", "kvm"], "--host kvm: unknown"),

@@ -133,7 +133,7 @@ def test_a_wrong_option_says_what_is_allowed(project: Path, words: list[str], to
         (["scenarios", "-k", "onne", "-n", "2"], "names like one.yaml::vsock; did you mean 'one'?"),
         (["scenarios", "-m", "long"], "nothing is left by -m 'long'"),
         (["scenarios/one.yaml", "--link", "isa-serial"], "nothing is left by --link isa-serial"),
-        (["scenarios/test_it.py::test_that"], "not found: "),
+        (["scenarios/test_it.py::test_that"], "scenarios/test_it.py has no 'test_that'; it has test_it; "),
     ],
 )
 def test_where_nothing_matches_no_host_is_made_ready(project: Path, words: list[str], told: str) -> None:
