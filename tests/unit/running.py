@@ -14,7 +14,7 @@ from harness.model.deadline import Deadline
 from harness.model.expect import Expectation
 from harness.model.link import Endpoint, Link
 from harness.model.plan import Boot, Connection, GroupPlan, Initiated, Plan, Schedule
-from harness.model.steps import Step
+from harness.model.steps import Step, WaitFor
 from harness.model.trace import Event, What
 from harness.run.control import Tool
 from harness.run.coordinator import run_plan
@@ -141,4 +141,6 @@ def _end(events: list[Event]) -> str:
     if What.HOLDING in seen or What.LEFT in seen:
         return "served"
     received = any(event.what is What.PROGRESS and event.detail["received"] for event in events)
-    return "waiting" if not received and What.ANSWERED not in seen else "stopped"
+    # a wait is answered by the coordinator, at last by its ending those that are waited for
+    answered = any(event.what is What.ANSWERED and event.op != WaitFor.op for event in events)
+    return "stopped" if received or answered else "waiting"
