@@ -23,6 +23,14 @@ from harness.model.progress import Progress, Silent
 
 MANIFEST = "manifest.json"
 
+NEEDED_MIB = 1024
+"""Disk that must be free before one is built; the largest of the usual ones takes 700 MiB at its height."""
+
+_ROOM = (
+    "`vsock-harness images prune` removes images that no recipe asks for; "
+    "or set XDG_CACHE_HOME to a folder with 3 GB free"
+)
+
 _LOCKED_WITHIN = 60.0
 """Seconds from a scratch folder's making to its lock's, by far."""
 
@@ -187,6 +195,7 @@ class Store:
         builder = distribution.build if wish.kind == "distribution" else build.build
         builder = pack.build if wish.programs else builder
         with self._scratch_folder(name) as scratch:
+            _check_room(name, scratch)
             manifest = builder(name, identity, self._recipes, scratch, progress)
             target = self._folder / name / identity
             if target.exists():
@@ -214,8 +223,7 @@ class Store:
                     raise
                 raise InfrastructureError(
                     f"building image {name}: no space left in {self._scratch}",
-                    hint="`vsock-harness images prune` removes images that no recipe asks for; "
-                    "or set XDG_CACHE_HOME to a folder with 3 GB free",
+                    hint=_ROOM,
                 ) from error
             finally:
                 _remove(scratch)
@@ -237,6 +245,18 @@ def _is_no_space(error: OSError | InfrastructureError) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOSPC
     return os.strerror(errno.ENOSPC) in error.detail
+
+
+def _check_room(name: str, scratch: Path) -> None:
+    """:raise HostUnfit: there is too little room for a build, which it would say itself a minute later."""
+    found = os.statvfs(scratch)
+    free = found.f_bavail * found.f_frsize >> 20
+    if free < NEEDED_MIB:
+        raise HostUnfit(
+            f"image {name} can't be built: {free} MiB are free in {scratch.parent}, {NEEDED_MIB} are needed",
+            ability="cache",
+            hint=_ROOM,
+        )
 
 
 def unwritable(folder: Path, error: OSError) -> HostUnfit:

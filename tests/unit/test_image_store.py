@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -128,6 +129,20 @@ def test_a_full_disk_is_said_plainly(
     with pytest.raises(InfrastructureError, match="no space left") as told:
         store.get("toy")
     assert "images prune" in told.value.hint
+    assert left(tmp_path / "cache") == []
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(
+    store: Store, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(f_bavail=700, f_frsize=1 << 20)
+    monkeypatch.setattr(os, "statvfs", lambda path: free)
+    with pytest.raises(
+        HostUnfit, match=r"image toy can't be built: 700 MiB are free in .*, 1024 are needed"
+    ) as told:
+        store.get("toy")
+    assert "images prune" in told.value.hint
+    assert not builder.built
     assert left(tmp_path / "cache") == []
 
 
