@@ -120,6 +120,8 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
     store = Store(cache_root())
     with contextlib.ExitStack() as stack:
         stack.enter_context(reports.written(config, results))
+        # before any host: one that can't be had, and must be, ends the run
+        extra = asked.images(store, wish, progress, config.stash[NOTES])
         if wanted[0].startswith("ssh://"):
             folder = stack.enter_context(RunFolder.create())
             given = [resolved(word, options.ssh_config(config)) for word in wanted]
@@ -142,7 +144,6 @@ def _run(config: pytest.Config, wish: asked.Asked) -> Iterator[None]:
                     store.get(name, progress)
                 ahead.made(config, progress)
         header += options.proxy_line(config)
-        extra = asked.images(store, wish, progress, config.stash[NOTES])
         _write_versions(store, results, options.guest(config))
         header += _guest_words(store, options.guest(config))
         config.stash[HEADER] = [*header, f"results: {from_here(results)}{folders.many(parent)}"]

@@ -228,6 +228,8 @@ def opened(
                 source = stack.enter_context(saved.held(wish, identity, folder, logs / "saved-lab", progress))
             except InfrastructureError as error:
                 notes.append(f"lab: none could be saved for all runs: {error.summary}")
+                # now, too: to boot them anew takes each run a minute, and the notes come at its end
+                _log.warning("%s%s", notes[-1], f"\nhint: {error.hint}" if error.hint else "")
                 _keep(error, logs)
         made = Labs(wish, source, folder, logs, notes, instead_of or deploy.LAB)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import secrets
 import shutil
@@ -19,6 +20,11 @@ LATEST = "latest"
 
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _MANY = 50
+_LEAST = 1 << 20
+"""Bytes that must be free: a whole catalogue leaves four times as many, a single item a tenth."""
+
+_TRIED = 128
+
 _MAY_GO_ON = 24 * 3600.0
 """Seconds for which a run that has written no end, and nothing else, is not taken for dead."""
 
@@ -26,18 +32,38 @@ _MAY_GO_ON = 24 * 3600.0
 def new(parent: Path) -> Path:
     """A new folder for a run in `parent`, and `latest` leading to it.
 
-    :raise UsageError: it can't be made.
+    It is written to at once: what can't be is told before a host is made ready, not minutes later.
+
+    :raise UsageError: it can't be made, or nothing can be written there.
     """
     stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = parent / f"{stamp}-{secrets.token_hex(2)}"
     try:
         folder.mkdir(parents=True)
+        _try(folder)
         link = parent / f".{folder.name}"
         link.symlink_to(folder.name)
         link.rename(parent / LATEST)  # in one step: another run may do the same
     except OSError as error:
         raise UsageError(f"no results folder in {parent}: {error.strerror}", hint="--results DIR") from error
     return folder
+
+
+def _try(folder: Path) -> None:
+    """:raise UsageError: nothing can be written there, or so little that no run has room; it is removed."""
+    file, why = folder / ".room", ""
+    try:
+        file.write_bytes(bytes(_TRIED))
+        file.unlink()
+        found = os.statvfs(folder)
+        free = found.f_bavail * found.f_frsize
+        why = f"{free >> 10} KiB are free" if free < _LEAST else ""
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        shutil.rmtree(folder, ignore_errors=True)
+        hint = "--results DIR names a folder elsewhere; vsock-harness results prune makes room"
+        raise UsageError(f"nothing can be written to {folder.parent}: {why}", hint=hint)
 
 
 class Past(msgspec.Struct, frozen=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.cli.main import main
+from harness.model.errors import UsageError
 from harness.report import folders, results
 from harness.report.results import Case, CaseOutcome, Run
 
@@ -136,3 +138,24 @@ def test_the_folder_of_one_run_is_none_of_runs(runs: Path, said: Callable[..., t
     assert str(runs) in out
     assert said("prune", "results/latest")[0] == 2
     assert said("list", "results/bench.json")[1].startswith("vsock-harness: error: results/bench.json: not a")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "why"), [(1, "4 KiB are free"), (OSError(28, "No space left"), "No space left")]
+)
+def test_a_folder_that_has_no_room_is_told_at_once(
+    blocks: int | OSError, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = folders.new(tmp_path)
+
+    def statvfs(path: Path) -> SimpleNamespace:
+        if isinstance(blocks, OSError):
+            raise blocks
+        return SimpleNamespace(f_bavail=blocks, f_frsize=4096)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    with pytest.raises(UsageError, match=f"nothing can be written to {tmp_path}: {why}") as told:
+        folders.new(tmp_path)
+    assert "--results DIR" in told.value.hint
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([latest.name, "latest"])
+    assert (tmp_path / "latest").resolve() == latest

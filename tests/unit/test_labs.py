@@ -87,7 +87,7 @@ class World:
     @contextlib.contextmanager
     def held(self, *_: object) -> Iterator[Path]:
         if self.unsavable:
-            raise InfrastructureError("disk full")
+            raise InfrastructureError("disk full", hint="make room")
         yield Path("/saved")
         self.said.append("released")
 
@@ -199,10 +199,13 @@ def test_one_that_neither_restores_nor_can_be_removed_is_told_of(world: World) -
     ]
 
 
-def test_where_none_can_be_saved_labs_are_booted_and_the_reason_told(world: World) -> None:
+def test_where_none_can_be_saved_labs_are_booted_and_the_reason_told_at_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.unsavable = True
     notes: list[str] = []
     with world.opened(notes) as ours:
+        assert caplog.messages == [f"{notes[0]}\nhint: make room"]
         assert ours.start("lab0") == "lab0 False"
     assert "disk full" in notes[0]
     assert "disk full" in (world.logs / "saved-lab" / "error.txt").read_text()

@@ -22,6 +22,9 @@ import errno, os, time
 from harness.plugin import hosts
 
 def choose(*_):
+    if os.environ["TROUBLE"] == "none":
+        print("CHOSEN", flush=True)
+        return hosts.Choice("none", "it is a test")
     if os.environ["TROUBLE"] == "full":
         raise OSError(errno.ENOSPC, "No space left on device", os.environ["FOLDER"])
     print("WAITING", flush=True)
@@ -157,6 +160,31 @@ def test_a_full_disk_is_one_error(project: Path) -> None:
     assert "ERROR: /there/qemu.cmdline: No space left on device\n" in said
     assert "hint: --results DIR" in said
     assert "Traceback" not in said
+
+
+def test_an_image_that_must_be_and_can_not_is_told_before_any_host(project: Path) -> None:
+    (project / "conftest.py").write_text(BEFORE)
+    (project / "scenarios/one.yaml").write_text(SCENARIO.replace("virtio-serial", "hybrid-vsock"))
+    (project / "file").touch()
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--link",
+        "hybrid-vsock",
+        "scenarios",
+    ]
+    env = {**os.environ, "TROUBLE": "none", "XDG_CACHE_HOME": str(project / "file")}
+    done = subprocess.run(argv, cwd=project, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert (
+        f"the image cache {project}/file/vsock-harness/images can't be written: Not a directory"
+        in done.stderr
+    )
+    assert "CHOSEN" not in done.stdout
 
 
 def test_what_names_no_file_names_what_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
