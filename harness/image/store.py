@@ -196,7 +196,8 @@ class Store:
         builder = pack.build if wish.programs else builder
         with self._scratch_folder(name) as scratch:
             _check_room(name, scratch)
-            manifest = builder(name, identity, self._recipes, scratch, progress)
+            with _readable():
+                manifest = builder(name, identity, self._recipes, scratch, progress)
             target = self._folder / name / identity
             if target.exists():
                 self.remove(Image(path=target, manifest=manifest))
@@ -257,6 +258,16 @@ def _check_room(name: str, scratch: Path) -> None:
             ability="cache",
             hint=_ROOM,
         )
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """What is made meanwhile all may read, whatever the user's umask: within a guest not everyone is root."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def unwritable(folder: Path, error: OSError) -> HostUnfit:

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -144,6 +145,18 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     assert "images prune" in told.value.hint
     assert not builder.built
     assert left(tmp_path / "cache") == []
+
+
+def test_in_an_image_all_can_be_read_whatever_the_umask(store: Store, builder: Builder) -> None:
+    before = os.umask(0o077)
+    try:
+        image = store.get("toy")
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((image.path / "file").stat().st_mode) == 0o644
+    assert stat.S_IMODE(image.path.stat().st_mode) == 0o755
+    assert stat.S_IMODE(image.path.parent.stat().st_mode) == 0o700
 
 
 def test_two_builds_at_once_build_once(store: Store, builder: Builder) -> None:
