@@ -212,6 +212,37 @@ def test_unless_the_scenario_says_otherwise(tmp_path: Path) -> None:
     assert facts(tmp_path, text, Link.VSOCK, "beside") == said
 
 
+@pytest.mark.parametrize(
+    ("said", "filled_in"),
+    [
+        ("nothing", True),
+        ("[nothing]", True),
+        ("[nothing, ECONNRESET]", False),
+        ('{linux: "7.2", before: nothing, since: ECONNRESET}', False),
+    ],
+)
+def test_of_who_may_see_something_nothing_is_filled_in(tmp_path: Path, said: str, filled_in: bool) -> None:
+    text = FAULT.replace("sees: nothing", f"sees: {said}")
+    assert ({"then", "reconnect"} <= facts(tmp_path, text, Link.VSOCK, "two").keys()) is filled_in
+
+
+def test_who_may_or_may_not_be_called_may_see_one_of_the_two(tmp_path: Path) -> None:
+    both = "initiated: both\n    count: 2"
+    text = FAULT.replace("  two:\n", f"  two:\n    {both}\n").replace("idle", "connecting")
+    text = text.replace("two: {served: 1}", "two: {served: 2}").replace(
+        "sees: nothing", "sees: [called, nothing]"
+    )
+    told = {"sees": ("called", "nothing"), "reconnect": "served"}
+    assert facts(tmp_path, text, Link.VSOCK, "two") == told
+
+
+def test_of_who_is_not_to_be_served_nothing_is_filled_in(tmp_path: Path) -> None:
+    text = FAULT.replace("[vsock]", "[virtio-serial]").replace("  vsock: {", "  virtio-serial: {")
+    text = text.replace("two: {served: 1}, facts: {two: {sees: nothing}}", "two: {lost: 1}")
+    (tmp_path / "x.yaml").write_text(text)
+    assert load(tmp_path / "x.yaml").for_link(Link.VIRTIO_SERIAL).expect.facts == {}
+
+
 @pytest.mark.parametrize(("said", "place"), [("", "9:5"), ("    facts: {beside: {then: served}}\n", "10:5")])
 def test_of_whom_it_hits_something_must_be_said(tmp_path: Path, said: str, place: str) -> None:
     text = QUICK.replace("    facts: {idle: {sees: ECONNRESET}}\n", said, 1)
