@@ -14,13 +14,13 @@ from harness.model.document import Mark, Node, Problems, Scalar
 from harness.model.errors import UsageError
 
 MAX_BYTES = 1 << 20
+"""No file of ours is larger; what is, is something else."""
+
 _SHOWN = 40
 """Characters of a number that is none which are shown."""
 
 _MOST_BITS = 1024
 """Of a number: far beyond any limit, but Python still writes it out in an error."""
-
-"""No file of ours is larger; what is, is something else."""
 
 _CORE = "tag:yaml.org,2002:"
 _CONSTANTS: dict[str, Scalar] = {"null": None, "true": True, "false": False}
