@@ -212,12 +212,16 @@ class Depot:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what makers and removers left that were killed: nobody holds the lock of its key."""
+        """Remove what makers and removers left that were killed: nobody holds the lock of its key.
+
+        What is not ours to lock stays: another user's, or all of it on a read-only file system.
+        """
         left = [*self.root.glob(f"{_NEW}*"), *self.root.glob(f"{_GONE}*")]
         locks = {path.stem.removeprefix(".") for path in self.root.glob(".*.lock")}
         alone = {key for key in locks if not (self.root / key).exists()}
         for key in alone | {path.name.split("-")[1] for path in left}:
-            with contextlib.suppress(BlockingIOError), self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            free = self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(BlockingIOError, InfrastructureError), free:
                 for path in left:
                     if path.name.split("-")[1] == key:
                         shutil.rmtree(path, ignore_errors=True)

@@ -280,3 +280,11 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="nothing can be kept in"):
         with Depot(tmp_path / "file" / "depot", LIMITS).making("a"):
             pass
+
+
+def test_a_lock_that_can_not_be_opened_is_swept_by_who_can(tmp_path: Path) -> None:
+    """As another user's; what was made is there all the same."""
+    depot = Depot(tmp_path, LIMITS)
+    (tmp_path / ".others.lock").mkdir()  # which root can't open either
+    assert made(depot, "a").is_dir()
+    assert depot.prune() == []
