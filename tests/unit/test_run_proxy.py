@@ -150,7 +150,6 @@ def test_an_end_that_has_a_reason_is_none(folder: RunFolder, tmp_path: Path, exp
     async def scenario(running: Proxy, machine: Puppet) -> None:
         if expected == "allowed":
             running.allow_end()
-            os.kill(running.pid, signal.SIGKILL)
         else:
             machine.die()
         os.kill(running.pid, signal.SIGKILL)
