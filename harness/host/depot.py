@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -286,11 +287,12 @@ def _writable(path: Path) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """What this user may still write on the file system of `path`, which need not be there yet."""
+    """What this user may still write on the file system of `path`, which need not be there yet; without end
+    where that does not say (FUSE without statfs, which is all zeros)."""
     while not path.exists():
         path = path.parent
     found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize
 
 
 def _bytes(folder: Path) -> int:

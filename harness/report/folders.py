@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.host.depot import free_bytes
 from harness.model.errors import InfrastructureError, UsageError
 from harness.report.results import RUN, Run
 
@@ -55,8 +55,7 @@ def _try(folder: Path) -> None:
     try:
         file.write_bytes(bytes(_TRIED))
         file.unlink()
-        found = os.statvfs(folder)
-        free = found.f_bavail * found.f_frsize
+        free = free_bytes(folder)
         why = f"{free >> 10} KiB are free" if free < _LEAST else ""
     except OSError as error:
         why = error.strerror or str(error)

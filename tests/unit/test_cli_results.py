@@ -151,7 +151,7 @@ def test_a_folder_that_has_no_room_is_told_at_once(
     def statvfs(path: Path) -> SimpleNamespace:
         if isinstance(blocks, OSError):
             raise blocks
-        return SimpleNamespace(f_bavail=blocks, f_frsize=4096)
+        return SimpleNamespace(f_blocks=9, f_bavail=blocks, f_frsize=4096)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     with pytest.raises(UsageError, match=f"nothing can be written to {tmp_path}: {why}") as told:
@@ -159,3 +159,11 @@ def test_a_folder_that_has_no_room_is_told_at_once(
     assert "--results DIR" in told.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([latest.name, "latest"])
     assert (tmp_path / "latest").resolve() == latest
+
+
+def test_a_folder_that_does_not_say_how_large_it_is_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FUSE gives zeros for what is not told."""
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_blocks=0, f_bavail=0, f_frsize=0))
+    assert folders.new(tmp_path).is_dir()

@@ -8,11 +8,12 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.host.depot import Depot, Limits, _writable, sync
+from harness.host.depot import Depot, Limits, _writable, free_bytes, sync
 from harness.model.errors import InfrastructureError
 
 LIMITS = Limits(bytes=1 << 20, days=14)
@@ -288,3 +289,10 @@ def test_a_lock_that_can_not_be_opened_is_swept_by_who_can(tmp_path: Path) -> No
     (tmp_path / ".others.lock").mkdir()  # which root can't open either
     assert made(depot, "a").is_dir()
     assert depot.prune() == []
+
+
+def test_a_file_system_that_does_not_say_how_large_it_is_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_blocks=0, f_bavail=0, f_frsize=0))
+    assert free_bytes(tmp_path) >> 20 > 1 << 20
