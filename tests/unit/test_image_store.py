@@ -133,18 +133,37 @@ def test_a_full_disk_is_said_plainly(
     assert left(tmp_path / "cache") == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "needed"), [("lab", 1024), ("distribution", 1024), ("program", 768), ("tree", 512)]
+)
 def test_too_little_room_is_said_before_anything_is_fetched(
-    store: Store, builder: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    builder: Builder,
+    tmp_path: Path,
+    recipes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    needed: int,
 ) -> None:
-    free = SimpleNamespace(f_bavail=700, f_frsize=1 << 20)
+    (recipes / "toy/recipe.toml").write_text(RECIPE.replace("tree", kind))
+    free = SimpleNamespace(f_blocks=needed, f_bavail=needed - 1, f_frsize=1 << 20)
     monkeypatch.setattr(os, "statvfs", lambda path: free)
-    with pytest.raises(
-        HostUnfit, match=r"image toy can't be built: 700 MiB are free in .*, 1024 are needed"
-    ) as told:
+    said = rf"image toy can't be built: {needed - 1} MiB are free in .*, {needed} are needed"
+    with pytest.raises(HostUnfit, match=said) as told:
         store.get("toy")
     assert "images prune" in told.value.hint
     assert not builder.built
     assert left(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(("blocks", "free"), [(512, 512), (0, 0)])
+def test_room_enough_or_not_told_is_room(
+    store: Store, builder: Builder, monkeypatch: pytest.MonkeyPatch, blocks: int, free: int
+) -> None:
+    """FUSE gives zeros for what is not told."""
+    found = SimpleNamespace(f_blocks=blocks, f_bavail=free, f_frsize=1 << 20)
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
+    assert store.get("toy").path.is_dir()
 
 
 def test_in_an_image_all_can_be_read_whatever_the_umask(store: Store, builder: Builder) -> None:
