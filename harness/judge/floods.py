@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.model.plan import GroupPlan, Plan
@@ -9,8 +10,10 @@ from harness.model.steps import Flood, Moment, WaitFor
 from harness.model.trace import Event, What
 
 APART = 1.0
-"""Seconds between two PROGRESS events of a flood that moves beside others who say little: at most, on slow
-hosts, too."""
+"""Seconds of a plain machine between two PROGRESS events of a flood that moves beside others who say little:
+at most. The coordinator waits so long for one."""
+
+_HAS_DONE = (What.HOLDING, What.LEFT, What.REFUSED, What.LOST, What.ENDED)
 
 
 def unloaded(plan: Plan, trace: Sequence[Event], name: str, begun: float, over: float) -> str:
@@ -18,10 +21,11 @@ def unloaded(plan: Plan, trace: Sequence[Event], name: str, begun: float, over: 
     of the others' was: it moved bytes in between, and was not through.
 
     What is known of a flood are its PROGRESS events, which may be further apart than a quick talk is long: so
-    it has moved, too, if one shows more bytes soon afterwards. A flood that begins only after `name` is none
-    of its.
+    it has moved, too, if one shows more bytes soon afterwards, or while it was waited for. A flood that
+    begins only after `name` is none of its.
     """
-    soon = over + max(over - begun, APART)
+    soon = over + max(over - begun, APART * plan.expect.slowdown[name].slowness)
+    soon = max(soon, _waited(plan, trace, soon))
     for group in plan.groups:
         if group.name == name or not isinstance(group.workload[-1], Flood) or _follows(plan, group, name):
             continue
@@ -40,6 +44,22 @@ def unloaded(plan: Plan, trace: Sequence[Event], name: str, begun: float, over: 
 def is_through(event: Event) -> bool:
     """Whether it says that all bytes of a flood have moved."""
     return event.what is What.PROGRESS and bool(event.detail.get("through"))
+
+
+def _waited(plan: Plan, trace: Sequence[Event], soon: float) -> float:
+    """Until when all who had done what they do were kept, that floods might tell; 0 if not all had by `soon`.
+
+    It may be longer than `APART`: a coordinator that is late itself counts that as no silence of theirs.
+    """
+    done: dict[str, float] = {}
+    for event in trace:
+        if event.what in _HAS_DONE:
+            done.setdefault(event.client, event.at)
+    since = max(done.values(), default=0.0)
+    if len(done) < len(plan.clients) or since > soon:
+        return 0.0
+    ends = (event.at for event in trace if event.what in (What.LEFT, What.ENDED) and event.at > since)
+    return min(ends, default=math.inf)
 
 
 def _moved(event: Event) -> int:

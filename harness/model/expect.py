@@ -92,12 +92,14 @@ class Slowdown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     By the medians of their round trips where both have `ping` steps, else by the bytes that a client moves in
     a second (`echo`, `send`, `receive`, `flood`). `worst` bounds the slowest of its clients in the same
-    way, which a median would hide; None is not asked.
+    way, which a median would hide; None is not asked. `slowness`: by how much it is stretched here how soon a
+    flood must tell that it moves.
     """
 
     against: str
     bounds: Bounds
     worst: int | None = None
+    slowness: float = 1.0
 
 
 class Noticed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,4 +162,7 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         noticed = {
             group: msgspec.structs.replace(one, slowness=slowness) for group, one in self.noticed.items()
         }
-        return msgspec.structs.replace(self, noticed=noticed)
+        slowdown = {
+            group: msgspec.structs.replace(one, slowness=slowness) for group, one in self.slowdown.items()
+        }
+        return msgspec.structs.replace(self, noticed=noticed, slowdown=slowdown)

@@ -138,8 +138,43 @@ def test_a_flood_that_moved_before_others_talked_and_no_more_is_no_load() -> Non
     trace = telling.works("beside/0").works("beside/1").events
     assert only(plan, trace).why == "the flood of flood/0 moved no byte while beside talked"
     assert only(plan, telling.floods().events).fits
-    late = msgspec.structs.replace(telling.events[-1], at=telling.events[-1].at + 1.1)
-    assert not only(plan, [*telling.events[:-1], late]).fits, "by then it may have stood still all the while"
+
+
+@pytest.mark.parametrize(("slowness", "fits"), [(1, False), (1.05, False), (1.2, True), (40, True)])
+def test_on_slow_hosts_a_flood_tells_less_often(slowness: float, fits: bool) -> None:
+    plan = expecting(running.plan(*PINGS), high=1000).stretched(slowness)
+    *before, moved = everybody_was_done_before_the_flood_moved(plan)
+    left = msgspec.structs.replace(moved, client="beside/0", what=What.LEFT, at=moved.at - 0.01)
+    assert only(plan, [*before, left, moved]).fits is fits, "it may have stood still all the while"
+
+
+def test_a_flood_that_was_waited_for_may_tell_late() -> None:
+    plan = expecting(running.plan(*PINGS), high=1000)
+    *before, moved = everybody_was_done_before_the_flood_moved(plan)
+    ended = msgspec.structs.replace(moved, client="beside/0", what=What.ENDED, at=moved.at + 0.01)
+    assert only(plan, [*before, moved, ended]).fits
+    assert only(plan, [*before, moved]).fits
+
+
+def everybody_was_done_before_the_flood_moved(plan: Plan) -> list[Event]:
+    """It tells of it 1.1 s after the last was."""
+    telling = Telling(plan).connects(*plan.clients)
+    for client in plan.clients:
+        telling.works(client)
+    *before, moved = telling.floods().events
+    return [*before, msgspec.structs.replace(moved, at=moved.at + 1.1)]
+
+
+def test_a_flood_that_tells_while_it_is_waited_for_is_no_load_of_who_was_through_long_before() -> None:
+    plan = expecting(running.plan(*PINGS, group("after", Ping(), after="beside")), high=1000)
+    telling = Telling(plan).connects(*plan.clients)
+    for client in plan.clients:
+        telling.works(client)
+    *before, holding = telling.events
+    begun = msgspec.structs.replace(holding, at=holding.at + 1.1)
+    moved = telling.floods().events[-1]
+    trace = [*before, begun, msgspec.structs.replace(moved, at=begun.at + 0.1)]
+    assert only(plan, trace).why == "the flood of flood/0 moved no byte while beside talked"
 
 
 @pytest.mark.parametrize(
