@@ -62,6 +62,12 @@ def is_unheard_of(fact: str, seen: str | None) -> bool:
     return garbled or (fact == FactName.SEES and seen is not None and seen.endswith(EARLY))
 
 
+def is_right(fact: str, seen: str | None, wanted: FactWanted | None) -> bool:
+    """Whether a fact may be that. One that is not named (`wanted` None) may be anything but
+    `is_unheard_of`."""
+    return not is_unheard_of(fact, seen) if wanted is None else is_wanted(seen, wanted)
+
+
 def in_words(wanted: FactWanted) -> str:
     """``EPIPE`` or ``EPIPE or ENODEV``."""
     return wanted if isinstance(wanted, str) else " or ".join(wanted)
@@ -139,12 +145,8 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     slowdown: dict[str, Slowdown] = {}
 
     def fits(self, group: str, fact: str, seen: str | None) -> bool:
-        """Whether a fact of a client of `group` is as expected (None: it was not reported).
-
-        One that is not named may be anything but `is_unheard_of`.
-        """
-        wanted = self.facts.get(group, {}).get(fact)
-        return not is_unheard_of(fact, seen) if wanted is None else is_wanted(seen, wanted)
+        """Whether a fact of a client of `group` `is_right` (None: it was not reported)."""
+        return is_right(fact, seen, self.facts.get(group, {}).get(fact))
 
     def on_kernel(self, release: str, guest: str) -> Expectation:
         """This, as it is on a host whose kernel is `release` (uname(2)), of a guest whose is `guest`.

@@ -12,7 +12,7 @@ from itertools import groupby
 import msgspec
 
 from harness.model.errors import UsageError
-from harness.model.expect import FactWanted, is_wanted, version_of
+from harness.model.expect import FactWanted, is_right, version_of
 from harness.model.fault import FaultKind
 from harness.model.steps import Connect
 from harness.model.trace import TIMES, What
@@ -35,10 +35,9 @@ class Told(msgspec.Struct, frozen=True):
     values: frozenset[str]
     wanted: FactWanted | None
 
-    def allows(self, other: Told) -> bool:
-        """Whether what was seen on the other kernel would have been right here."""
-        wanted = self.wanted
-        return wanted is None or all(is_wanted(value, wanted) for value in other.values)
+    def allows(self, fact: str, other: Told) -> bool:
+        """Whether what was seen on the other kernel of this fact would have been right here."""
+        return all(is_right(fact, value, self.wanted) for value in other.values)
 
     def __str__(self) -> str:
         return " or ".join(sorted(self.values))
@@ -59,7 +58,7 @@ class Fact(msgspec.Struct, frozen=True):
     def open(self) -> bool:
         """Whether what each kernel showed would have been right on each other."""
         found = self.told.values()
-        return all(one.allows(other) for one in found for other in found)
+        return all(one.allows(self.name, other) for one in found for other in found)
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -104,7 +103,7 @@ def across(runs: Sequence[Results]) -> Across:
     for kernel in kernels:
         for of, group, fact, told in (told for run in by_kernel[kernel] for told in _all_told(run)):
             here = found.setdefault((of, group), {}).setdefault(fact, {})
-            here[kernel] = _both(here.get(kernel), told)
+            here[kernel] = both(here.get(kernel), told)
     names = _names(runs)
     groups = [
         Group(names.get(of, of), group, tuple(Fact(name, told) for name, told in facts.items()))
@@ -199,11 +198,11 @@ def _version(release: str) -> str:
 
 
 def _ran(runs: Sequence[Results]) -> Ran:
-    facts = [item.facts for run in runs for item in run.items if item.facts]
+    known = [item.facts for run in runs for item in run.items if item.facts]
     return Ran(
-        hosts=frozenset(one.host_kernel for one in facts),
-        guests=frozenset(one.hello.kernel for one in facts),
-        qemus=frozenset(one.qemu for one in facts),
+        hosts=frozenset(one.host_kernel for one in known),
+        guests=frozenset(one.hello.kernel for one in known),
+        qemus=frozenset(one.qemu for one in known),
         runs=len(runs),
         ended=stated(counted(case for run in runs for case in run.cases)),
     )
@@ -243,7 +242,8 @@ def _key(item: Item) -> str:
 def _all_told(run: Results) -> Iterator[tuple[str, str, str, Told]]:
     """Scenario and link, group, fact, and what was told of it."""
     for item in run.items:
-        for group, fact, told in _told(item):
+        yield _key(item), OUTCOME, "", _outcome(item.outcome)
+        for group, fact, told in facts(item):
             yield _key(item), group, fact, told
     for case in run.others:
         yield case.name, OUTCOME, "", _outcome(case.outcome)
@@ -253,9 +253,8 @@ def _outcome(outcome: CaseOutcome) -> Told:
     return Told(frozenset({outcome.value}), outcome.value)
 
 
-def _told(item: Item) -> Iterator[tuple[str, str, Told]]:
-    """Group, fact and what was told of it: facts, refusals that were asked for, and how all ended."""
-    yield OUTCOME, "", _outcome(item.outcome)
+def facts(item: Item) -> Iterator[tuple[str, str, Told]]:
+    """Group, fact and what one client told of it: facts, named or not, and refusals that were asked for."""
     if item.verdict is None or item.plan is None or item.outcome not in _JUDGED:
         return
     for end in item.verdict.ends:
@@ -275,6 +274,6 @@ def _told(item: Item) -> Iterator[tuple[str, str, Told]]:
                 yield group, f"connect to {step.to}", Told(seen, step.fails)
 
 
-def _both(one: Told | None, other: Told) -> Told:
+def both(one: Told | None, other: Told) -> Told:
     """What was told by either client or run."""
     return other if one is None else Told(one.values | other.values, other.wanted)

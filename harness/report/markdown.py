@@ -133,7 +133,13 @@ def _backends(results: Results) -> Iterator[str]:
     if not found:
         return
     yield from ("", f"### {backends.TITLE}", "", backends.counted(found), "")
-    lines = [(row.name, line) for row in found for line in row.lines if line.differs]
+    yield from _pairs([(row.name, line) for row in found for line in row.lines if line.differs])
+    if left := [(row.name, line) for row in found for line in row.left_open]:
+        yield from ("", f"#### {backends.OPEN}", "", *_pairs(left))
+
+
+def _pairs(lines: Sequence[tuple[str, backends.Line]]) -> Iterator[str]:
+    """What each group of a scenario saw on the one and on the other device, as a table."""
     if lines:
         head = ("scenario or test", "clients", *backends.HEADINGS)
         yield from (_row(*head), _row(*["---"] * len(head)))

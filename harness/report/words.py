@@ -113,8 +113,7 @@ def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]
     `brief` leaves out what goes without saying, that all who were served are intact, and zeros; slowdowns
     come first. Of a fault it says what is not as expected, or in a word what the host's ends saw.
     """
-    tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
-    counted = [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
+    counted = tallied(verdict, brief)
     known = [*_facts(plan, verdict), *_times(verdict.noticed)]
     slow = (
         [Part("", tuple(Count(str(one), one.fits, measured=True) for one in verdict.slowed))]
@@ -130,6 +129,12 @@ def seen(plan: Plan | None, verdict: Verdict, brief: bool = False) -> list[Part]
         ]
         return [part for part in unfit if part.counts] or [Part("", (Count(saw),))]
     return [*slow, *counted, *known]
+
+
+def tallied(verdict: Verdict, brief: bool = False) -> list[Part]:
+    """How many clients ended how, by group where that is what is expected."""
+    tallies = verdict.groups if verdict.total.expected is None else (verdict.total,)
+    return [Part(tally.name, tuple(_tallied(tally, brief))) for tally in tallies]
 
 
 def _listens(group: GroupPlan) -> bool:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from harness.cli.main import main
+from harness.model.factwords import EARLY
 from harness.model.trace import Event, What
 from harness.report import deaths, reading
-from harness.report.across import across, markdown
+from harness.report.across import Fact, Told, across, markdown
 from harness.report.results import CaseOutcome, Results
 from tests.unit import runs
 from tests.unit.traces import plan, right
@@ -85,6 +86,14 @@ def test_what_a_scenario_allows_on_both_is_told_apart(tmp_path: Path) -> None:
     text = markdown(across([one, other]))
     assert not [row for row in rows(text, DIFFERS) if "sending" in row]
     assert [row for row in rows(text, OPEN) if "sending" in row]
+
+
+def test_what_is_red_where_nobody_names_it_is_not_left_open() -> None:
+    """As the judge has it: a new connection that is garbled, what was seen before the fault."""
+    for name, seen in (("reconnect", "garbled"), ("sees", f"eof{EARLY}")):
+        here, there = Told(frozenset({seen}), None), Told(frozenset({"served"}), None)
+        assert not Fact(name, {"6.12": here, "7.2": there}).open
+        assert Fact("then", {"6.12": here, "7.2": there}).open
 
 
 def test_several_runs_on_one_kernel_are_one_column_with_all_that_was_seen(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from harness.model.claims import Claim
 from harness.model.link import Link
 from harness.report import html, markdown
-from harness.report.backends import PAIR, Compared, Line, compared, rows
+from harness.report.backends import OPEN, PAIR, Compared, Line, compared, rows
 from harness.report.results import Case, CaseOutcome, Shown
 from tests.unit import runs
-from tests.unit.systems import late, slow
+from tests.unit.systems import late, met_as, slow, untold
 from tests.unit.traces import one_at_a_time, plan, right
 
 
@@ -105,6 +105,54 @@ def test_how_long_something_took_is_no_difference(tmp_path: Path) -> None:
     assert not [text for texts in said.values() for text in texts if "notice" in text]
 
 
+def test_what_is_expected_of_one_backend_only_is_seen_on_both(tmp_path: Path) -> None:
+    """On vsock a scenario says how the guest hears of the shim's death, on hybrid-vsock it does not."""
+    killed = "reliability-receiving-shim-killed"
+    plans = [plan(killed, link) for link in PAIR]
+    assert [on.expect.facts.get("victim", {}).keys() for on in plans] == [{"guest", "containers"}, set()]
+    cases = [runs.evidence(tmp_path, on, right(on)) for on in plans]
+    (row,) = compared(runs.write(tmp_path, cases, (killed,)))
+    assert (row.differs, row.left_open) == (False, ())
+    assert next(line.one for line in row.lines if line.part == "victim")[-2:] == (
+        "guest eof",
+        "containers gone",
+    )
+
+
+def test_what_scenarios_leave_open_is_told_apart(tmp_path: Path) -> None:
+    killed = "reliability-shim-killed"
+    plans = [plan(killed, link) for link in PAIR]
+    system = met_as("sending/0", **{"next-send": "blocked"})
+    cases = [runs.evidence(tmp_path, on, made(on)) for on, made in zip(plans, (system, right), strict=True)]
+    results = runs.write(tmp_path, cases, (killed,))
+    (row,) = compared(results)
+    assert not row.differs
+    assert "sending" not in [line.part for line in row.lines]
+    assert row.left_open == (Line("sending", ("next-send blocked or ok",), ("next-send ok",)),)
+    count = "1 ran on both; 0 saw something else, 1 more only in what scenarios leave open."
+    page, text = html.page(results), markdown.markdown(results)
+    assert count in page
+    assert count in text
+    assert "<strong>next-send blocked or ok</strong>" in page.partition(f"<h3>{OPEN}")[2]
+    assert "The same on both" not in page
+    told = text.partition(f"#### {OPEN}\n")[2]
+    assert f"| `{killed}` | `sending` | `next-send blocked or ok` | `next-send ok` |" in told
+
+
+def test_what_one_backend_says_nothing_of_is_a_difference(tmp_path: Path) -> None:
+    """Of what is expected; else it is left open."""
+    killed = "reliability-shim-killed"
+    vsock, hybrid = (plan(killed, link) for link in PAIR)
+    for name, differs in (("then", True), ("next-send", False)):
+        folder = tmp_path / name
+        cases = [
+            runs.evidence(folder, vsock, right(vsock)),
+            runs.evidence(folder, hybrid, untold("receiving/0", name)(hybrid)),
+        ]
+        (row,) = compared(runs.write(folder, cases, (killed,)))
+        assert (row.differs, bool(row.left_open)) == (differs, not differs)
+
+
 def test_of_who_met_a_fault_only_what_differs_stands_out() -> None:
     """Two of three groups see the same on both; of the third, what both saw is not marked."""
     row = Compared(
@@ -115,7 +163,7 @@ def test_of_who_met_a_fault_only_what_differs_stands_out() -> None:
             Line("beside", ("sees nothing",), ("sees nothing",)),
         ),
     )
-    said = str(rows(row))
+    said = str(rows(row.name, row.lines))
     assert "<td><strong>sees ECONNRESET</strong>, then gone" in said
     assert "<td><strong>≠\u00a0sees eof</strong>, then gone" in said
     assert "alike: sending, beside" in said
@@ -123,7 +171,7 @@ def test_of_who_met_a_fault_only_what_differs_stands_out() -> None:
 
 
 def test_who_was_there_on_one_backend_only_is_shown_so() -> None:
-    said = str(rows(Compared("dies", (Line("late", ("served 1",), ()),))))
+    said = str(rows("dies", [Line("late", ("served 1",), ())]))
     assert "<strong>served 1</strong>" in said
     assert "<td>·" in said
 
