@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.host.pipes import PIPE_CLOSED
 from harness.report.markup import Child, Markup, el, join
 from harness.report.results import RUN, Case, CaseOutcome, Item, Results
 from harness.report.scenarios import anchor
@@ -15,9 +16,11 @@ _ENDINGS = {
     3: "The run ended with an internal error of pytest.",
     4: "The run was called wrongly.",
     5: "Nothing of the run could be run here.",
-    141: "Whoever read the run's output left, which ended the run.",
+    PIPE_CLOSED: "Whoever read the run's output left, which ended the run.",
 }
 """Exit codes that say more than that tests failed: pytest's, and ours for a closed pipe."""
+
+_LEFT_AFTER = "Whoever read the run's output left when all tests had ended."
 
 _SLOW = 3.0
 """From this slowness on absolute times say little."""
@@ -83,6 +86,8 @@ def warnings(results: Results) -> list[str]:
         )
         return [first, *unreadable]
     found = [_ENDINGS[run.exit_code]] if run.exit_code in _ENDINGS else []
+    if run.exit_code == PIPE_CLOSED and not results.counts[CaseOutcome.NOT_RUN]:
+        found = [_LEFT_AFTER]
     found += ["The run did not come to an end of its own."] if run.exit_code is None else []
     return [*found, *run.notes, *unreadable]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host.pipes import PIPE_CLOSED
 from harness.model.claims import Claim
 from harness.report import markdown, reading
 from harness.report.markup import shown
@@ -108,3 +109,14 @@ def test_torn_evidence_of_what_passed_is_said_at_the_top(tmp_path: Path) -> None
     assert text.startswith("## ✅ All 4 passed (")
     assert "Evidence of 4 tests can't be read: pod-diagram-" in text
     assert " and 1 more." in text
+
+
+def test_who_left_when_all_had_ended_has_not_ended_the_run(tmp_path: Path) -> None:
+    stale = plan("serial-stale-reply", "vsock")
+    passed = runs.evidence(tmp_path, stale, right(stale))
+    never = runs.case(plan("pod-diagram", "vsock"), CaseOutcome.NOT_RUN, "the run ended before it")
+    whole = markdown.markdown(runs.write(tmp_path, [passed], exit_code=PIPE_CLOSED))
+    assert "**`Whoever read the run's output left when all tests had ended.`**" in whole
+    assert "which ended the run" not in whole
+    cut = markdown.markdown(runs.write(tmp_path, [passed, never], exit_code=PIPE_CLOSED))
+    assert "**`Whoever read the run's output left, which ended the run.`**" in cut
