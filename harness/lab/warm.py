@@ -19,6 +19,7 @@ import sys
 TYPE_CHECKING = False  # importing typing for it would cost as much as all else here
 if TYPE_CHECKING:
     import socket
+    from typing import NoReturn
 
 SOCKETS = "/run/vsock-harness/warm"
 """Folder of the servers' sockets in a lab."""
@@ -99,8 +100,7 @@ def _fork_on_request(listener: socket.socket) -> None:
             if forked:
                 listener.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _become(message, fds)
-                os._exit(0)
+                _run(message, fds)
             for fd in fds:
                 os.close(fd)
         except OSError:
@@ -128,6 +128,21 @@ def _request(client: socket.socket) -> tuple[str, list[int]]:
         for fd in fds:
             os.close(fd)
         raise
+
+
+def _run(message: str, fds: list[int]) -> NoReturn:
+    """All that a fork does. Whatever comes of a file or a pipe, it does not go on as a server."""
+    import contextlib
+
+    try:
+        _become(message, fds)
+    except BrokenPipeError:
+        pass  # whoever asked has left
+    except OSError:
+        sys.excepthook(*sys.exc_info())
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    os._exit(0)
 
 
 def _become(message: str, fds: list[int]) -> None:

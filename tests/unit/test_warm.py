@@ -90,6 +90,17 @@ def test_what_fails_shows_its_traceback_and_the_server_goes_on(folder: Path) -> 
     assert run(folder, SHOW, stdin="x\n").stdout.startswith("warm")
 
 
+@pytest.mark.parametrize(
+    ("error", "told"), [("OSError(5, 'a bug')", "OSError: [Errno 5] a bug"), ("BrokenPipeError()", "")]
+)
+def test_what_fails_of_a_file_or_of_who_left_is_no_servers_end(folder: Path, error: str, told: str) -> None:
+    start(folder, "digest")
+    said = run(folder, f"raise {error}").stderr
+    assert said.rpartition("\n")[0].rpartition("\n")[2] == told
+    assert "accept" not in said
+    assert run(folder, SHOW, stdin="x\n").stdout.startswith("warm")
+
+
 def test_a_client_that_is_killed_takes_its_fork_along_by_the_end_of_its_input(folder: Path) -> None:
     start(folder, "digest")
     argv = [sys.executable, "-I", "-S", warm.__file__, "fork", str(folder), "digest", "x", "-c"]
