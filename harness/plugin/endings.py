@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.host import interrupts, pipes
+from harness.host.depot import free_bytes
 from harness.host.paths import cache_root
 from harness.model.errors import HarnessError
 
@@ -110,7 +110,6 @@ def words_of(error: OSError, places: Iterable[Path]) -> str:
 
 def _is_full(place: Path) -> bool:
     try:
-        found = os.statvfs(place)
+        return free_bytes(place) < _NEARLY_NONE
     except OSError:
         return False
-    return found.f_bavail * found.f_frsize < _NEARLY_NONE

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -193,3 +194,12 @@ def test_what_names_no_file_names_what_is_full(monkeypatch: pytest.MonkeyPatch) 
     assert endings.words_of(error, (Path("/full"), Path("/"))).startswith("/full: No space left on device\n")
     assert endings.words_of(error, (Path("/"),)) == ""
     assert endings.words_of(OSError(errno.EBADF, "Bad file descriptor"), (Path("/full"),)) == ""
+
+
+def test_a_file_system_that_does_not_say_how_large_it_is_is_not_called_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for blocks, full in ((1, True), (0, False)):
+        told = SimpleNamespace(f_blocks=blocks, f_bavail=0, f_frsize=0)
+        monkeypatch.setattr(os, "statvfs", lambda path, told=told: told)
+        assert endings._is_full(tmp_path) is full
