@@ -63,3 +63,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def kills(self, group: str) -> bool:
         """Whether it is the death of that group's clients."""
         return group == self.group if isinstance(self.group, str) else group in self.group
+
+    def spares(self, group: str, *, elsewhere: bool) -> bool:
+        """Whether it does nothing to the connections of that group: one of another VM (`elsewhere`), or one
+        beside shims that are killed."""
+        return elsewhere or (self.kind is FaultKind.SHIM_KILL and not self.kills(group))

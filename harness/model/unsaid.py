@@ -7,7 +7,7 @@ import msgspec
 from harness.model.document import Node, Problems
 from harness.model.expect import Expectation, FactWanted, Word
 from harness.model.factwords import CALLED, NOTHING, SERVED, FactName
-from harness.model.fault import Fault, FaultKind, While
+from harness.model.fault import Fault, While
 from harness.model.link import Link
 from harness.model.plan import GroupPlan, Initiated
 from harness.model.steps import MeetFault
@@ -28,7 +28,7 @@ def completed(
         step = next((step for step in group.workload if isinstance(step, MeetFault)), None)
         if step is None or fault.kills(group.name) or not _may_be_served(expect, group):
             continue
-        if is_bystander(group, fault):
+        if fault.spares(group.name, elsewhere=group.elsewhere):
             known = undisturbed(group, step, link)
             if _seen(expect, group) <= _values(known[FactName.SEES.value]):
                 facts[group.name] = {**known, **facts.get(group.name, {})}
@@ -36,11 +36,6 @@ def completed(
             what = f"nothing is said of what the fault does to group {group.name!r}: it needs a fact such as"
             problems.add(node.keys.get("facts", node.mark), f"{what} {FactName.SEES.value!r}")
     return msgspec.structs.replace(expect, facts=facts)
-
-
-def is_bystander(group: GroupPlan, fault: Fault) -> bool:
-    """Whether a fault does nothing to the connections of `group`."""
-    return group.elsewhere or (fault.kind is FaultKind.SHIM_KILL and not fault.kills(group.name))
 
 
 def undisturbed(group: GroupPlan, step: MeetFault, link: Link) -> dict[str, FactWanted]:

@@ -48,13 +48,15 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
     """One client that met a fault, or was to. `cells` are what `COLUMNS` say; `seconds` None if it told
     nothing, and `guest` how its connection ended there, and when, None if nobody told.
 
-    `opened`: who opened its connection; of several clients that saw the same, perhaps both sides. `ended`:
-    how it ended, in words, if it was not served, and is not one that the fault kills.
+    `spared`: the fault does nothing to its connection. `opened`: who opened that; of several clients that saw
+    the same, perhaps both sides. `ended`: how it ended, in words, if it was not served, and is not one that
+    the fault kills.
     """
 
     client: str
     victim: bool
     elsewhere: bool
+    spared: bool
     opened: frozenset[Initiated]
     sees: str
     seconds: float | None
@@ -94,7 +96,7 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def hit(self) -> tuple[Met, ...]:
         """Those on whose own connection the fault was to show."""
-        return tuple(one for one in self.met if not one.victim and not bystander(self.kind, one))
+        return tuple(one for one in self.met if not one.victim and not one.spared)
 
     @property
     def shown(self) -> tuple[Met, ...]:
@@ -113,11 +115,6 @@ class Death(msgspec.Struct, frozen=True, kw_only=True):
                 fits=other.fits and one.fits,
             )
         return tuple(found.values())
-
-
-def bystander(kind: FaultKind, one: Met) -> bool:
-    """Whether the fault should not have shown to this client at all."""
-    return one.elsewhere or (kind is FaultKind.SHIM_KILL and not one.victim)
 
 
 def deaths(results: Results) -> tuple[Death, ...]:
@@ -215,6 +212,7 @@ def _met(item: Item, group: GroupPlan, client: str, step: MeetFault) -> Met:
         client=client,
         victim=victim,
         elsewhere=group.elsewhere,
+        spared=item.plan.fault.spares(group.name, elsewhere=group.elsewhere),
         opened=frozenset({opener}),
         sees=sees,
         seconds=after,
@@ -254,7 +252,7 @@ def _in_time(saw: str, after: float | None) -> str:
 
 def _others(item: Item, kind: FaultKind, met: Sequence[Met]) -> str:
     """What was disturbed of those who had nothing to do with it, and what became of containers."""
-    beside = [one for one in met if bystander(kind, one)]
+    beside = [one for one in met if one.spared]
     hurt = [f"{one.client}: {one.disturbed_by}" for one in beside if not one.undisturbed]
     where = "another VM" if all(one.elsewhere for one in beside) else "the same VM"
     said = [] if beside else ["nobody looked"]
